@@ -1,0 +1,86 @@
+//! The requirements, as data: one normative sentence each, with a stable id.
+//!
+//! The order of a family is its numbering; ids are never used again for something else. `REQUIREMENTS.md` is generated
+//! from here (`rollproof list --markdown`) and checked by the suite's own tests.
+
+pub mod rollout;
+pub mod watch;
+
+use std::fmt;
+
+/// One normative sentence about watches, requests, apiservers or balancers.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// Stable id, for example `WATCH-1`.
+    pub id: &'static str,
+    /// How binding it is.
+    pub level: Level,
+    /// Its name in a word or two, for tables.
+    pub title: &'static str,
+    /// The sentence.
+    pub sentence: &'static str,
+    /// Where it comes from: KEP, RFC, field report, documentation, or a file of the apiserver.
+    pub source: &'static str,
+    /// What a lab has to offer for the requirement to be judged there.
+    pub needs: &'static [Need],
+    /// What to look at first where it is violated.
+    pub remedy: &'static str,
+}
+
+/// RFC 2119 levels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Not negotiable.
+    Must,
+    /// There may be reasons to deviate.
+    Should,
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Must => "MUST",
+            Self::Should => "SHOULD",
+        })
+    }
+}
+
+/// What a scenario or a requirement needs of the lab or the machine. Where it is missing, the scenario is skipped with
+/// the reason; `ROLLPROOF_REQUIRE` makes that an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// Apiservers that may be restarted at will.
+    RestartableServers,
+    /// The apiservers can be asked past the balancer.
+    DirectAccess,
+    /// The apiservers' logs can be read.
+    ServerLogs,
+    /// The balancer can be told to ignore health.
+    BalancerIgnoresHealth,
+}
+
+impl Need {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::RestartableServers, Self::DirectAccess, Self::ServerLogs, Self::BalancerIgnoresHealth];
+
+    /// As `ROLLPROOF_REQUIRE` names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RestartableServers => "restartable-servers",
+            Self::DirectAccess => "direct-access",
+            Self::ServerLogs => "server-logs",
+            Self::BalancerIgnoresHealth => "balancer-ignores-health",
+        }
+    }
+}
+
+/// Every requirement, family by family.
+pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
+    watch::ALL.iter().chain(rollout::ALL).copied()
+}
+
+/// The requirement with this id.
+pub fn requirement(id: &str) -> Option<&'static Requirement> {
+    requirements().find(|requirement| requirement.id == id)
+}

@@ -1,0 +1,127 @@
+//! Recordings as JSON lines: a header, one observation a line, and an end line that says how many there were.
+//!
+//! ```text
+//! {"header":{"format":1,"suite":"0.1.0","scenario":"...", ...}}
+//! {"at":8123456789,"event":{"request":{...}}}
+//! {"end":{"observations":1}}
+//! ```
+
+use std::io::{BufRead, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Header, Observation, Recording};
+
+/// Version of the format. A reader refuses every other.
+pub const FORMAT: u32 = 1;
+
+/// Why a recording cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the recording {}: {problem}", path.display())]
+pub struct FileError {
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it, and where.
+    pub problem: String,
+}
+
+/// First line.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeaderLine<H> {
+    pub(super) header: H,
+}
+
+/// Last line.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EndLine {
+    pub(super) end: End,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct End {
+    pub(super) observations: usize,
+}
+
+/// What the format check needs, whatever else a later format may hold.
+#[derive(Deserialize)]
+struct AnyHeader {
+    format: u32,
+}
+
+impl Recording {
+    /// Reads a recording, sorted by time.
+    ///
+    /// # Errors
+    /// The file cannot be opened; it is of another format; a line is not what it should be; or it has no end line, because
+    /// the run that wrote it was interrupted.
+    pub fn load(path: &Path) -> Result<Self, FileError> {
+        let fail = |problem: String| FileError { path: path.to_owned(), problem };
+        let file = std::fs::File::open(path).map_err(|error| fail(error.to_string()))?;
+        let mut lines = std::io::BufReader::new(file).lines();
+        let mut next = |number: usize| -> Result<Option<String>, FileError> {
+            lines.next().transpose().map_err(|error| fail(format!("line {number}: {error}")))
+        };
+
+        let first = next(1)?.ok_or_else(|| fail("it is empty".to_owned()))?;
+        let format: HeaderLine<AnyHeader> = serde_json::from_str(&first)
+            .map_err(|error| fail(format!("line 1 is not a recording's header: {error}")))?;
+        if format.header.format != FORMAT {
+            let found = format.header.format;
+            return Err(fail(format!("it is of format {found}; this rollproof reads format {FORMAT}")));
+        }
+        let header: HeaderLine<Header> = serde_json::from_str(&first)
+            .map_err(|error| fail(format!("line 1 is not a recording's header: {error}")))?;
+
+        let mut observations = Vec::new();
+        for number in 2.. {
+            let Some(line) = next(number)? else {
+                let seen = observations.len();
+                return Err(fail(format!(
+                    "it has no end line after {seen} observations: the run that wrote it was interrupted"
+                )));
+            };
+            if line.starts_with(r#"{"end""#) {
+                let end: EndLine =
+                    serde_json::from_str(&line).map_err(|error| fail(format!("line {number}: {error}")))?;
+                if end.end.observations != observations.len() {
+                    let (promised, seen) = (end.end.observations, observations.len());
+                    return Err(fail(format!(
+                        "it promises {promised} observations and holds {seen}: lines are missing"
+                    )));
+                }
+                if next(number + 1)?.is_some() {
+                    return Err(fail(format!("line {}: something follows the end line", number + 1)));
+                }
+                break;
+            }
+            let observation: Observation =
+                serde_json::from_str(&line).map_err(|error| fail(format!("line {number}: {error}")))?;
+            observations.push(observation);
+        }
+        observations.sort_by_key(|seen| seen.at);
+        Ok(Self { header: header.header, observations })
+    }
+
+    /// Writes a recording that is already complete; [`Recorder`](super::Recorder) writes one as it happens.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: &Path) -> std::io::Result<()> {
+        let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
+        write_line(&mut out, &HeaderLine { header: &self.header })?;
+        for observation in &self.observations {
+            write_line(&mut out, observation)?;
+        }
+        write_line(&mut out, &EndLine { end: End { observations: self.observations.len() } })?;
+        out.flush()
+    }
+}
+
+pub(super) fn write_line(out: &mut impl std::io::Write, line: &impl Serialize) -> std::io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")
+}

@@ -1,0 +1,484 @@
+//! The vocabulary of a recording: what can be seen to happen.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Moment;
+
+/// Something that was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// When it happened; for something that takes time, when it began.
+    pub at: Moment,
+    /// What it was.
+    pub event: Event,
+}
+
+/// What can be seen to happen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A probe asked for something and got an answer, or did not.
+    Request(Request),
+    /// A probe changed an object.
+    Write(Write),
+    /// A client library sent a list or a watch request.
+    ListWatch(ListWatch),
+    /// A watch delivered a change.
+    Delivered(Delivered),
+    /// A client library handed its user the whole state: the first list, or a relist.
+    Listed(Listed),
+    /// A watch came to its end, or its client library reported an error.
+    WatchEnded(WatchEnded),
+    /// The balancer carried, or refused, a connection. Written down when it ended.
+    Connection(Connection),
+    /// The balancer changed its mind about a backend.
+    BackendHealth(BackendHealth),
+    /// An apiserver went through a step of its life.
+    Lifecycle(Lifecycle),
+    /// An apiserver, asked past the balancer, said how it is.
+    ServerHealth(ServerHealth),
+    /// An apiserver's audit log has a request of ours.
+    Audited(Audited),
+    /// A fault was put on.
+    FaultOn(Fault),
+    /// A fault was over: the server was back and new connections through the balancer had met it.
+    FaultOff(Fault),
+    /// We ourselves did not run for this long: paused, starved, or blocked. Began at `at`.
+    Stall(Duration),
+}
+
+/// How an apiserver is restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Restart {
+    /// SIGTERM: graceful termination, then the same identity comes back.
+    Graceful,
+    /// SIGKILL: the kernel closes its sockets, and the same identity comes back.
+    Killed,
+}
+
+impl fmt::Display for Restart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Graceful => "graceful restart",
+            Self::Killed => "kill",
+        })
+    }
+}
+
+/// A disturbance of one server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// What was done.
+    pub restart: Restart,
+    /// To whom.
+    pub server: String,
+}
+
+/// One request of a requester.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Which probe asked.
+    pub probe: String,
+    /// On a connection of its own, or on one that is kept.
+    pub on: ConnectionKind,
+    /// The Audit-ID of the request that this one repeats on a fresh connection, because the kept connection turned out to
+    /// be closed before any byte of an answer.
+    pub retries: Option<String>,
+    /// How it went.
+    pub exchange: Exchange,
+}
+
+/// Whether a requester opens a connection for each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionKind {
+    /// A connection for each request: what a client meets that starts now.
+    New,
+    /// One connection kept for all requests: what a client meets that is already there.
+    Reused,
+}
+
+/// One write of a writer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    /// Which probe wrote.
+    pub probe: String,
+    /// Running number, unique in the recording. The object carries it, so that a delivery can be told from every other.
+    pub change: u64,
+    /// What was done to the object.
+    pub verb: Verb,
+    /// The object's name.
+    pub object: String,
+    /// The resourceVersion the answer gave. A delete's answer gives none.
+    pub revision: Option<u64>,
+    /// How it went.
+    pub exchange: Exchange,
+}
+
+/// What a write does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verb {
+    /// POST.
+    Create,
+    /// PUT.
+    Update,
+    /// DELETE.
+    Delete,
+}
+
+/// Whether a write took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// It was acknowledged.
+    Certain,
+    /// The answer was lost, or is no answer (5xx): it may have taken effect or not.
+    Maybe,
+    /// It certainly did not: it never left us, or was refused.
+    Never,
+}
+
+impl Write {
+    /// Whether this write took effect.
+    pub fn effect(&self) -> Effect {
+        match (self.exchange.status, self.exchange.phase) {
+            (Some(200..=299), Phase::Done) => Effect::Certain,
+            (Some(400..=499), _) | (None, Phase::Dial | Phase::Tls) => Effect::Never,
+            _ => Effect::Maybe,
+        }
+    }
+}
+
+/// A request and what came of it, as seen on the wire.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// The Audit-ID header that we sent; the apiserver's audit log has the same.
+    pub audit_id: String,
+    /// Which connection, if one was made.
+    pub connection: Option<ConnectionUse>,
+    /// The last phase reached. An exchange that failed, failed in it.
+    pub phase: Phase,
+    /// The status line's code, if one came.
+    pub status: Option<u16>,
+    /// The Retry-After header, in seconds.
+    pub retry_after: Option<u32>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+    /// The apiserver whose serving certificate the connection showed.
+    pub server: Option<String>,
+    /// From the first step to the last.
+    pub took: Duration,
+}
+
+impl Exchange {
+    /// Whether the client got what it asked for: a whole answer that is not an error of the server's making. 429 is not a
+    /// success, but not a failure of the server either: see [`Exchange::refused_for_now`].
+    pub fn succeeded(&self) -> bool {
+        self.failure.is_none() && self.status.is_some_and(|status| status < 429)
+    }
+
+    /// 429: the server answered, and asked to come back later.
+    pub fn refused_for_now(&self) -> bool {
+        self.failure.is_none() && self.status == Some(429)
+    }
+}
+
+/// The connection that a request used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectionUse {
+    /// Our end, host:port. The other end is in the balancer's own observation of the same address.
+    pub local: String,
+    /// The end we dialled, host:port.
+    pub remote: String,
+    /// Whether an earlier request had used it.
+    pub reused: bool,
+    /// How long it had been idle before this request.
+    pub idle: Duration,
+}
+
+/// How far a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// TCP connect.
+    Dial,
+    /// TLS handshake.
+    Tls,
+    /// Sending the request, until the first byte of an answer.
+    Headers,
+    /// Reading the answer's body.
+    Body,
+    /// The whole answer was read.
+    Done,
+}
+
+/// Why something failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its class, the same for every library.
+    pub class: ErrorClass,
+    /// The library's own words.
+    pub text: String,
+}
+
+/// Classes of errors, named as the field reports name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorClass {
+    /// The connection ended in the middle of something.
+    UnexpectedEof,
+    /// HTTP/2: the server asked to go elsewhere.
+    Goaway,
+    /// RST.
+    ConnectionReset,
+    /// EPIPE: we wrote to a connection that was reset before.
+    BrokenPipe,
+    /// ECONNREFUSED: nobody listens.
+    ConnectionRefused,
+    /// No answer within our patience.
+    Timeout,
+    /// The TLS handshake failed.
+    Tls,
+    /// An answer that says the resourceVersion is too old: 410.
+    Gone,
+    /// An HTTP status that is an error.
+    Status,
+    /// Something else; the text says what.
+    Other,
+}
+
+impl fmt::Display for ErrorClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnexpectedEof => "unexpected EOF",
+            Self::Goaway => "GOAWAY",
+            Self::ConnectionReset => "connection reset by peer",
+            Self::BrokenPipe => "broken pipe",
+            Self::ConnectionRefused => "connection refused",
+            Self::Timeout => "timeout",
+            Self::Tls => "TLS failure",
+            Self::Gone => "410 gone",
+            Self::Status => "error status",
+            Self::Other => "other error",
+        })
+    }
+}
+
+/// A list or watch request as the client library sent it, seen below its own retries.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListWatch {
+    /// Which probe.
+    pub probe: String,
+    /// List or watch.
+    pub call: Call,
+    /// The resourceVersion it asked from; `None` where it asked for the newest.
+    pub from: Option<u64>,
+    /// The Audit-ID header that we added.
+    pub audit_id: String,
+    /// The status line's code, or why there was none.
+    pub answer: Result<u16, Failure>,
+    /// Until the answer's headers.
+    pub took: Duration,
+}
+
+/// List or watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// GET of a collection.
+    List,
+    /// GET of a collection with `watch=true`.
+    Watch,
+}
+
+/// A change that a watch delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delivered {
+    /// Which probe.
+    pub probe: String,
+    /// What kind of change.
+    pub kind: ChangeKind,
+    /// The object's name.
+    pub object: String,
+    /// The resourceVersion of the event.
+    pub revision: u64,
+    /// The [`Write::change`] that the object carries. A delete carries the change before it.
+    pub change: u64,
+}
+
+/// The kind of a delivered change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeKind {
+    /// ADDED.
+    Added,
+    /// MODIFIED.
+    Modified,
+    /// ADDED or MODIFIED: the client library does not say which.
+    Applied,
+    /// DELETED.
+    Deleted,
+}
+
+/// The whole state, as a client library handed it to its user.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// Which probe.
+    pub probe: String,
+    /// The list's resourceVersion, where the library says it.
+    pub revision: Option<u64>,
+    /// Each object's name and the change it carries.
+    pub objects: Vec<(String, u64)>,
+}
+
+/// The end of a watch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchEnded {
+    /// Which probe.
+    pub probe: String,
+    /// Why; `None` for a clean end.
+    pub failure: Option<Failure>,
+}
+
+/// A connection that the balancer was asked to carry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// The client's end, host:port.
+    pub client: String,
+    /// The apiserver it was carried to; `None` where none was to be had.
+    pub backend: Option<String>,
+    /// Bytes from the client.
+    pub sent: u64,
+    /// Bytes to the client.
+    pub received: u64,
+    /// How long no byte had passed when it ended.
+    pub idle: Duration,
+    /// From accept to the end.
+    pub lasted: Duration,
+    /// Who ended it.
+    pub ended_by: Party,
+    /// How it ended.
+    pub end: End,
+}
+
+/// The three parties to a connection through a balancer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Party {
+    /// The client.
+    Client,
+    /// The apiserver.
+    Server,
+    /// The balancer.
+    Balancer,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// FIN.
+    Fin,
+    /// RST.
+    Reset,
+    /// The backend refused or did not answer the connect.
+    Unreachable,
+    /// No backend was in service.
+    NoBackend,
+}
+
+/// The balancer's opinion of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendHealth {
+    /// The apiserver.
+    pub server: String,
+    /// In service or not.
+    pub healthy: bool,
+    /// What the check that decided it saw.
+    pub why: String,
+}
+
+/// A step in an apiserver's life.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifecycle {
+    /// The apiserver.
+    pub server: String,
+    /// The step.
+    pub step: Step,
+    /// The log line that told of it, or how the process ended; empty for what we did ourselves.
+    pub text: String,
+}
+
+/// Steps in an apiserver's life. The named signals are those of k8s.io/apiserver `pkg/server/lifecycle_signals.go`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Step {
+    /// The process was started.
+    Started,
+    /// /readyz, asked past the balancer, is 200 for the first time since the start.
+    Ready,
+    /// A new connection through the balancer met its serving certificate for the first time since the start.
+    MetThroughBalancer,
+    /// We sent SIGTERM.
+    TermSent,
+    /// We sent SIGKILL.
+    KillSent,
+    /// It has received SIGTERM; /readyz is red from here.
+    ShutdownInitiated,
+    /// `--shutdown-delay-duration` is over.
+    AfterShutdownDelayDuration,
+    /// Pre-shutdown hooks are done.
+    PreShutdownHooksStopped,
+    /// New requests are refused.
+    NotAcceptingNewRequest,
+    /// The listener is closed.
+    HTTPServerStoppedListening,
+    /// No request is in flight any more.
+    InFlightRequestsDrained,
+    /// The process ended.
+    Exited,
+}
+
+impl Step {
+    /// The lifecycle signal that an apiserver's log calls by this name.
+    pub fn from_signal(name: &str) -> Option<Self> {
+        Some(match name {
+            "ShutdownInitiated" => Self::ShutdownInitiated,
+            "AfterShutdownDelayDuration" => Self::AfterShutdownDelayDuration,
+            "PreShutdownHooksStopped" => Self::PreShutdownHooksStopped,
+            "NotAcceptingNewRequest" => Self::NotAcceptingNewRequest,
+            "HTTPServerStoppedListening" => Self::HTTPServerStoppedListening,
+            "InFlightRequestsDrained" => Self::InFlightRequestsDrained,
+            _ => return None,
+        })
+    }
+}
+
+/// An apiserver's own health endpoints, asked past the balancer on a new connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerHealth {
+    /// The apiserver.
+    pub server: String,
+    /// `/readyz` or `/livez`.
+    pub path: String,
+    /// The status, or why there was none.
+    pub answer: Result<u16, Failure>,
+    /// From dialling to the answer.
+    pub took: Duration,
+}
+
+/// An audit log's trace of one of our requests. `at` is when we read the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audited {
+    /// The apiserver whose log it is.
+    pub server: String,
+    /// The Audit-ID we had sent.
+    pub audit_id: String,
+    /// The stages that were logged, in order: RequestReceived, ResponseStarted, ResponseComplete, Panic.
+    pub stages: Vec<String>,
+    /// The last stage's status code.
+    pub status: Option<u16>,
+}

@@ -1,0 +1,69 @@
+//! Outages: stretches of time in which a requester did not get what it asked for.
+
+use std::time::Duration;
+
+use super::{Moment, Request};
+
+/// A stretch of failures. `[start of the first failure, start of the next success)`, as OpenShift's disruption monitors
+/// count; but failures of different kinds in a row are one outage, since the client was without service all along.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outage<'a> {
+    /// Start of the first failed request.
+    pub from: Moment,
+    /// Start of the next successful one; of the last failed one where none succeeded any more.
+    pub until: Moment,
+    /// Whether a success ended it.
+    pub recovered: bool,
+    /// The failed requests.
+    pub failed: Vec<&'a Request>,
+}
+
+impl Outage<'_> {
+    /// How long it was.
+    pub fn length(&self) -> Duration {
+        self.until.since(self.from)
+    }
+}
+
+/// The outages among one requester's requests, which are given in order of their start.
+///
+/// A 429 neither starts nor ends an outage: the server was there, and said when to come back. A failure on a kept
+/// connection that one retry on a fresh one repaired is no outage: every HTTP client does that (RFC 9110, 9.2.2).
+///
+/// ```text
+/// ok@1 error@2 error@3 ok@4 error@5      ->  [2, 4) recovered, [5, 5] not recovered
+/// ok@1 error@2 ok@2.1(retries 2) ok@3    ->  none
+/// ```
+pub fn outages<'a>(requests: impl IntoIterator<Item = (Moment, &'a Request)>) -> Vec<Outage<'a>> {
+    let requests: Vec<_> = requests.into_iter().collect();
+    let repaired = |failed: &Request| {
+        failed.retries.is_none()
+            && requests.iter().any(|(_, later)| {
+                later.exchange.succeeded() && later.retries.as_deref() == Some(failed.exchange.audit_id.as_str())
+            })
+    };
+
+    let mut found: Vec<Outage<'a>> = Vec::new();
+    for (at, request) in requests.iter().copied() {
+        let open = found.last_mut().filter(|outage| !outage.recovered);
+        if request.exchange.refused_for_now() {
+            continue;
+        }
+        match (request.exchange.succeeded(), open) {
+            (true, Some(outage)) => {
+                outage.until = at;
+                outage.recovered = true;
+            }
+            (true, None) => {}
+            (false, _) if repaired(request) => {}
+            (false, Some(outage)) => {
+                outage.until = at;
+                outage.failed.push(request);
+            }
+            (false, None) => {
+                found.push(Outage { from: at, until: at, recovered: false, failed: vec![request] });
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,132 @@
+//! The pen: everything that observes writes through a [`Recorder`].
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::file::{End, EndLine, HeaderLine, write_line};
+use super::{Event, Header, Moment, Observation, Recording};
+
+/// A shared pen. What is seen is kept in memory for the verdicts, and goes to the recording's file as it happens, so that
+/// an interrupted run loses at most what the last flush has not written.
+#[derive(Clone, Default)]
+pub struct Recorder {
+    pages: Arc<Mutex<Pages>>,
+}
+
+#[derive(Default)]
+struct Pages {
+    header: Option<Header>,
+    observations: Vec<Observation>,
+    file: Option<BufWriter<File>>,
+    path: PathBuf,
+    /// How many observations are in the file, or its buffer.
+    written: usize,
+    /// The first error of writing. Recording goes on in memory; [`Recorder::finish`] reports it.
+    trouble: Option<std::io::Error>,
+}
+
+impl Recorder {
+    /// Writes down what has just been seen.
+    pub fn record(&self, event: Event) {
+        self.record_at(Moment::now(), event);
+    }
+
+    /// Writes down something that began at `at`.
+    pub fn record_at(&self, at: Moment, event: Event) {
+        let mut pages = self.pages();
+        pages.observations.push(Observation { at, event });
+        pages.write_new();
+    }
+
+    /// Opens the recording's file, once it is known what the recording is about. What was seen before is in it too.
+    ///
+    /// # Errors
+    /// The file cannot be created.
+    pub fn begin(&self, header: Header, path: &Path) -> std::io::Result<()> {
+        let mut pages = self.pages();
+        let mut file = BufWriter::new(File::create_new(path)?);
+        write_line(&mut file, &HeaderLine { header: &header })?;
+        file.flush()?;
+        path.clone_into(&mut pages.path);
+        pages.header = Some(header);
+        pages.file = Some(file);
+        pages.write_new();
+        Ok(())
+    }
+
+    /// Brings what is buffered to the file.
+    pub fn flush(&self) {
+        let mut pages = self.pages();
+        let flushed = pages.file.as_mut().map_or(Ok(()), |file| file.flush());
+        pages.note(flushed);
+    }
+
+    /// How many observations so far satisfy `which`.
+    pub fn count(&self, which: impl Fn(&Observation) -> bool) -> usize {
+        self.pages().observations.iter().filter(|seen| which(seen)).count()
+    }
+
+    /// The first observation from the end that `pick` takes.
+    pub fn last<T>(&self, pick: impl Fn(&Observation) -> Option<T>) -> Option<T> {
+        self.pages().observations.iter().rev().find_map(pick)
+    }
+
+    /// Closes the recording and hands it over, sorted by time. `None` if it was never begun.
+    ///
+    /// # Errors
+    /// Its file could not be written to the end (a full disk); what is in memory comes with the error, and the file holds
+    /// what fitted.
+    pub fn finish(&self) -> Result<Option<Recording>, (Option<Recording>, String)> {
+        let mut pages = self.pages();
+        let observations = pages.observations.len();
+        if let Some(mut file) = pages.file.take() {
+            let closed = write_line(&mut file, &EndLine { end: End { observations } }).and_then(|()| file.flush());
+            pages.note(closed);
+            // A BufWriter flushes once more when it is dropped, and would fail once more.
+            let _ = file.into_parts();
+        }
+        let recording = pages.header.take().map(|header| {
+            let mut observations = std::mem::take(&mut pages.observations);
+            observations.sort_by_key(|seen| seen.at);
+            Recording { header, observations }
+        });
+        match pages.trouble.take() {
+            None => Ok(recording),
+            Some(error) => {
+                let (written, path) = (pages.written, pages.path.display());
+                Err((
+                    recording,
+                    format!(
+                        "cannot write the recording {path}: {error}; {written} of {observations} observations \
+                         were handed to the file before"
+                    ),
+                ))
+            }
+        }
+    }
+
+    fn pages(&self) -> MutexGuard<'_, Pages> {
+        // A panic elsewhere while recording leaves whole observations behind: they are still evidence.
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pages {
+    fn write_new(&mut self) {
+        let Some(file) = self.file.as_mut().filter(|_| self.trouble.is_none()) else { return };
+        let mut written = Ok(());
+        while written.is_ok() && self.written < self.observations.len() {
+            written = write_line(file, &self.observations[self.written]);
+            self.written += usize::from(written.is_ok());
+        }
+        self.note(written);
+    }
+
+    fn note(&mut self, result: std::io::Result<()>) {
+        if let Err(error) = result {
+            self.trouble.get_or_insert(error);
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Every duration of the suite: what it bounds, its unit, and its value in both profiles.
+//!
+//! Nothing else in the suite may spell a duration. Three kinds live here: [`Bounds`] are promises that verdicts hold the
+//! subject to, and travel in the recording's header; [`Timers`] are settings of the lab under test, compressed in the `pr`
+//! profile; the constants bound our own waiting and can never turn a verdict.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds as a [`Duration`], so that a literal carries its unit.
+pub const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// Seconds as a [`Duration`], so that a literal carries its unit.
+pub const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// Which values the timers of a lab take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Timers compressed by [`COMPRESSION`], so that a run fits into a pull request.
+    #[default]
+    Pr,
+    /// The real durations of the field reports.
+    Nightly,
+}
+
+impl Profile {
+    /// All profiles, as a user may name them.
+    pub const ALL: [Self; 2] = [Self::Pr, Self::Nightly];
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pr => "pr",
+            Self::Nightly => "nightly",
+        })
+    }
+}
+
+impl FromStr for Profile {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|profile| profile.to_string() == name).ok_or(())
+    }
+}
+
+/// How much shorter the `pr` profile's compressible timers are: 70 s of shutdown delay become 3 s.
+///
+/// The kube-apiserver's TCP keepalive (180 s) and bookmarks (about 60 s) are constants in its source and do not compress;
+/// no claim about them is made from a `pr` run.
+pub const COMPRESSION: f64 = 70.0 / 3.0;
+
+/// Settings of the lab under test, by profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timers {
+    /// `--shutdown-delay-duration`: how long a stopping apiserver serves on with a red /readyz. OpenShift: 70 s.
+    pub shutdown_delay: Duration,
+    /// `--shutdown-watch-termination-grace-period`: how long open watches get to end cleanly once requests are refused.
+    pub watch_termination_grace: Duration,
+    /// How often a balancer asks /readyz. Ten seconds in most clouds.
+    pub health_interval: Duration,
+    /// How long one health check may take before it counts as failed.
+    pub health_timeout: Duration,
+}
+
+/// Failed health checks in a row that take a backend out of service.
+pub const HEALTH_FALL: u32 = 2;
+
+/// Good health checks in a row that put a backend back into service.
+pub const HEALTH_RISE: u32 = 2;
+
+impl Timers {
+    /// The timers of a profile.
+    pub const fn of(profile: Profile) -> Self {
+        match profile {
+            Profile::Pr => Self {
+                shutdown_delay: secs(3),
+                watch_termination_grace: secs(5),
+                health_interval: millis(500),
+                health_timeout: millis(500),
+            },
+            Profile::Nightly => Self {
+                shutdown_delay: secs(70),
+                watch_termination_grace: secs(60),
+                health_interval: secs(10),
+                health_timeout: secs(5),
+            },
+        }
+    }
+
+    /// The longest that a health-following balancer needs to notice a red /readyz: an interval that has just begun, then
+    /// [`HEALTH_FALL`] failures, the last of which may run into its timeout.
+    pub fn detection(&self) -> Duration {
+        self.health_interval * HEALTH_FALL + self.health_timeout
+    }
+
+    /// The longest that a balancer which checks an apiserver's health needs to put it back: [`HEALTH_RISE`] good checks
+    /// and an interval that has just begun.
+    pub fn readmission(&self) -> Duration {
+        self.health_interval * HEALTH_RISE + self.health_timeout
+    }
+
+    /// From SIGTERM to the end of the process: the delay, then what open watches are granted, then a margin in which
+    /// in-flight requests finish and etcd is closed.
+    pub fn graceful_stop(&self) -> Duration {
+        self.shutdown_delay + self.watch_termination_grace + secs(20)
+    }
+}
+
+/// What verdicts hold a subject to. They are part of the recording, so a saved recording is judged by the bounds in force
+/// when it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// WATCH-6: from the acknowledgement of a change to its delivery, a reconnect included.
+    pub fresh: Duration,
+    /// ROLLOUT-3: from SIGTERM to the first red /readyz. The server flips it at once; the rest is our sampling.
+    pub readyz_red: Duration,
+    /// ROLLOUT-6: from the start of the new process to a connection through the balancer that meets its certificate.
+    pub back: Duration,
+    /// ROLLOUT-7 and -8: the longest outage that killing an apiserver may cost a requester. A balancer cannot know of the
+    /// death before its detection time; new connections fail until then.
+    pub outage_after_kill: Duration,
+    /// Own stalls longer than this make a run inconclusive: a request that we started late looks like a slow server.
+    pub stall: Duration,
+    /// The least successful samples a requester or writer needs before, during and after a disturbance; with fewer, an
+    /// outage could hide between two samples.
+    pub samples: u32,
+}
+
+impl Bounds {
+    /// The bounds that go with these timers.
+    pub fn with(timers: &Timers) -> Self {
+        Self {
+            fresh: secs(2) + timers.detection(),
+            readyz_red: secs(1),
+            back: secs(20) + timers.readmission(),
+            outage_after_kill: timers.detection() + secs(2),
+            stall: millis(500),
+            samples: 10,
+        }
+    }
+}
+
+// How often our probes act. Periods, not bounds.
+
+/// Between two requests of a requester, and between two writes.
+pub const REQUEST_EVERY: Duration = millis(50);
+/// Between two looks at an apiserver's own /readyz and /livez.
+pub const SERVER_HEALTH_EVERY: Duration = millis(100);
+/// Between two ticks of the ticker that watches for our own stalls.
+pub const TICK_EVERY: Duration = millis(20);
+/// Between two looks at a file that grows (a log), or at a condition that nothing announces.
+pub const LOOK_EVERY: Duration = millis(20);
+/// Between two progress lines about the same wait.
+pub const PROGRESS_EVERY: Duration = secs(5);
+
+// How long we wait for the lab and for our own probes before we call the lab broken.
+
+/// A probe's single request. A hung server must not stop the probe for longer; beyond it the request is a timeout.
+pub const REQUEST_TIMEOUT: Duration = secs(10);
+/// etcd and the apiservers, from their start to /readyz. Measured 3 to 7 s on two cores; the rest is for a busy machine.
+pub const CONTROL_PLANE_READY: Duration = secs(90);
+/// A balancer, from its start to the first request served through it.
+pub const BALANCER_READY: Duration = secs(15);
+/// A probe, from its start to its first samples.
+pub const PROBE_READY: Duration = secs(30);
+/// After a disturbance, until every probe has its samples "after".
+pub const PROBE_SETTLED: Duration = secs(30);
+/// After the fence write, until a watch has seen it. Longer than any client library's own recovery in these scenarios.
+pub const FENCE_SEEN: Duration = secs(30);
+/// Children of a struck lab, from SIGKILL to the last one reaped. Measured under 0.1 s.
+pub const STRIKE: Duration = secs(10);
+/// A balancer command, from SIGTERM to SIGKILL.
+pub const COMMAND_STOP: Duration = secs(2);
+/// One whole scenario. A scenario that runs into it has hung: the lab is broken.
+pub const SCENARIO_LIMIT: Duration = secs(600);
