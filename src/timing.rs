@@ -160,6 +160,10 @@ pub const SERVER_HEALTH_EVERY: Duration = millis(100);
 pub const TICK_EVERY: Duration = millis(20);
 /// Between two looks at a file that grows (a log), or at a condition that nothing announces.
 pub const LOOK_EVERY: Duration = millis(20);
+/// Between two flushes of the recording to its file: what a killed run may lose.
+pub const FLUSH_EVERY: Duration = millis(500);
+/// A raw watch that could not be opened, until the next attempt. Without it, a refusing balancer would be hammered.
+pub const WATCH_RETRY: Duration = millis(100);
 /// Between two progress lines about the same wait.
 pub const PROGRESS_EVERY: Duration = secs(5);
 

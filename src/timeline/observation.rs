@@ -440,6 +440,10 @@ pub enum Step {
     InFlightRequestsDrained,
     /// The process ended.
     Exited,
+    /// We stopped the process (SIGSTOP): its kernel still accepts and acknowledges.
+    Frozen,
+    /// We let it go on (SIGCONT).
+    Thawed,
 }
 
 impl Step {

@@ -68,6 +68,11 @@ impl Recorder {
         self.pages().observations.iter().filter(|seen| which(seen)).count()
     }
 
+    /// What `pick` takes from the observations so far.
+    pub fn collect<T, C: FromIterator<T>>(&self, pick: impl Fn(&Observation) -> Option<T>) -> C {
+        self.pages().observations.iter().filter_map(pick).collect()
+    }
+
     /// The first observation from the end that `pick` takes.
     pub fn last<T>(&self, pick: impl Fn(&Observation) -> Option<T>) -> Option<T> {
         self.pages().observations.iter().rev().find_map(pick)

@@ -1,1 +1,6 @@
-//! x
+//! The main job: `cargo test --test rollout`. Scenarios on real control planes, one file per kind of disturbance.
+//!
+//! A scenario's body only acts; verdicts come from its recording. Every test is one lab, so they run one at a time.
+
+mod rollout;
+mod steady_state;

@@ -1,0 +1,325 @@
+//! The stage: one control plane, one balancer in front of it, on addresses of their own.
+//!
+//! The lab disturbs and records; it knows no requirement. Everything it starts is held by the [`keeper`].
+
+pub mod balancer;
+pub mod control_plane;
+pub mod http;
+pub mod keeper;
+pub mod kubeconfig;
+pub mod machine;
+pub mod network;
+pub mod provision;
+pub mod sweep;
+pub mod tls;
+pub mod wait;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http::{Ask, Endpoint};
+use ::http::Method;
+
+use crate::config::{BalancerKind, Config};
+use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
+use crate::timing::{self, Timers};
+use balancer::{Balancer, HealthPolicy, OnUnhealthy};
+use control_plane::{Apiserver, ControlPlane, Flags, Shared};
+use keeper::{Claim, Keeper};
+use provision::Binaries;
+
+/// The namespace that the suite works in, and the only one.
+pub const NAMESPACE: &str = "rollproof";
+
+/// An object that requesters ask for: there from the start, never changed.
+pub const PROBED: &str = "probed";
+
+/// What a scenario wants of its lab.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Timers of apiservers and balancer.
+    pub timers: Timers,
+    /// Further kube-apiserver flags, by name without dashes.
+    pub flags: Vec<(String, String)>,
+    /// Whether the balancer follows /readyz.
+    pub health: HealthPolicy,
+    /// What the balancer does to established connections of an unhealthy backend.
+    pub on_unhealthy: OnUnhealthy,
+    /// Whether the balancer tries another backend when one refuses.
+    pub redispatch: bool,
+}
+
+impl Setup {
+    /// The lab that a careful platform team would run: a health-following balancer, and a delay longer than its detection.
+    pub fn careful(config: &Config) -> Self {
+        Self {
+            timers: Timers::of(config.profile),
+            flags: Vec::new(),
+            health: HealthPolicy::Follow,
+            on_unhealthy: OnUnhealthy::Keep,
+            redispatch: false,
+        }
+    }
+}
+
+/// A running lab.
+pub struct Lab {
+    claim: Claim,
+    keeper: Keeper,
+    control_plane: ControlPlane,
+    balancer: Balancer,
+    recorder: Recorder,
+    setup: Setup,
+    cell: Cell,
+    subjects: Vec<Subject>,
+}
+
+impl Lab {
+    /// Starts a lab: etcd and the apiservers, then the balancer, then the first write through it.
+    ///
+    /// # Errors
+    /// Something did not come up; the message says what, and how its log ends. Whatever had been started is struck.
+    pub async fn start(setup: Setup, config: &Config, binaries: &Binaries, recorder: Recorder) -> anyhow::Result<Self> {
+        let keeper = Keeper::get()?;
+        let claim = keeper.claim().await?;
+        match Self::start_in(claim.clone(), keeper.clone(), setup, config, binaries, recorder).await {
+            Ok(lab) => Ok(lab),
+            Err(error) => {
+                if let Err(left) = keeper.strike(claim.lab).await {
+                    return Err(error.context(format!("and then the lab could not be struck: {left:#}")));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_in(
+        claim: Claim,
+        keeper: Keeper,
+        setup: Setup,
+        config: &Config,
+        binaries: &Binaries,
+        recorder: Recorder,
+    ) -> anyhow::Result<Self> {
+        let mut flags = Flags::of(&setup.timers);
+        for (name, value) in &setup.flags {
+            flags.set(name, value);
+        }
+        let apiservers = config.apiservers.unwrap_or(2);
+        let control_plane =
+            ControlPlane::start(&keeper, &claim, binaries, &flags, apiservers as u8, &recorder).await?;
+        let balancer = Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &recorder).await?;
+
+        let mut subjects = vec![
+            Subject {
+                name: "kube-apiserver".to_owned(),
+                version: binaries.kube_apiserver.version.clone(),
+                digest: binaries.kube_apiserver.digest.clone(),
+            },
+            Subject {
+                name: "etcd".to_owned(),
+                version: binaries.etcd.version.clone(),
+                digest: binaries.etcd.digest.clone(),
+            },
+        ];
+        subjects.push(balancer.subject());
+        let cell = Cell {
+            control_plane: "local".to_owned(),
+            kubernetes: binaries.kube_apiserver.version.clone(),
+            apiservers,
+            balancer: config.balancer.to_string(),
+            protocol: "http1".to_owned(),
+            client: "kube-rs".to_owned(),
+            profile: config.profile,
+        };
+        let lab = Self { claim, keeper, control_plane, balancer, recorder, setup, cell, subjects };
+        lab.balancer.ready(&lab.through_balancer()).await?;
+        lab.prepare().await?;
+        Ok(lab)
+    }
+
+    /// The balancer, as an administrator's client meets it.
+    pub fn through_balancer(&self) -> Endpoint {
+        let direct = &self.control_plane.servers[0].endpoint;
+        Endpoint { address: self.balancer.address(), ..direct.clone() }
+    }
+
+    /// The apiservers, by number.
+    pub fn servers(&self) -> &[Shared] {
+        &self.control_plane.servers
+    }
+
+    /// Where observations go.
+    pub fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
+    /// What it was set up with.
+    pub fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    /// Its point of the matrix.
+    pub fn cell(&self) -> &Cell {
+        &self.cell
+    }
+
+    /// The programs under test.
+    pub fn subjects(&self) -> &[Subject] {
+        &self.subjects
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        &self.claim.folder
+    }
+
+    /// The apiservers as the recording's header describes them.
+    pub fn described_servers(&self) -> Vec<Server> {
+        let describe = |server: &Arc<Apiserver>| Server {
+            name: server.name.clone(),
+            address: server.address().to_string(),
+            certificate: server.certificate.clone(),
+            flags: server.program.args.clone(),
+        };
+        self.servers().iter().map(describe).collect()
+    }
+
+    /// A kubeconfig for the lab through its balancer.
+    pub fn kubeconfig(&self) -> kube::config::Kubeconfig {
+        kubeconfig::kubeconfig(self.balancer.address(), &self.control_plane.ca, &self.control_plane.admin)
+    }
+
+    /// The log files: what they are called as evidence, and where they lie.
+    pub fn logs(&self) -> Vec<(String, PathBuf)> {
+        let mut logs = self.control_plane.logs();
+        logs.extend(self.balancer.log());
+        logs
+    }
+
+    /// Restarts the apiservers one after the other: the next only when the last is ready, and new connections through the
+    /// balancer have met its serving certificate again.
+    ///
+    /// # Errors
+    /// An apiserver did not end or did not come back, or the balancer never led to it again.
+    pub async fn roll(&self, how: Restart) -> anyhow::Result<()> {
+        for server in self.servers() {
+            self.restart(server, how).await?;
+        }
+        Ok(())
+    }
+
+    /// Restarts one apiserver.
+    ///
+    /// # Errors
+    /// As [`Lab::roll`].
+    pub async fn restart(&self, server: &Apiserver, how: Restart) -> anyhow::Result<()> {
+        let fault = Fault { restart: how, server: server.name.clone() };
+        self.recorder.record(Event::FaultOn(fault.clone()));
+        let limit = match how {
+            Restart::Graceful => self.setup.timers.graceful_stop(),
+            Restart::Killed => timing::STRIKE,
+        };
+        server.stop(how, limit).await?;
+        server.start().await?;
+        server.ready().await?;
+        self.met_through_balancer(server).await?;
+        self.recorder.record(Event::FaultOff(fault));
+        self.control_plane.check()
+    }
+
+    /// Ends the lab: nothing of it is left.
+    ///
+    /// # Errors
+    /// A process did not die, or the folder could not be removed.
+    pub async fn strike(self) -> anyhow::Result<()> {
+        // Killed, not stopped: a graceful end would take as long as the longest open watch.
+        let struck = self.keeper.strike(self.claim.lab).await;
+        self.balancer.stop().await;
+        struck
+    }
+
+    /// Leaves the lab's processes up when this process ends, and writes a kubeconfig that leads to one of the apiservers,
+    /// since the builtin balancer ends with us. Returns the kubeconfig's path.
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be written.
+    pub async fn keep(self) -> anyhow::Result<PathBuf> {
+        let path = self.claim.folder.join("kubeconfig");
+        let direct = self.servers()[0].address();
+        let config = kubeconfig::kubeconfig(direct, &self.control_plane.ca, &self.control_plane.admin);
+        control_plane::pki::write_private(&path, &serde_json::to_string_pretty(&config)?)?;
+        self.keeper.keep(self.claim.lab).await?;
+        Ok(path)
+    }
+
+    async fn met_through_balancer(&self, server: &Apiserver) -> anyhow::Result<()> {
+        let endpoint = self.through_balancer();
+        let limit = self.setup.timers.readmission() + timing::BALANCER_READY;
+        wait::until(limit, &format!("the balancer to lead to {} again", server.name), async || {
+            match endpoint.dial().await {
+                Ok(connection) if connection.server() == Some(&server.name) => ControlFlow::Break(()),
+                Ok(connection) => ControlFlow::Continue(format!("met {}", connection.server().unwrap_or("a stranger"))),
+                Err((phase, failure)) => ControlFlow::Continue(format!("{phase:?}: {}", failure.text)),
+            }
+        })
+        .await?;
+        server.step(Step::MetThroughBalancer, "");
+        Ok(())
+    }
+
+    /// Our namespace, and the object that requesters ask for.
+    async fn prepare(&self) -> anyhow::Result<()> {
+        let configmaps = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
+        let objects = [
+            ("/api/v1/namespaces", serde_json::json!({"metadata": {"name": NAMESPACE}})),
+            (configmaps.as_str(), serde_json::json!({"metadata": {"name": PROBED}})),
+        ];
+        let mut kept = None;
+        for (path, object) in objects {
+            let ask = Ask {
+                method: Method::POST,
+                path: path.to_owned(),
+                body: Bytes::from(object.to_string()),
+                audit_id: format!("rollproof-prepare-{}", Moment::now().0),
+                agent: "rollproof-lab".to_owned(),
+            };
+            let (exchange, body) = self.through_balancer().exchange(&mut kept, &ask).await;
+            if exchange.status != Some(201) {
+                let answer = String::from_utf8_lossy(&body);
+                let why = exchange.failure.map_or_else(|| answer.into_owned(), |failure| failure.text);
+                bail!("cannot create {path}/{} through the balancer: {why}", object["metadata"]["name"]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long a wait inside the lab may take before it is worth a word on the terminal.
+pub async fn narrated<T>(
+    what: &str,
+    mut say: impl FnMut(String),
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let began = Moment::now();
+    let mut work = std::pin::pin!(work);
+    let mut next = Duration::from_secs(2);
+    loop {
+        tokio::select! {
+            done = &mut work => return done.with_context(|| format!("while {what}")),
+            () = tokio::time::sleep(next) => {
+                say(format!("{what} ({:.0} s so far)", Moment::now().since(began).as_secs_f64()));
+                next = timing::PROGRESS_EVERY;
+            }
+        }
+    }
+}
+
+/// Whether a balancer of this kind can be told to ignore health.
+pub fn can_ignore_health(balancer: &BalancerKind) -> bool {
+    matches!(balancer, BalancerKind::Builtin)
+}

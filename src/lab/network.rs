@@ -1,0 +1,55 @@
+//! Addresses of a lab on the loopback interface: 127.77.N.x for lab N, so that labs side by side never meet.
+//!
+//! Linux serves all of 127.0.0.0/8 without configuration. The ports lie below the ephemeral range (32768-60999): a client
+//! that dials a port in it while nobody listens there can connect to itself.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+
+use anyhow::Context as _;
+
+/// The balancer's port, and the first apiserver's.
+const PORT: u16 = 16443;
+/// etcd's client port; its peer port is the next.
+const ETCD_PORT: u16 = 12379;
+
+/// Where the balancer of a lab listens.
+pub fn balancer(lab: u8) -> SocketAddr {
+    SocketAddr::new(host(lab, 1), PORT)
+}
+
+/// Where etcd listens for clients.
+pub fn etcd_client(lab: u8) -> SocketAddr {
+    SocketAddr::new(host(lab, 2), ETCD_PORT)
+}
+
+/// Where etcd listens for other members.
+pub fn etcd_peer(lab: u8) -> SocketAddr {
+    SocketAddr::new(host(lab, 2), ETCD_PORT + 1)
+}
+
+/// Where an apiserver listens.
+pub fn apiserver(lab: u8, index: u8) -> SocketAddr {
+    SocketAddr::new(host(lab, 10 + index), PORT + u16::from(index))
+}
+
+/// The address that an apiserver advertises. It must not be a loopback address, and nobody dials it: TEST-NET-1.
+pub fn advertised(index: u8) -> IpAddr {
+    Ipv4Addr::new(192, 0, 2, 10 + index).into()
+}
+
+/// Makes sure that nobody listens there yet.
+///
+/// # Errors
+/// Somebody does.
+pub fn expect_free(address: SocketAddr) -> anyhow::Result<()> {
+    TcpListener::bind(address).map(drop).with_context(|| {
+        format!(
+            "cannot listen on {address}; `ss -ltnp 'sport = :{}'` shows who does, perhaps on all addresses",
+            address.port()
+        )
+    })
+}
+
+fn host(lab: u8, host: u8) -> IpAddr {
+    Ipv4Addr::new(127, 77, lab, host).into()
+}

@@ -1,0 +1,9 @@
+//! What a scenario file imports, and nothing else.
+
+pub use std::time::Duration;
+
+pub use crate::lab::balancer::HealthPolicy;
+pub use crate::probe::{Probes, requests, server_health, watch, watcher, write};
+pub use crate::scenario::{disturbed_by, undisturbed};
+pub use crate::spec::{Need, Requirement, rollout, watch as watches};
+pub use crate::timeline::Restart;

@@ -1,0 +1,74 @@
+//! Asks each apiserver itself, past the balancer, how it is: /readyz and /livez, on a new connection each time.
+
+use futures::future::BoxFuture;
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Fence, Probe, Running, Samples};
+use crate::lab::Lab;
+use crate::lab::control_plane::Shared;
+use crate::lab::http::Ask;
+use crate::timeline::{Event, Moment, Recorder, ServerHealth};
+use crate::timing;
+
+/// A probe of every apiserver's own health endpoints, every [`timing::SERVER_HEALTH_EVERY`].
+pub struct ServerHealthProbe;
+
+/// A probe of every apiserver's own health endpoints.
+pub fn server_health() -> ServerHealthProbe {
+    ServerHealthProbe
+}
+
+impl Probe for ServerHealthProbe {
+    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> BoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
+        Box::pin(async move {
+            let samples = Samples::default();
+            let ask = |server: &Shared| {
+                AbortOnDropHandle::new(tokio::spawn(ask(server.clone(), lab.recorder().clone(), samples.clone())))
+            };
+            let tasks = lab.servers().iter().map(ask).collect();
+            Ok(Box::new(RunningServerHealth { samples, _tasks: tasks }) as Box<dyn Running>)
+        })
+    }
+}
+
+struct RunningServerHealth {
+    samples: Samples,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Running for RunningServerHealth {
+    fn name(&self) -> &'static str {
+        "server-health"
+    }
+
+    fn samples(&self) -> u64 {
+        self.samples.count()
+    }
+
+    fn stop(self: Box<Self>, _: Option<Fence>) -> BoxFuture<'static, Option<Fence>> {
+        Box::pin(async { None })
+    }
+}
+
+async fn ask(server: Shared, recorder: Recorder, samples: Samples) {
+    let mut schedule = tokio::time::interval(timing::SERVER_HEALTH_EVERY);
+    schedule.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        schedule.tick().await;
+        let mut kept = None;
+        for path in ["/readyz", "/livez"] {
+            let began = Moment::now();
+            let (exchange, _) = server.endpoint.exchange(&mut kept, &Ask::get(path, String::new(), "rollproof")).await;
+            let answer = match (exchange.failure, exchange.status) {
+                (Some(failure), _) => Err(failure),
+                (None, status) => Ok(status.unwrap_or_default()),
+            };
+            if answer == Ok(200) {
+                samples.add_one();
+            }
+            let health = ServerHealth { server: server.name.clone(), path: path.to_owned(), answer, took: exchange.took };
+            recorder.record_at(began, Event::ServerHealth(health));
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! A raw watch: kube-rs `Api::watch`, with the loop around it that a careful user would write.
+
+use std::ops::ControlFlow;
+
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use tokio::sync::watch as latest;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::kube_client::{change_of, client, revision_of};
+use super::{Fence, Probe, Running, Samples};
+use crate::lab::http::classify;
+use crate::lab::{Lab, wait};
+use crate::timeline::{ChangeKind, Delivered, ErrorClass, Event, Failure, Listed, Recorder, WatchEnded};
+use crate::timing;
+
+/// A raw watch to be. When it ends it goes on from the last resourceVersion it has seen, and relists only after 410.
+pub struct RawWatch;
+
+/// A raw watch on the writer's ConfigMaps, through the balancer.
+pub fn watch() -> RawWatch {
+    RawWatch
+}
+
+const NAME: &str = "raw-watch";
+
+impl Probe for RawWatch {
+    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> BoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
+        Box::pin(async move {
+            let api = Api::default_namespaced(client(lab, NAME).await?);
+            let watching = Watching::new(NAME, lab.recorder().clone());
+            let task = tokio::spawn(follow(api, watching.clone()));
+            RunningWatch::when_open(watching, task).await
+        })
+    }
+}
+
+/// What the two watch probes share: how they record what they see, and how they end.
+#[derive(Clone)]
+pub(super) struct Watching {
+    probe: &'static str,
+    recorder: Recorder,
+    samples: Samples,
+    /// The newest change seen, in an event or a list.
+    newest: latest::Sender<u64>,
+}
+
+impl Watching {
+    pub(super) fn new(probe: &'static str, recorder: Recorder) -> Self {
+        Self { probe, recorder, samples: Samples::default(), newest: latest::channel(0).0 }
+    }
+
+    pub(super) fn delivered(&self, kind: ChangeKind, map: &ConfigMap) {
+        let change = change_of(map);
+        let object = map.metadata.name.clone().unwrap_or_default();
+        let delivered = Delivered { probe: self.probe.to_owned(), kind, object, revision: revision_of(map), change };
+        self.recorder.record(Event::Delivered(delivered));
+        self.samples.add_one();
+        self.saw(change);
+    }
+
+    pub(super) fn listed(&self, revision: Option<u64>, maps: &[ConfigMap]) {
+        let object = |map: &ConfigMap| (map.metadata.name.clone().unwrap_or_default(), change_of(map));
+        let objects: Vec<_> = maps.iter().map(object).collect();
+        let newest = objects.iter().map(|(_, change)| *change).max().unwrap_or(0);
+        self.recorder.record(Event::Listed(Listed { probe: self.probe.to_owned(), revision, objects }));
+        self.saw(newest);
+    }
+
+    pub(super) fn ended(&self, failure: Option<Failure>) {
+        self.recorder.record(Event::WatchEnded(WatchEnded { probe: self.probe.to_owned(), failure }));
+    }
+
+    fn saw(&self, change: u64) {
+        self.newest.send_if_modified(|newest| {
+            let newer = change > *newest;
+            *newest = change.max(*newest);
+            newer
+        });
+    }
+}
+
+/// A watch at work.
+pub(super) struct RunningWatch {
+    watching: Watching,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl RunningWatch {
+    /// Waits until the first watch request was answered with 200.
+    pub(super) async fn when_open(
+        watching: Watching,
+        task: tokio::task::JoinHandle<()>,
+    ) -> anyhow::Result<Box<dyn Running>> {
+        let _task = AbortOnDropHandle::new(task);
+        wait::until(timing::PROBE_READY, &format!("{} to be open", watching.probe), async || {
+            let last = watching.recorder.last(|seen| match &seen.event {
+                Event::ListWatch(call) if call.probe == watching.probe => Some((call.call, call.answer.clone())),
+                _ => None,
+            });
+            match last {
+                Some((crate::timeline::Call::Watch, Ok(200))) => ControlFlow::Break(()),
+                other => ControlFlow::Continue(format!("the last request was {other:?}")),
+            }
+        })
+        .await?;
+        Ok(Box::new(Self { watching, _task }))
+    }
+}
+
+impl Running for RunningWatch {
+    fn name(&self) -> &str {
+        self.watching.probe
+    }
+
+    fn samples(&self) -> u64 {
+        self.watching.samples.count()
+    }
+
+    fn stop(self: Box<Self>, fence: Option<Fence>) -> BoxFuture<'static, Option<Fence>> {
+        Box::pin(async move {
+            if let Some(fence) = fence {
+                // A watch that never sees the fence hangs: the recording says so, and the verdict too.
+                let mut newest = self.watching.newest.subscribe();
+                let seen = newest.wait_for(|newest| *newest >= fence.change);
+                let _ = tokio::time::timeout(timing::FENCE_SEEN, seen).await;
+            }
+            None
+        })
+    }
+}
+
+async fn follow(api: Api<ConfigMap>, watching: Watching) {
+    loop {
+        let mut version = match api.list(&ListParams::default()).await {
+            Ok(list) => {
+                let version = list.metadata.resource_version.unwrap_or_default();
+                watching.listed(version.parse().ok(), &list.items);
+                version
+            }
+            Err(error) => {
+                watching.ended(Some(classify(&error)));
+                tokio::time::sleep(timing::WATCH_RETRY).await;
+                continue;
+            }
+        };
+        while stays_open(&api, &watching, &mut version).await {}
+    }
+}
+
+/// Watches from `version`, which moves on with every event and bookmark, until the watch ends. False after 410.
+async fn stays_open(api: &Api<ConfigMap>, watching: &Watching, version: &mut String) -> bool {
+    let mut events = match api.watch(&WatchParams::default(), version).await {
+        Ok(events) => events.boxed(),
+        Err(error) => {
+            let gone = matches!(&error, kube::Error::Api(status) if status.code == 410);
+            let mut failure = classify(&error);
+            if gone {
+                failure.class = ErrorClass::Gone;
+            }
+            watching.ended(Some(failure));
+            tokio::time::sleep(timing::WATCH_RETRY).await;
+            return !gone;
+        }
+    };
+    while let Some(event) = events.next().await {
+        let (kind, map) = match event {
+            Ok(WatchEvent::Added(map)) => (ChangeKind::Added, map),
+            Ok(WatchEvent::Modified(map)) => (ChangeKind::Modified, map),
+            Ok(WatchEvent::Deleted(map)) => (ChangeKind::Deleted, map),
+            Ok(WatchEvent::Bookmark(bookmark)) => {
+                *version = bookmark.metadata.resource_version;
+                continue;
+            }
+            Ok(WatchEvent::Error(status)) => {
+                let class = if status.code == 410 { ErrorClass::Gone } else { ErrorClass::Status };
+                watching.ended(Some(Failure { class, text: status.message.clone() }));
+                return class != ErrorClass::Gone;
+            }
+            Err(error) => {
+                watching.ended(Some(classify(&error)));
+                return true;
+            }
+        };
+        if let Some(newer) = &map.metadata.resource_version {
+            newer.clone_into(version);
+        }
+        watching.delivered(kind, &map);
+    }
+    watching.ended(None);
+    true
+}

@@ -1,0 +1,263 @@
+//! One scenario: build the lab, run the body within a limit, collect evidence, judge, report, strike.
+//!
+//! The only file that knows all rooms. A scenario's body only acts, and returns `Ok(())`; what the subject does to it is
+//! recorded, and judged afterwards from the recording alone, as `rollproof judge` does with a saved one.
+
+use std::any::Any;
+use std::io::Write as _;
+use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use futures::FutureExt as _;
+
+use crate::config::Config;
+use crate::lab::provision::{self, Binaries, Sources};
+use crate::lab::{self, Lab, Setup, machine, narrated};
+use crate::probe::{self, Ticker};
+use crate::report::{self, Outcome, RunDir, ScenarioReport};
+use crate::spec::{Need, Requirement};
+use crate::timeline::{Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
+use crate::timing::{self, Bounds};
+use crate::verdict;
+
+/// A scenario to be: what it does to the apiservers, in which lab, and what is judged.
+#[must_use = "run() runs it"]
+pub struct Scenario {
+    disturbance: Option<Restart>,
+    judged_by: Vec<(&'static Requirement, Expected)>,
+    needs: Vec<Need>,
+    adjust: Box<dyn FnOnce(&mut Setup)>,
+}
+
+/// A scenario that disturbs nothing, in a careful team's lab.
+pub fn undisturbed() -> Scenario {
+    Scenario { disturbance: None, judged_by: Vec::new(), needs: Vec::new(), adjust: Box::new(|_| ()) }
+}
+
+/// A scenario that restarts apiservers, in a careful team's lab.
+pub fn disturbed_by(restart: Restart) -> Scenario {
+    Scenario { disturbance: Some(restart), ..undisturbed() }
+}
+
+impl Scenario {
+    /// Changes the lab.
+    pub fn in_a_lab(self, adjust: impl FnOnce(&mut Setup) + 'static) -> Self {
+        Self { adjust: Box::new(adjust), ..self }
+    }
+
+    /// Names what a lab must be able to do for this scenario, beyond what its requirements need.
+    pub fn needs(mut self, need: Need) -> Self {
+        self.needs.push(need);
+        self
+    }
+
+    /// The subject is to keep these requirements.
+    pub fn upholds(mut self, requirements: &[&'static Requirement]) -> Self {
+        self.judged_by.extend(requirements.iter().map(|requirement| (*requirement, Expected::Upheld)));
+        self
+    }
+
+    /// A control: the lab is broken on purpose, and these requirements have to be found violated.
+    pub fn violates(mut self, requirements: &[&'static Requirement]) -> Self {
+        self.judged_by.extend(requirements.iter().map(|requirement| (*requirement, Expected::Violated)));
+        self
+    }
+
+    /// Runs it, writes its results, and panics with the text of the failure unless every verdict is as expected.
+    pub async fn run(self, body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>) {
+        let name = std::thread::current().name().unwrap_or("scenario").to_owned();
+        let config = Config::from_env().unwrap_or_else(|error| panic!("{error}"));
+        let run = RunDir::of_this_process(&config).unwrap_or_else(|error| panic!("{error:#}"));
+        let report = self.perform(&name, &config, run, body).await;
+        if let Err(error) = report::write(run, &report) {
+            panic!("{error:#}");
+        }
+        if let Err(text) = report.verdict_text() {
+            panic!("{text}");
+        }
+    }
+
+    async fn perform(
+        self,
+        name: &str,
+        config: &Config,
+        run: &RunDir,
+        body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
+    ) -> ScenarioReport {
+        let judged_by = self.judged_by.iter().map(|(requirement, expected)| JudgedBy {
+            requirement: requirement.id.to_owned(),
+            expected: *expected,
+        });
+        let mut report = ScenarioReport {
+            scenario: name.to_owned(),
+            cell: planned_cell(config),
+            judged_by: judged_by.collect(),
+            outcome: Outcome::Lab("the scenario did not come to its end".to_owned()),
+            recording: None,
+            evidence: None,
+            took: Duration::ZERO,
+            began: SystemTime::now(),
+        };
+        let began = Moment::now();
+        report.outcome = match self.missing(config) {
+            Some(skipped) => skipped,
+            None => self.perform_in_lab(name, config, run, &mut report, body).await.unwrap_or_else(|error| {
+                Outcome::Lab(format!("{error:#}"))
+            }),
+        };
+        report.took = Moment::now().since(began);
+        report
+    }
+
+    /// What the lab cannot do, if anything.
+    fn missing(&self, config: &Config) -> Option<Outcome> {
+        let needs = self.judged_by.iter().flat_map(|(requirement, _)| requirement.needs).chain(&self.needs);
+        for need in needs {
+            let reason = match need {
+                Need::BalancerIgnoresHealth if !lab::can_ignore_health(&config.balancer) => {
+                    format!("the balancer {} cannot be told to ignore health", config.balancer)
+                }
+                _ => continue,
+            };
+            let need = need.name().to_owned();
+            if config.require.includes(&need) {
+                return Some(Outcome::Lab(format!("{reason}, and ROLLPROOF_REQUIRE names {need}")));
+            }
+            return Some(Outcome::Skipped { need, reason });
+        }
+        None
+    }
+
+    async fn perform_in_lab(
+        self,
+        name: &str,
+        config: &Config,
+        run: &RunDir,
+        report: &mut ScenarioReport,
+        body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Outcome> {
+        let say = |text: String| progress(name, &text);
+        let binaries = binaries(config, name).await?;
+        let mut setup = Setup::careful(config);
+        (self.adjust)(&mut setup);
+        let bounds = Bounds::with(&setup.timers);
+        let recorder = Recorder::default();
+        let starting = Lab::start(setup, config, &binaries, recorder.clone());
+        let lab = narrated("starting etcd, apiservers and balancer", say, starting).await?;
+
+        let header = header(name, &lab, self.disturbance, bounds, &report.judged_by);
+        report.cell = header.cell.clone();
+        let recorded = recorder.begin(header, &run.recording(name));
+        let acted = match recorded {
+            Ok(()) => {
+                report.recording = Some(run.recording(name));
+                let ticker = Ticker::start(recorder.clone(), bounds.stall);
+                let acting = AssertUnwindSafe(body(&lab)).catch_unwind();
+                let limited = async { Ok(tokio::time::timeout(timing::SCENARIO_LIMIT, acting).await) };
+                let acted = narrated("observing", say, limited).await?;
+                drop(ticker);
+                acted
+            }
+            Err(error) => Ok(Ok(Err(error).context("cannot begin the recording in the report folder"))),
+        };
+
+        // Evidence first: cleaning up must not cost any.
+        let collected = collect(&lab, &run.evidence(name)).map(|()| report.evidence = Some(run.evidence(name)));
+        let finished = recorder.finish();
+        let outcome = match (acted, finished) {
+            (Err(_), _) => Outcome::Lab(format!("the scenario was not over after {:?}", timing::SCENARIO_LIMIT)),
+            (Ok(Err(panic)), _) => Outcome::Panicked(panic_text(panic.as_ref())),
+            (Ok(Ok(Err(error))), _) => Outcome::Lab(format!("{error:#}")),
+            (Ok(Ok(Ok(()))), Err((_, trouble))) => Outcome::Lab(trouble),
+            (Ok(Ok(Ok(()))), Ok(None)) => Outcome::Lab("nothing was recorded".to_owned()),
+            (Ok(Ok(Ok(()))), Ok(Some(recording))) => judged(&recording)?,
+        };
+        let failed = !outcome.passed();
+        if failed && config.keep {
+            let kubeconfig = lab.keep().await?;
+            say(format!("kept: KUBECONFIG={} leads past the balancer; `rollproof clean --kept` ends it", kubeconfig.display()));
+        } else {
+            lab.strike().await.context("cannot strike the lab")?;
+        }
+        // A broken scenario has more to say than missing evidence about it.
+        if !failed {
+            collected?;
+        }
+        Ok(outcome)
+    }
+}
+
+fn judged(recording: &Recording) -> anyhow::Result<Outcome> {
+    Ok(Outcome::Judged(verdict::judge_all(recording)?))
+}
+
+/// The binaries, found or made; with progress.
+async fn binaries(config: &Config, name: &str) -> anyhow::Result<Binaries> {
+    let (version, name) = (config.kubernetes_version.clone(), name.to_owned());
+    tokio::task::spawn_blocking(move || {
+        provision::provision(&provision::wanted(version.as_deref())?, &Sources::from_env()?, &|text| progress(&name, text))
+    })
+    .await?
+}
+
+fn header(name: &str, lab: &Lab, disturbance: Option<Restart>, bounds: Bounds, judged_by: &[JudgedBy]) -> Header {
+    let began_at = Moment::now();
+    Header {
+        format: FORMAT,
+        suite: env!("CARGO_PKG_VERSION").to_owned(),
+        scenario: name.to_owned(),
+        cell: lab.cell().clone(),
+        seed: began_at.0,
+        began: jiff::Timestamp::now().to_string(),
+        began_at,
+        disturbance,
+        servers: lab.described_servers(),
+        subjects: lab.subjects().to_vec(),
+        timers: lab.setup().timers,
+        machine: machine::facts(),
+        bounds,
+        judged_by: judged_by.to_vec(),
+    }
+}
+
+/// Reads the audit logs into the recording, and copies every log to the evidence folder.
+fn collect(lab: &Lab, evidence: &Path) -> anyhow::Result<()> {
+    let ours = probe::audit_ids(lab.recorder());
+    for server in lab.servers() {
+        for audited in lab::control_plane::audit::read(&server.name, &server.audit_log, &ours)? {
+            lab.recorder().record(Event::Audited(audited));
+        }
+    }
+    std::fs::create_dir_all(evidence).with_context(|| format!("cannot make the evidence folder {}", evidence.display()))?;
+    for (name, log) in lab.logs() {
+        let copy = evidence.join(name);
+        std::fs::copy(&log, &copy).with_context(|| format!("cannot copy {} to {}", log.display(), copy.display()))?;
+    }
+    Ok(())
+}
+
+/// The cell as far as it is known before there is a lab.
+fn planned_cell(config: &Config) -> Cell {
+    let version = provision::wanted(config.kubernetes_version.as_deref());
+    Cell {
+        control_plane: "local".to_owned(),
+        kubernetes: version.map_or_else(|_| config.kubernetes_version.clone().unwrap_or_default(), |version| version.to_string()),
+        apiservers: config.apiservers.unwrap_or(lab::APISERVERS),
+        balancer: config.balancer.to_string(),
+        protocol: "http1".to_owned(),
+        client: "kube-rs".to_owned(),
+        profile: config.profile,
+    }
+}
+
+/// A line about something long, past libtest's capture of `eprintln!`.
+fn progress(scenario: &str, text: &str) {
+    let _ = writeln!(std::io::stderr(), "{scenario}: {text}");
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
+}

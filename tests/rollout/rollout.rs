@@ -1,0 +1,84 @@
+//! Apiservers are restarted one after the other, behind a balancer.
+
+use rollproof::prelude::*;
+use rstest::rstest;
+use serial_test::serial;
+
+/// All probes: they share one lab and one disturbance.
+pub(crate) fn every_probe() -> Probes {
+    Probes::default()
+        .with(watch())
+        .with(watcher())
+        .with(requests().on_new_connections())
+        .with(requests().on_a_reused_connection())
+        .with(write())
+        .with(server_health())
+}
+
+/// What a graceful restart must not cost, and what a kill may.
+fn promised(how: Restart) -> &'static [&'static Requirement] {
+    match how {
+        Restart::Graceful => &[
+            &rollout::NO_OUTAGE_NEW,
+            &rollout::NO_OUTAGE_REUSED,
+            &rollout::READYZ_RED,
+            &rollout::LIVEZ_GREEN,
+            &rollout::SIGNAL_ORDER,
+            &rollout::BACK,
+        ],
+        Restart::Killed => &[&rollout::BACK, &rollout::KILL_OUTAGE_NEW, &rollout::KILL_OUTAGE_REUSED],
+    }
+}
+
+/// While the apiservers are restarted one after the other, a watch through the balancer delivers every change, once and in
+/// order; no request fails if they are stopped gracefully, and for a bounded time only if they are killed.
+#[rstest]
+#[case::gracefully(Restart::Graceful)]
+#[case::by_being_killed(Restart::Killed)]
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn nothing_is_lost_while_apiservers_restart(#[case] how: Restart) {
+    disturbed_by(how)
+        .upholds(watches::ALL)
+        .upholds(promised(how))
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            lab.roll(how).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// A control: apiservers that close their listener at SIGTERM are gone before the balancer knows, and new connections
+/// fail. The watches go on all the same.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn without_a_shutdown_delay_new_connections_fail() {
+    disturbed_by(Restart::Graceful)
+        .in_a_lab(|lab| lab.timers.shutdown_delay = Duration::ZERO)
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE])
+        .violates(&[&rollout::NO_OUTAGE_NEW])
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// A control: a balancer that never asks /readyz sends new connections to an apiserver that has closed its listener.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn behind_a_balancer_that_ignores_health_new_connections_fail() {
+    disturbed_by(Restart::Graceful)
+        .in_a_lab(|lab| lab.health = HealthPolicy::Ignore)
+        .needs(Need::BalancerIgnoresHealth)
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE])
+        .violates(&[&rollout::NO_OUTAGE_NEW])
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
