@@ -11,6 +11,9 @@
 //! - [`timeline`]: the recording and what can be observed.
 #![allow(missing_docs)]
 
+pub mod config;
+pub mod report;
 pub mod spec;
 pub mod timeline;
 pub mod timing;
+pub mod verdict;

@@ -1,1 +1,4 @@
 //! x
+mod config;
+mod report;
+mod requirements;

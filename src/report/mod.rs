@@ -1,0 +1,87 @@
+//! Results: JUnit, `verdicts.jsonl`, the text of a failure, the closing table, and `REQUIREMENTS.md`.
+//!
+//! A scenario ends in one [`ScenarioReport`]. From it come [`Finding`](finding::Finding)s, one a requirement, and every
+//! result file is a rendering of these: so no two of them can disagree.
+
+mod clean;
+mod closing;
+mod finding;
+mod junit;
+mod requirements_md;
+mod run_dir;
+mod text;
+mod verdicts;
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+pub use clean::{one_line, printable};
+pub use closing::{Row, closing_rows, closing_table, terminal_width};
+pub use requirements_md::requirements_markdown;
+pub use run_dir::RunDir;
+pub use verdicts::Line;
+
+use crate::timeline::{Cell, JudgedBy};
+use crate::verdict::Judgement;
+
+/// What became of one scenario.
+#[derive(Clone, Debug)]
+pub struct ScenarioReport {
+    /// As libtest names it, `::` and all.
+    pub scenario: String,
+    /// The point of the matrix.
+    pub cell: Cell,
+    /// The requirements it was to judge.
+    pub judged_by: Vec<JudgedBy>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Its recording, where one was written.
+    pub recording: Option<PathBuf>,
+    /// The folder of its logs and the like, where there is one.
+    pub evidence: Option<PathBuf>,
+    /// How long it took, the lab's start and end included.
+    pub took: Duration,
+    /// Wall clock when it began.
+    pub began: SystemTime,
+}
+
+/// How a scenario ended. Only the first says anything about the subject.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The recording was judged.
+    Judged(Vec<Judgement>),
+    /// The lab broke: what, where, and what to do.
+    Lab(String),
+    /// The scenario's body panicked, with this message.
+    Panicked(String),
+    /// The lab or the machine does not offer what the scenario needs.
+    Skipped {
+        /// The need, as `ROLLPROOF_REQUIRE` names it.
+        need: String,
+        /// Why it is not met here.
+        reason: String,
+    },
+}
+
+impl ScenarioReport {
+    /// `Ok` if libtest's test is to pass: everything as expected, or skipped.
+    ///
+    /// # Errors
+    /// The text that the test panics with: every requirement that was not as expected, with what speaks for it.
+    pub fn verdict_text(&self) -> Result<(), String> {
+        text::failure(self).map_or(Ok(()), Err)
+    }
+}
+
+/// Writes a scenario's JUnit file and its lines of `verdicts.jsonl`, and notes its rows for the closing table.
+///
+/// # Errors
+/// A file that cannot be written, by name, and why. The others are written all the same.
+pub fn write(run: &RunDir, report: &ScenarioReport) -> anyhow::Result<()> {
+    let findings = finding::findings(report);
+    run.note(closing::closing_rows(report));
+    let results = [junit::write(run, report, &findings), verdicts::append(run, report, &findings)];
+    let problems: Vec<String> = results.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
+    anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! `verdicts.jsonl`: one object a line, for scripts.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use super::finding::Finding;
+use super::{RunDir, ScenarioReport};
+use crate::timeline::Expected;
+
+/// One line: what was found about one requirement in one scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Line<'a> {
+    /// The requirement's id, or `scenario` for a scenario that was to judge none.
+    pub requirement: Cow<'a, str>,
+    /// `MUST` or `SHOULD`.
+    pub level: Option<String>,
+    /// The point of the matrix, as [`Cell`](crate::timeline::Cell) prints it.
+    pub cell: String,
+    /// As libtest names it.
+    pub scenario: Cow<'a, str>,
+    /// `upheld`, `violated`, `inconclusive`, `skipped` or `error`.
+    pub verdict: Cow<'a, str>,
+    /// `violated` in a control: then a violation says nothing against the subject.
+    pub expected: Expected,
+    /// Whether the verdict is the expected one. A skipped requirement has not passed.
+    pub passed: bool,
+    /// Why, in one line; absent where it is upheld.
+    pub reason: Option<String>,
+    /// What was measured.
+    pub figures: BTreeMap<Cow<'a, str>, Measured<'a>>,
+    /// The recording, relative to the run directory.
+    pub recording: Option<String>,
+}
+
+/// A figure's value in its unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measured<'a> {
+    /// How much; absent where it is no finite number.
+    pub value: Option<f64>,
+    /// In what.
+    pub unit: Cow<'a, str>,
+}
+
+/// Appends a scenario's lines.
+///
+/// # Errors
+/// The file cannot be written; it then ends where it ended before.
+pub(super) fn append(run: &RunDir, report: &ScenarioReport, findings: &[Finding<'_>]) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    for finding in findings {
+        serde_json::to_writer(&mut lines, &line(run, report, finding)).context("cannot write a verdict as JSON")?;
+        lines.push(b'\n');
+    }
+    run.append_verdicts(&lines)
+}
+
+fn line<'a>(run: &RunDir, report: &'a ScenarioReport, finding: &'a Finding<'_>) -> Line<'a> {
+    let measured =
+        |value: f64, unit: &'static str| Measured { value: value.is_finite().then_some(value), unit: unit.into() };
+    Line {
+        requirement: finding.id.into(),
+        level: finding.requirement.map(|requirement| requirement.level.to_string()),
+        cell: report.cell.to_string(),
+        scenario: report.scenario.as_str().into(),
+        verdict: finding.kind.word().into(),
+        expected: finding.expected,
+        passed: finding.passed,
+        reason: (!finding.reason.is_empty()).then(|| finding.reason.clone()),
+        figures: finding
+            .figures
+            .iter()
+            .map(|figure| (figure.name.into(), measured(figure.value, figure.unit)))
+            .collect(),
+        recording: report.recording.as_deref().map(|path| run.relative(path)),
+    }
+}
