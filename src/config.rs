@@ -31,7 +31,7 @@ const SETTINGS: [&str; 9] = [
 /// Names that are handed to balancer commands, without [`PREFIX`]. A command may run rollproof again, so they are let
 /// through, and mean nothing here.
 const RESERVED: [&str; 7] =
-    ["LISTEN", "BACKENDS", "READYZ", "CA", "HEALTH_INTERVAL_MS", "HEALTH_FALL", "IDLE_TIMEOUT_MS"];
+    ["LISTEN", "BACKENDS", "READYZ", "CA", "HEALTH_INTERVAL_MS", "HEALTH_FALL", "IDLE_TIMEOUT_MS", "LAB"];
 
 /// How many apiservers a lab may have. More than nine nobody runs, and two cores do not carry.
 const APISERVERS: std::ops::RangeInclusive<usize> = 1..=9;
@@ -83,6 +83,15 @@ pub enum BalancerKind {
     Builtin,
     /// Somebody else's: the words of a command line, at least one.
     Command(Vec<String>),
+}
+
+impl fmt::Display for BalancerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Builtin => f.write_str("builtin"),
+            Self::Command(words) => write!(f, "command:{}", words.join(" ")),
+        }
+    }
 }
 
 /// Needs whose absence is an error, not a skip.

@@ -69,7 +69,7 @@ impl Scenario {
     pub async fn run(self, body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>) {
         let name = std::thread::current().name().unwrap_or("scenario").to_owned();
         let config = Config::from_env().unwrap_or_else(|error| panic!("{error}"));
-        let run = RunDir::of_this_process(&config).unwrap_or_else(|error| panic!("{error:#}"));
+        let run = RunDir::of_this_process(config.report_dir.as_deref()).unwrap_or_else(|error| panic!("{error:#}"));
         let report = self.perform(&name, &config, run, body).await;
         if let Err(error) = report::write(run, &report) {
             panic!("{error:#}");
@@ -121,11 +121,11 @@ impl Scenario {
                 }
                 _ => continue,
             };
-            let need = need.name().to_owned();
-            if config.require.includes(&need) {
-                return Some(Outcome::Lab(format!("{reason}, and ROLLPROOF_REQUIRE names {need}")));
+            let name = need.name().to_owned();
+            if config.require.includes(*need) {
+                return Some(Outcome::Lab(format!("{reason}, and ROLLPROOF_REQUIRE names {name}")));
             }
-            return Some(Outcome::Skipped { need, reason });
+            return Some(Outcome::Skipped { need: name, reason });
         }
         None
     }
@@ -164,6 +164,7 @@ impl Scenario {
         };
 
         // Evidence first: cleaning up must not cost any.
+        lab.end_balancer_command().await;
         let collected = collect(&lab, &run.evidence(name)).map(|()| report.evidence = Some(run.evidence(name)));
         let finished = recorder.finish();
         let outcome = match (acted, finished) {

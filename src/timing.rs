@@ -120,7 +120,8 @@ impl Timers {
 /// when it was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
-    /// WATCH-6: from the acknowledgement of a change to its delivery, a reconnect included.
+    /// WATCH-6: from the acknowledgement of a change to its delivery, a reconnect included: the 10 s in which the AKS
+    /// report's watcher has to notice, after the balancer has noticed. A client's backoff counts into it.
     pub fresh: Duration,
     /// ROLLOUT-3: from SIGTERM to the first red /readyz. The server flips it at once; the rest is our sampling.
     pub readyz_red: Duration,
@@ -140,7 +141,7 @@ impl Bounds {
     /// The bounds that go with these timers.
     pub fn with(timers: &Timers) -> Self {
         Self {
-            fresh: secs(2) + timers.detection(),
+            fresh: secs(10) + timers.detection(),
             readyz_red: secs(1),
             back: secs(20) + timers.readmission(),
             outage_after_kill: timers.detection() + secs(2),
@@ -185,5 +186,7 @@ pub const FENCE_SEEN: Duration = secs(30);
 pub const STRIKE: Duration = secs(10);
 /// A balancer command, from SIGTERM to SIGKILL.
 pub const COMMAND_STOP: Duration = secs(2);
+/// What a balancer command is told about idle connections: longer than any scenario that does not ask for less.
+pub const COMMAND_IDLE_TIMEOUT: Duration = secs(3600);
 /// One whole scenario. A scenario that runs into it has hung: the lab is broken.
 pub const SCENARIO_LIMIT: Duration = secs(600);

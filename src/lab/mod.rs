@@ -27,7 +27,8 @@ use ::http::Method;
 use crate::config::{BalancerKind, Config};
 use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
 use crate::timing::{self, Timers};
-use balancer::{Balancer, HealthPolicy, OnUnhealthy};
+use balancer::chosen::Balancer;
+use balancer::{HealthPolicy, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
 use provision::Binaries;
@@ -37,6 +38,9 @@ pub const NAMESPACE: &str = "rollproof";
 
 /// An object that requesters ask for: there from the start, never changed.
 pub const PROBED: &str = "probed";
+
+/// How many apiservers a lab has unless told otherwise.
+pub const APISERVERS: usize = 2;
 
 /// What a scenario wants of its lab.
 #[derive(Clone, Debug)]
@@ -109,7 +113,7 @@ impl Lab {
         for (name, value) in &setup.flags {
             flags.set(name, value);
         }
-        let apiservers = config.apiservers.unwrap_or(2);
+        let apiservers = config.apiservers.unwrap_or(APISERVERS);
         let control_plane =
             ControlPlane::start(&keeper, &claim, binaries, &flags, apiservers as u8, &recorder).await?;
         let balancer = Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &recorder).await?;
@@ -229,7 +233,13 @@ impl Lab {
         server.ready().await?;
         self.met_through_balancer(server).await?;
         self.recorder.record(Event::FaultOff(fault));
-        self.control_plane.check()
+        self.control_plane.check()?;
+        self.balancer.check()
+    }
+
+    /// Lets a balancer command end in its own time, so that its last words are among the logs.
+    pub async fn end_balancer_command(&self) {
+        self.balancer.end_command().await;
     }
 
     /// Ends the lab: nothing of it is left.

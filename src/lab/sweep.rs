@@ -18,6 +18,9 @@ use super::keeper::LAB_VARIABLE;
 /// How many labs may stand at the same time. More would not fit into one machine by far.
 const LABS: std::ops::RangeInclusive<u8> = 1..=250;
 
+/// The file in a kept lab that names its keeper.
+const KEPT: &str = "kept-by";
+
 /// The folder of all labs of this user.
 pub fn root() -> PathBuf {
     std::env::temp_dir().join(format!("rollproof-{}", rustix::process::getuid().as_raw()))
@@ -47,6 +50,35 @@ pub fn sweep(say: &mut dyn FnMut(String)) {
             Err(error) => say(format!("{error:#}")),
         }
     }
+}
+
+/// Ends the labs that a run has kept up, by ending their keepers. Returns their folders.
+///
+/// # Errors
+/// A keeper cannot be signalled, or does not end.
+pub fn end_kept() -> anyhow::Result<Vec<PathBuf>> {
+    let kept = labs().into_iter().filter_map(|lab| {
+        let pid = std::fs::read_to_string(lab.folder.join(KEPT)).ok()?.trim().parse().ok()?;
+        Some((lab.folder, Pid::from_raw(pid)?))
+    });
+    let mut ended = Vec::new();
+    for (folder, keeper) in kept {
+        if lock(&folder).is_none() {
+            kill_process(keeper, Signal::TERM)
+                .with_context(|| format!("cannot end the keeper of {}", folder.display()))?;
+            let lock_file = File::open(folder.join("lock"))?;
+            // Free when the keeper is gone.
+            flock(&lock_file, FlockOperation::LockExclusive)?;
+        }
+        ended.push(folder);
+    }
+    Ok(ended)
+}
+
+/// Marks a lab as kept up by this process, its keeper.
+pub(super) fn mark_kept(folder: &Path) -> anyhow::Result<()> {
+    let path = folder.join(KEPT);
+    std::fs::write(&path, std::process::id().to_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Claims the first free lab: its number, its empty folder, and the lock that keeps it.

@@ -1,2 +1,86 @@
-//! x
-fn main() {}
+//! The `rollproof` command: everything that does not need cargo. One file per subcommand.
+
+mod clean;
+mod doctor;
+mod judge;
+mod list;
+mod up;
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Conformance suite: do Kubernetes watches and in-flight requests survive a kube-apiserver rollout behind this load
+/// balancer?
+///
+/// The main job is `cargo test --test rollout`; its configuration is the environment (ROLLPROOF_*, see the README).
+///
+/// Exit codes: 0 fine; 1 violated (controls aside); 2 usage; 3 the lab or the environment failed, or inconclusive.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what this machine offers, what is missing, and what to do about it
+    Doctor,
+    /// List the requirements
+    List(list::Options),
+    /// Start a lab to play with, and print its kubeconfig
+    Up(up::Options),
+    /// Judge saved recordings again
+    Judge(judge::Options),
+    /// Remove what killed runs have left behind
+    Clean(clean::Options),
+    /// Own the children of a run
+    #[command(hide = true)]
+    Keeper,
+    /// Become a child of the keeper
+    #[command(hide = true, disable_help_flag = true)]
+    KeeperExec {
+        keeper: i32,
+        program: OsString,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+/// How a subcommand ended, as scripts see it.
+pub(crate) enum Ended {
+    Fine,
+    Violated,
+    Failed,
+}
+
+fn main() -> ExitCode {
+    let ended = match Cli::parse().command {
+        Command::Doctor => doctor::run(),
+        Command::List(options) => list::run(&options),
+        Command::Up(options) => up::run(&options),
+        Command::Judge(options) => judge::run(&options),
+        Command::Clean(options) => clean::run(&options),
+        Command::Keeper => rollproof::lab::keeper::run().map(|()| Ended::Fine),
+        Command::KeeperExec { keeper, program, args } => {
+            rollproof::lab::keeper::exec(keeper, &program, &args).map(|()| Ended::Fine)
+        }
+    };
+    match ended {
+        Ok(Ended::Fine) => ExitCode::SUCCESS,
+        Ok(Ended::Violated) => ExitCode::from(1),
+        Ok(Ended::Failed) => ExitCode::from(3),
+        Err(error) => {
+            let _ = writeln!(anstream::stderr(), "rollproof: {error:#}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+/// A line on stdout. A reader that has gone (`| head`) is no failure.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(anstream::stdout(), "{line}");
+}

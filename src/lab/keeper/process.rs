@@ -96,6 +96,7 @@ impl Keeper {
             Command::Strike { lab } => self.strike(lab).map(|()| Answer::Done),
             Command::Keep { lab } => {
                 let lab = self.labs.get_mut(&lab).context("no such lab")?;
+                sweep::mark_kept(&lab.folder)?;
                 lab.kept = true;
                 Ok(Answer::Done)
             }
