@@ -183,3 +183,17 @@ pub const STRIKE: Duration = secs(10);
 pub const COMMAND_STOP: Duration = secs(2);
 /// One whole scenario. A scenario that runs into it has hung: the lab is broken.
 pub const SCENARIO_LIMIT: Duration = secs(600);
+
+// How long provisioning waits for others. Nothing here is part of a run.
+
+/// A release site's name, and then its connection and TLS handshake. Most machines without a way out fail at once, but some
+/// firewalls swallow packets: `go build` is to get its turn soon.
+pub const RELEASE_SITE_CONNECT: Duration = secs(5);
+/// A release site that has stopped sending.
+pub const RELEASE_SITE_STALL: Duration = secs(15);
+/// One whole download. The largest is 120 MB.
+pub const DOWNLOAD_LIMIT: Duration = secs(900);
+/// One whole `go build`. Measured 4 to 12 minutes from cold caches on two cores.
+pub const GO_BUILD_LIMIT: Duration = secs(3600);
+/// A program that is asked for its version. Measured under 0.2 s.
+pub const VERSION_ANSWER: Duration = secs(10);
