@@ -30,7 +30,7 @@ const SETTINGS: [&str; 9] = [
 
 /// Names that are handed to balancer commands, without [`PREFIX`]. A command may run rollproof again, so they are let
 /// through, and mean nothing here.
-const RESERVED: [&str; 7] =
+const RESERVED: [&str; 8] =
     ["LISTEN", "BACKENDS", "READYZ", "CA", "HEALTH_INTERVAL_MS", "HEALTH_FALL", "IDLE_TIMEOUT_MS", "LAB"];
 
 /// How many apiservers a lab may have. More than nine nobody runs, and two cores do not carry.

@@ -9,10 +9,19 @@
 //! - [`timing`]: every duration, what it bounds, and its value in both profiles.
 //! - [`spec`]: the requirements, as data.
 //! - [`timeline`]: the recording and what can be observed.
-#![allow(missing_docs)]
+//! - [`verdict`]: what a requirement says about a recording.
+//! - [`config`]: the environment contract.
+//! - [`report`]: JUnit, verdicts, and what a person reads at the end.
+//! - [`lab`]: the stage: control plane, balancer, and what disturbs them.
+//! - [`probe`]: the actors that observe.
+//! - [`scenario`]: the one file that knows all rooms.
 
 pub mod config;
+pub mod lab;
+pub mod prelude;
+pub mod probe;
 pub mod report;
+pub mod scenario;
 pub mod spec;
 pub mod timeline;
 pub mod timing;

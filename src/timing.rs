@@ -176,6 +176,13 @@ pub const REQUEST_TIMEOUT: Duration = secs(10);
 pub const CONTROL_PLANE_READY: Duration = secs(90);
 /// A balancer, from its start to the first request served through it.
 pub const BALANCER_READY: Duration = secs(15);
+/// The builtin balancer's wait for a backend to accept a connection; Debian's haproxy.cfg has the same.
+pub const BALANCER_CONNECT: Duration = secs(5);
+/// The builtin balancer's pause after an accept that failed. Out of file descriptors, it would fail again at once.
+pub const BALANCER_ACCEPT_AGAIN: Duration = millis(50);
+/// The builtin balancer, from its FIN to closing the socket. Meanwhile what still comes is read and thrown away, since
+/// closing with unread bytes turns a FIN into a RST (nginx calls it lingering close).
+pub const BALANCER_LINGER: Duration = secs(1);
 /// A probe, from its start to its first samples.
 pub const PROBE_READY: Duration = secs(30);
 /// After a disturbance, until every probe has its samples "after".
@@ -190,3 +197,17 @@ pub const COMMAND_STOP: Duration = secs(2);
 pub const COMMAND_IDLE_TIMEOUT: Duration = secs(3600);
 /// One whole scenario. A scenario that runs into it has hung: the lab is broken.
 pub const SCENARIO_LIMIT: Duration = secs(600);
+
+// How long provisioning waits for others. Nothing here is part of a run.
+
+/// A release site's name, and then its connection and TLS handshake. Most machines without a way out fail at once, but some
+/// firewalls swallow packets: `go build` is to get its turn soon.
+pub const RELEASE_SITE_CONNECT: Duration = secs(5);
+/// A release site that has stopped sending.
+pub const RELEASE_SITE_STALL: Duration = secs(15);
+/// One whole download. The largest is 120 MB.
+pub const DOWNLOAD_LIMIT: Duration = secs(900);
+/// One whole `go build`. Measured 4 to 12 minutes from cold caches on two cores.
+pub const GO_BUILD_LIMIT: Duration = secs(3600);
+/// A program that is asked for its version. Measured under 0.2 s.
+pub const VERSION_ANSWER: Duration = secs(10);

@@ -17,7 +17,7 @@ use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt as _};
 use kube::config::KubeConfigOptions;
 use tower::retry::RetryLayer;
-use tower::{Layer, Service, ServiceBuilder};
+use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use super::AuditIds;
 use crate::lab::http::classify;
@@ -39,6 +39,7 @@ pub(super) async fn client(lab: &Lab, probe: &'static str) -> anyhow::Result<kub
         .layer(config.base_uri_layer())
         .option_layer(config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry())))
         .layer(observe)
+        .map_err(BoxError::from)
         .service(http);
     Ok(kube::Client::new(stack, NAMESPACE))
 }
@@ -78,15 +79,14 @@ struct Observed<S> {
 
 impl<S, B> Service<Request<Body>> for Observed<S>
 where
-    S: Service<Request<Body>, Response = Response<B>>,
-    S::Error: std::error::Error + 'static,
+    S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
 {
     type Response = Response<B>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Response<B>, S::Error>>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Response<B>, BoxError>>;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(context)
     }
 
@@ -102,7 +102,7 @@ where
         Box::pin(async move {
             let answer = answer.await;
             if let Some((call, from)) = call {
-                let outcome = answer.as_ref().map(|response| response.status().as_u16()).map_err(|error| classify(error));
+                let outcome = answer.as_ref().map(|response| response.status().as_u16()).map_err(|error| classify(error.as_ref()));
                 let took = Moment::now().since(began);
                 let call = ListWatch { probe: probe.to_owned(), call, from, audit_id, answer: outcome, took };
                 recorder.record_at(began, Event::ListWatch(call));

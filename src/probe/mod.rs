@@ -24,7 +24,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, LocalBoxFuture};
 
 use crate::lab::{Lab, wait};
 use crate::timeline::{Event, Recorder};
@@ -33,7 +33,7 @@ use crate::timing::{self, Bounds};
 /// An actor that has not started yet.
 pub trait Probe: Send {
     /// Starts it. Returns when it is ready to observe.
-    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> BoxFuture<'a, anyhow::Result<Box<dyn Running>>>;
+    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>>;
 }
 
 /// An actor at work.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, LocalBoxFuture};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -47,7 +47,7 @@ impl Requester {
 }
 
 impl Probe for Requester {
-    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> BoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
+    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
             let name = match self.on {
                 ConnectionKind::New => "requester-new",

@@ -1,6 +1,6 @@
 //! Asks each apiserver itself, past the balancer, how it is: /readyz and /livez, on a new connection each time.
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, LocalBoxFuture};
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -20,7 +20,7 @@ pub fn server_health() -> ServerHealthProbe {
 }
 
 impl Probe for ServerHealthProbe {
-    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> BoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
+    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
             let samples = Samples::default();
             let ask = |server: &Shared| {

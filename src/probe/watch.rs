@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use futures::StreamExt as _;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, LocalBoxFuture};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use tokio::sync::watch as latest;
@@ -27,7 +27,7 @@ pub fn watch() -> RawWatch {
 const NAME: &str = "raw-watch";
 
 impl Probe for RawWatch {
-    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> BoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
+    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
             let api = Api::default_namespaced(client(lab, NAME).await?);
             let watching = Watching::new(NAME, lab.recorder().clone());

@@ -1,7 +1,7 @@
 //! kube-rs's own watcher, with its default backoff: what most controllers in Rust stand on.
 
 use futures::StreamExt as _;
-use futures::future::BoxFuture;
+use futures::future::LocalBoxFuture;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
 use kube::runtime::WatchStreamExt as _;
@@ -25,7 +25,7 @@ pub fn watcher() -> WatcherProbe {
 const NAME: &str = "watcher";
 
 impl Probe for WatcherProbe {
-    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> BoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
+    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
             let api = Api::default_namespaced(client(lab, NAME).await?);
             let watching = Watching::new(NAME, lab.recorder().clone());

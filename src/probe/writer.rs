@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, LocalBoxFuture};
 use http::Method;
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
@@ -38,7 +38,7 @@ impl Writer {
 }
 
 impl Probe for Writer {
-    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> BoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
+    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
             let samples = Samples::default();
             let end = CancellationToken::new();

@@ -19,7 +19,7 @@ pub use clean::{one_line, printable};
 pub use closing::{Row, closing_rows, closing_table, terminal_width};
 pub use requirements_md::requirements_markdown;
 pub use run_dir::RunDir;
-pub use verdicts::Line;
+pub use verdicts::{Line, verdict_lines};
 
 use crate::timeline::{Cell, JudgedBy};
 use crate::verdict::Judgement;
@@ -63,6 +63,17 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// Whether libtest's test is to pass: everything as expected, or skipped.
+    pub fn passed(&self) -> bool {
+        match self {
+            Self::Judged(judgements) => judgements.iter().all(Judgement::passed),
+            Self::Skipped { .. } => true,
+            Self::Lab(_) | Self::Panicked(_) => false,
+        }
+    }
+}
+
 impl ScenarioReport {
     /// `Ok` if libtest's test is to pass: everything as expected, or skipped.
     ///
@@ -79,7 +90,7 @@ impl ScenarioReport {
 /// A file that cannot be written, by name, and why. The others are written all the same.
 pub fn write(run: &RunDir, report: &ScenarioReport) -> anyhow::Result<()> {
     let findings = finding::findings(report);
-    run.note(closing::closing_rows(report));
+    run.note(closing_rows(report));
     let results = [junit::write(run, report, &findings), verdicts::append(run, report, &findings)];
     let problems: Vec<String> = results.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
     anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));

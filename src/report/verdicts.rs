@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use super::finding::Finding;
+use super::finding::{Finding, findings};
 use super::{RunDir, ScenarioReport};
 use crate::timeline::Expected;
 
@@ -49,15 +49,27 @@ pub struct Measured<'a> {
 /// # Errors
 /// The file cannot be written; it then ends where it ended before.
 pub(super) fn append(run: &RunDir, report: &ScenarioReport, findings: &[Finding<'_>]) -> anyhow::Result<()> {
+    run.append_verdicts(&lines_of(Some(run), report, findings)?)
+}
+
+/// A scenario's lines as they stand in `verdicts.jsonl`, with the recording's path as it is.
+///
+/// # Errors
+/// Something cannot be written as JSON.
+pub fn verdict_lines(report: &ScenarioReport) -> anyhow::Result<String> {
+    Ok(String::from_utf8(lines_of(None, report, &findings(report))?)?)
+}
+
+fn lines_of(run: Option<&RunDir>, report: &ScenarioReport, findings: &[Finding<'_>]) -> anyhow::Result<Vec<u8>> {
     let mut lines = Vec::new();
     for finding in findings {
         serde_json::to_writer(&mut lines, &line(run, report, finding)).context("cannot write a verdict as JSON")?;
         lines.push(b'\n');
     }
-    run.append_verdicts(&lines)
+    Ok(lines)
 }
 
-fn line<'a>(run: &RunDir, report: &'a ScenarioReport, finding: &'a Finding<'_>) -> Line<'a> {
+fn line<'a>(run: Option<&RunDir>, report: &'a ScenarioReport, finding: &'a Finding<'_>) -> Line<'a> {
     let measured =
         |value: f64, unit: &'static str| Measured { value: value.is_finite().then_some(value), unit: unit.into() };
     Line {
@@ -74,6 +86,6 @@ fn line<'a>(run: &RunDir, report: &'a ScenarioReport, finding: &'a Finding<'_>) 
             .iter()
             .map(|figure| (figure.name.into(), measured(figure.value, figure.unit)))
             .collect(),
-        recording: report.recording.as_deref().map(|path| run.relative(path)),
+        recording: report.recording.as_deref().map(|path| run.map_or_else(|| path.display().to_string(), |run| run.relative(path))),
     }
 }

@@ -58,3 +58,5 @@ impl Judgement {
         }
     }
 }
+
+pub fn judge_all(_: &crate::timeline::Recording) -> anyhow::Result<Vec<Judgement>> { Ok(Vec::new()) }

@@ -16,9 +16,9 @@ pub(crate) fn every_probe() -> Probes {
 }
 
 /// What a graceful restart must not cost, and what a kill may.
-fn promised(how: Restart) -> &'static [&'static Requirement] {
+fn promised(how: Restart) -> Vec<&'static Requirement> {
     match how {
-        Restart::Graceful => &[
+        Restart::Graceful => vec![
             &rollout::NO_OUTAGE_NEW,
             &rollout::NO_OUTAGE_REUSED,
             &rollout::READYZ_RED,
@@ -26,7 +26,7 @@ fn promised(how: Restart) -> &'static [&'static Requirement] {
             &rollout::SIGNAL_ORDER,
             &rollout::BACK,
         ],
-        Restart::Killed => &[&rollout::BACK, &rollout::KILL_OUTAGE_NEW, &rollout::KILL_OUTAGE_REUSED],
+        Restart::Killed => vec![&rollout::BACK, &rollout::KILL_OUTAGE_NEW, &rollout::KILL_OUTAGE_REUSED],
     }
 }
 
@@ -40,7 +40,7 @@ fn promised(how: Restart) -> &'static [&'static Requirement] {
 async fn nothing_is_lost_while_apiservers_restart(#[case] how: Restart) {
     disturbed_by(how)
         .upholds(watches::ALL)
-        .upholds(promised(how))
+        .upholds(&promised(how))
         .run(async |lab| {
             let probes = every_probe().start(lab).await?;
             lab.roll(how).await?;

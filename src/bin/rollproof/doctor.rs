@@ -47,18 +47,20 @@ fn environment() -> Found {
 }
 
 fn binaries() -> Found {
-    let wanted = Config::from_env().ok().and_then(|config| config.kubernetes_version);
-    let looked = provision::wanted(wanted.as_deref())
-        .and_then(|version| Ok((version, provision::look(&version, &provision::Sources::from_env()?)?)));
-    match looked {
-        Ok((version, provision::Outlook::Here(origin))) => Found::Good(format!("kube-apiserver {version}, from {origin}")),
-        Ok((version, provision::Outlook::Download)) => {
-            Found::Note(format!("kube-apiserver {version} will be downloaded on first use, or built if that fails"))
-        }
-        Ok((version, provision::Outlook::DownloadOnly)) => Found::Note(format!(
-            "kube-apiserver {version} will be downloaded on first use; without Go (https://go.dev/dl) there is no other way"
+    let asked = Config::from_env().ok().and_then(|config| config.kubernetes_version);
+    let looked = provision::wanted(asked.as_deref()).and_then(|version| Ok((version, provision::Sources::from_env()?)));
+    let (version, sources) = match looked {
+        Ok(looked) => looked,
+        Err(error) => return Found::Bad(format!("{error:#}")),
+    };
+    match provision::at_hand(&version, &sources) {
+        Ok(found) => Found::Good(format!(
+            "kube-apiserver {} from {}, etcd {} from {}",
+            found.kube_apiserver.version, found.kube_apiserver.origin, found.etcd.version, found.etcd.origin
         )),
-        Err(error) => Found::Bad(format!("{error:#}")),
+        Err(error) => Found::Note(format!(
+            "{error:#}; the first run downloads it, or builds it where Go is installed (https://go.dev/dl)"
+        )),
     }
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Ended> {
             began: std::time::SystemTime::now(),
         };
         if options.jsonl {
-            say(report::lines(&report)?.trim_end());
+            say(report::verdict_lines(&report)?.trim_end());
         } else if let Err(text) = report.verdict_text() {
             say(&text);
         }

@@ -57,10 +57,8 @@ async fn up(config: &Config) -> anyhow::Result<()> {
     }
     say(&format!("# the balancer listens on {}", lab.through_balancer().address));
     say("# type `roll` to restart the apiservers one after the other, `kill` to kill them instead; Ctrl-C ends the lab");
-    let playing = play(&lab);
-    tokio::pin!(playing);
     let played = tokio::select! {
-        played = &mut playing => played,
+        played = play(&lab) => played,
         () = &mut asked_to_end => Ok(()),
     };
     lab.strike().await?;

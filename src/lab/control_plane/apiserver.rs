@@ -93,7 +93,8 @@ impl Apiserver {
     pub async fn ready(&self) -> anyhow::Result<()> {
         let child = self.child()?;
         let mut kept = None;
-        let ready = wait::until(timing::CONTROL_PLANE_READY, &format!("{} to be ready", self.name), async || {
+        let what = format!("{} to be ready", self.name);
+        let ready = wait::until(timing::CONTROL_PLANE_READY, &what, async || {
             if let Some(exit) = child.exit() {
                 return ControlFlow::Break(Err(exit));
             }

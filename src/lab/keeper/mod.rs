@@ -11,7 +11,7 @@
 mod process;
 mod protocol;
 
-pub use process::{exec, run};
+pub use process::{LAB_VARIABLE, exec, run};
 pub use protocol::{Exit, Program};
 
 use std::collections::HashMap;

@@ -1,0 +1,127 @@
+//! What differs between the two programs: how each says its version, is published, and is built.
+
+use std::env::consts;
+use std::fmt;
+
+use super::version::{ETCD, KUBERNETES, Pinned, Version};
+
+/// One of the programs that a control plane is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Program {
+    Etcd,
+    KubeApiserver,
+}
+
+impl Program {
+    /// As its file is called everywhere.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+        }
+    }
+
+    /// The version in what `--version` prints, with its `v`; `None` where another program has spoken.
+    pub(super) fn version_in(self, printed: &str) -> Option<String> {
+        let said = |before: &str| printed.lines().find_map(|line| line.strip_prefix(before)).map(str::trim);
+        match self {
+            Self::Etcd => said("etcd Version: ").map(|version| format!("v{version}")),
+            Self::KubeApiserver => said("Kubernetes ").map(str::to_owned),
+        }
+    }
+
+    /// The releases that the suite carries modules for.
+    pub(super) fn pinned(self) -> &'static [Pinned] {
+        match self {
+            Self::Etcd => &ETCD,
+            Self::KubeApiserver => &KUBERNETES,
+        }
+    }
+
+    /// The Go package to build.
+    pub(super) fn package(self) -> &'static str {
+        match self {
+            Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
+        }
+    }
+
+    /// What building costs on two cores, for the progress line.
+    pub(super) fn usual_build(self) -> &'static str {
+        match self {
+            Self::Etcd => "about a minute the first time",
+            Self::KubeApiserver => "4 to 12 minutes the first time, under one with a warm Go cache",
+        }
+    }
+}
+
+/// A program, in the version that is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) program: Program,
+    pub(super) version: Version,
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.program.name(), self.version)
+    }
+}
+
+impl Wanted {
+    /// What the suite carries for it, if anything.
+    pub(super) fn pinned(&self) -> Option<&'static Pinned> {
+        self.program.pinned().iter().find(|pinned| pinned.version == self.version)
+    }
+
+    /// What is downloaded, below the release URL.
+    pub(super) fn published(&self) -> String {
+        let Self { program, version } = self;
+        match program {
+            Program::Etcd => format!("{version}/{}.tar.gz", self.etcd_folder()),
+            Program::KubeApiserver => format!("{version}/bin/linux/{}/kube-apiserver", arch()),
+        }
+    }
+
+    /// The publisher's own checksum file, below the release URL.
+    pub(super) fn checksums(&self) -> String {
+        match self.program {
+            Program::Etcd => format!("{}/SHA256SUMS", self.version),
+            Program::KubeApiserver => format!("{}.sha256", self.published()),
+        }
+    }
+
+    /// Where the program is in what is downloaded; `None` where that is the program itself.
+    pub(super) fn in_archive(&self) -> Option<String> {
+        (self.program == Program::Etcd).then(|| format!("{}/etcd", self.etcd_folder()))
+    }
+
+    fn etcd_folder(&self) -> String {
+        format!("etcd-{}-linux-{}", self.version, arch())
+    }
+
+    /// Linker flags. Kubernetes takes its version from the linker: without, the apiserver calls itself v0.0.0-master.
+    /// `client-go` has a variable of its own, which the user agent is made of.
+    pub(super) fn ldflags(&self) -> String {
+        let Version { major, minor, .. } = self.version;
+        let version = self.version;
+        match self.program {
+            Program::Etcd => "-s -w".to_owned(),
+            Program::KubeApiserver => format!(
+                "-s -w -X k8s.io/component-base/version.gitVersion={version} \
+                 -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor} \
+                 -X k8s.io/client-go/pkg/version.gitVersion={version}"
+            ),
+        }
+    }
+}
+
+/// This machine, as Go names it.
+pub(super) fn arch() -> &'static str {
+    match consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "powerpc64" => "ppc64le",
+        same => same,
+    }
+}

@@ -1,0 +1,92 @@
+//! Which version, and which versions the suite has pinned modules for.
+
+use std::fmt;
+use std::str::FromStr;
+
+use anyhow::{Context as _, bail};
+
+/// A release of Kubernetes or etcd, for example `v1.37.2`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// 1 for Kubernetes, 3 for etcd.
+    pub major: u16,
+    /// The release that features belong to.
+    pub minor: u16,
+    /// The fixes to it.
+    pub patch: u16,
+}
+
+/// What the suite carries for one release: the Go modules that build it, and the digests that a download is held to.
+pub(super) struct Pinned {
+    pub(super) version: Version,
+    pub(super) go_mod: &'static str,
+    pub(super) go_sum: &'static str,
+    pub(super) sha256sums: &'static str,
+}
+
+// Compiled in, so that an installed rollproof builds without a checkout.
+macro_rules! pinned {
+    ($project:literal, $major:literal, $minor:literal, $patch:literal) => {
+        Pinned {
+            version: Version { major: $major, minor: $minor, patch: $patch },
+            go_mod: pinned!(@ $project, $major, $minor, $patch, "go.mod"),
+            go_sum: pinned!(@ $project, $major, $minor, $patch, "go.sum"),
+            sha256sums: pinned!(@ $project, $major, $minor, $patch, "SHA256SUMS"),
+        }
+    };
+    (@ $project:literal, $major:literal, $minor:literal, $patch:literal, $file:literal) => {
+        include_str!(concat!(
+            env!("CARGO_MANIFEST_DIR"), "/fixtures/", $project, "/v", $major, ".", $minor, ".", $patch, "/", $file
+        ))
+    };
+}
+
+/// The newest is the default.
+pub(super) static KUBERNETES: [Pinned; 2] = [pinned!("kubernetes", 1, 37, 2), pinned!("kubernetes", 1, 34, 4)];
+/// Nobody asks for an etcd: every control plane gets the first.
+pub(super) static ETCD: [Pinned; 1] = [pinned!("etcd", 3, 6, 16)];
+
+/// `v1.37.2, v1.34.4`: the releases with pinned modules.
+pub(super) fn known(pinned: &[Pinned]) -> String {
+    pinned.iter().map(|pinned| pinned.version.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+impl Default for Version {
+    /// The newest stable Kubernetes that the suite can build.
+    fn default() -> Self {
+        KUBERNETES[0].version
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { major, minor, patch } = self;
+        write!(f, "v{major}.{minor}.{patch}")
+    }
+}
+
+impl FromStr for Version {
+    type Err = anyhow::Error;
+
+    /// A Kubernetes version as a user names it: `v1.37.2`, `1.37.2`, or `1.37` for the newest patch release that is known
+    /// here. Any release of Kubernetes 1 may be named; only the known ones can be built.
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        let known = known(&KUBERNETES);
+        let numbers: Option<Vec<u16>> = text.strip_prefix('v').unwrap_or(text).split('.').map(number).collect();
+        match numbers.as_deref() {
+            Some(&[major @ 1, minor, patch]) => Ok(Self { major, minor, patch }),
+            Some(&[1, minor]) => KUBERNETES
+                .iter()
+                .map(|pinned| pinned.version)
+                .filter(|version| version.minor == minor)
+                .max()
+                .with_context(|| format!("no patch release of Kubernetes v1.{minor} is known here: name one, such as v1.{minor}.0 (known: {known})")),
+            _ => bail!("{text:?} is not a Kubernetes version: expected one like v1.37.2, 1.37.2 or 1.37 (known: {known})"),
+        }
+    }
+}
+
+/// Digits only, and no leading zero: `+1` and `01` are numbers to `u16`, but not in a version.
+fn number(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|number: &u16| number.to_string() == text)
+}
