@@ -79,7 +79,7 @@ impl ScenarioReport {
 /// A file that cannot be written, by name, and why. The others are written all the same.
 pub fn write(run: &RunDir, report: &ScenarioReport) -> anyhow::Result<()> {
     let findings = finding::findings(report);
-    run.note(closing::closing_rows(report));
+    run.note(closing_rows(report));
     let results = [junit::write(run, report, &findings), verdicts::append(run, report, &findings)];
     let problems: Vec<String> = results.into_iter().filter_map(Result::err).map(|error| format!("{error:#}")).collect();
     anyhow::ensure!(problems.is_empty(), "{}", problems.join("; "));
