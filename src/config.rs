@@ -134,8 +134,8 @@ impl Config {
             .iter()
             .filter_map(|(name, value)| {
                 let full = shown(name);
-                let name = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).unwrap_or(&full);
-                match name {
+                // What is not UTF-8 gets a replacement character, and that is in no setting.
+                match &name.to_string_lossy()[PREFIX.len()..] {
                     name if RESERVED.contains(&name) => None,
                     name if !SETTINGS.contains(&name) => Some(format!(
                         "{full} is no setting of rollproof; the nearest is {PREFIX}{}",
@@ -251,7 +251,13 @@ fn takes(given: &str, right: &[&str]) -> String {
 
 fn nearest_first<'a>(given: &str, right: &[&'a str]) -> Vec<&'a str> {
     let mut sorted = right.to_vec();
-    sorted.sort_by_key(|candidate| strsim::damerau_levenshtein(given, candidate));
+    let given = given.to_lowercase();
+    sorted.sort_by_key(|candidate| {
+        let candidate = candidate.to_lowercase();
+        // Who writes VERSION for KUBERNETES_VERSION means it, however many letters are missing.
+        let is_part = candidate.contains(&given) || given.contains(&candidate);
+        (!is_part, strsim::damerau_levenshtein(&given, &candidate))
+    });
     sorted
 }
 

@@ -66,7 +66,7 @@ impl Mark {
             Self::Failed => ("FAIL", "\x1b[31m", "violated"),
             Self::Blunt => ("FAIL", "\x1b[31m", "not found by a control"),
             Self::Inconclusive => ("??", "\x1b[33m", "inconclusive"),
-            Self::Error => ("ERR", "\x1b[31m", "without a verdict: error"),
+            Self::Error => ("ERR", "\x1b[31m", "without a verdict"),
             Self::Skipped => ("skip", "\x1b[36m", "skipped"),
         }
     }

@@ -96,6 +96,8 @@ impl RunDir {
         let name = format!("{}-{pid}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
         let run = Self::open(&parent.join(&name))?;
         let (latest, next) = (parent.join("latest"), parent.join(format!(".latest-{pid}")));
+        // A run that was killed right here, with our process id, may have left one.
+        let _ = fs::remove_file(&next);
         // A symlink cannot be changed in place; renaming a new one over it leaves no moment without.
         symlink(&name, &next)
             .and_then(|()| fs::rename(&next, &latest))

@@ -112,7 +112,8 @@ fn wrong_is_refused_and_told_what_is_right(#[case] name: &str, #[case] value: &s
 
 #[test]
 fn all_problems_come_in_one_error() {
-    let error = parse(&[("ROLLPROOF_PROFILE", "x"), ("ROLLPROOF_KEEP", "1"), ("ROLLPROOF_APISERVERS", "x")]).unwrap_err();
+    let error =
+        parse(&[("ROLLPROOF_PROFILE", "x"), ("ROLLPROOF_KEEP", "1"), ("ROLLPROOF_APISERVERS", "x")]).unwrap_err();
     let text = error.to_string();
     assert_eq!(text.lines().count(), 2, "{text}");
     assert!(text.starts_with("ROLLPROOF_APISERVERS=x: "), "in the order of names: {text}");
@@ -129,8 +130,5 @@ fn what_is_not_utf8_is_refused_but_in_a_path() {
 
     let name = OsString::from_vec(b"ROLLPROOF_KEEP\xff".to_vec());
     let error = Config::parse([(name, OsString::from("1"))].into_iter()).unwrap_err();
-    assert_eq!(
-        error.problems,
-        ["ROLLPROOF_KEEP\u{fffd} is no setting of rollproof; the nearest is ROLLPROOF_KEEP"]
-    );
+    assert_eq!(error.problems, ["ROLLPROOF_KEEP\u{fffd} is no setting of rollproof; the nearest is ROLLPROOF_KEEP"]);
 }

@@ -33,4 +33,3 @@ fn ids_are_unique_and_found() {
         assert_eq!(requirement(it.id), Some(it));
     }
 }
-#[test] fn gen_tmp() { std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/REQUIREMENTS.md"), requirements_markdown()).unwrap(); }
