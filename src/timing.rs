@@ -20,6 +20,29 @@ pub const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
+/// [`Duration`]s in JSON: whole nanoseconds, and the field's name ends in `_ns`.
+pub mod nanos {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes nanoseconds.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Reads nanoseconds.
+    ///
+    /// # Errors
+    /// Something else stands there.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_nanos)
+    }
+}
+
 /// Which values the timers of a lab take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -63,12 +86,16 @@ pub const COMPRESSION: f64 = 70.0 / 3.0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timers {
     /// `--shutdown-delay-duration`: how long a stopping apiserver serves on with a red /readyz. OpenShift: 70 s.
+    #[serde(rename = "shutdown_delay_ns", with = "nanos")]
     pub shutdown_delay: Duration,
     /// `--shutdown-watch-termination-grace-period`: how long open watches get to end cleanly once requests are refused.
+    #[serde(rename = "watch_termination_grace_ns", with = "nanos")]
     pub watch_termination_grace: Duration,
     /// How often a balancer asks /readyz. Ten seconds in most clouds.
+    #[serde(rename = "health_interval_ns", with = "nanos")]
     pub health_interval: Duration,
     /// How long one health check may take before it counts as failed.
+    #[serde(rename = "health_timeout_ns", with = "nanos")]
     pub health_timeout: Duration,
 }
 
@@ -122,15 +149,20 @@ impl Timers {
 pub struct Bounds {
     /// WATCH-6: from the acknowledgement of a change to its delivery, a reconnect included: the 10 s in which the AKS
     /// report's watcher has to notice, after the balancer has noticed. A client's backoff counts into it.
+    #[serde(rename = "fresh_ns", with = "nanos")]
     pub fresh: Duration,
     /// ROLLOUT-3: from SIGTERM to the first red /readyz. The server flips it at once; the rest is our sampling.
+    #[serde(rename = "readyz_red_ns", with = "nanos")]
     pub readyz_red: Duration,
     /// ROLLOUT-6: from the start of the new process to a connection through the balancer that meets its certificate.
+    #[serde(rename = "back_ns", with = "nanos")]
     pub back: Duration,
     /// ROLLOUT-7 and -8: the longest outage that killing an apiserver may cost a requester. A balancer cannot know of the
     /// death before its detection time; new connections fail until then.
+    #[serde(rename = "outage_after_kill_ns", with = "nanos")]
     pub outage_after_kill: Duration,
     /// Own stalls longer than this make a run inconclusive: a request that we started late looks like a slow server.
+    #[serde(rename = "stall_ns", with = "nanos")]
     pub stall: Duration,
     /// The least successful samples a requester or writer needs before, during and after a disturbance; with fewer, an
     /// outage could hide between two samples.

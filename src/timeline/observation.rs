@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Moment;
+use crate::timing::nanos;
 
 /// Something that was seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ pub enum Event {
     /// A fault was over: the server was back and new connections through the balancer had met it.
     FaultOff(Fault),
     /// We ourselves did not run for this long: paused, starved, or blocked. Began at `at`.
-    Stall(Duration),
+    Stall(#[serde(with = "nanos")] Duration),
 }
 
 /// How an apiserver is restarted.
@@ -171,6 +172,7 @@ pub struct Exchange {
     /// The apiserver whose serving certificate the connection showed.
     pub server: Option<String>,
     /// From the first step to the last.
+    #[serde(rename = "took_ns", with = "nanos")]
     pub took: Duration,
 }
 
@@ -197,6 +199,7 @@ pub struct ConnectionUse {
     /// Whether an earlier request had used it.
     pub reused: bool,
     /// How long it had been idle before this request.
+    #[serde(rename = "idle_ns", with = "nanos")]
     pub idle: Duration,
 }
 
@@ -282,6 +285,7 @@ pub struct ListWatch {
     /// The status line's code, or why there was none.
     pub answer: Result<u16, Failure>,
     /// Until the answer's headers.
+    #[serde(rename = "took_ns", with = "nanos")]
     pub took: Duration,
 }
 
@@ -356,8 +360,10 @@ pub struct Connection {
     /// Bytes to the client.
     pub received: u64,
     /// How long no byte had passed when it ended.
+    #[serde(rename = "idle_ns", with = "nanos")]
     pub idle: Duration,
     /// From accept to the end.
+    #[serde(rename = "lasted_ns", with = "nanos")]
     pub lasted: Duration,
     /// Who ended it.
     pub ended_by: Party,
@@ -471,6 +477,7 @@ pub struct ServerHealth {
     /// The status, or why there was none.
     pub answer: Result<u16, Failure>,
     /// From dialling to the answer.
+    #[serde(rename = "took_ns", with = "nanos")]
     pub took: Duration,
 }
 
