@@ -9,8 +9,10 @@
 //! - [`timing`]: every duration, what it bounds, and its value in both profiles.
 //! - [`spec`]: the requirements, as data.
 //! - [`timeline`]: the recording and what can be observed.
+//! - [`verdict`]: pure functions from a requirement and a recording to a verdict.
 #![allow(missing_docs)]
 
 pub mod spec;
 pub mod timeline;
 pub mod timing;
+pub mod verdict;
