@@ -1,5 +1,6 @@
 //! Outages: stretches of time in which a requester did not get what it asked for.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::{Moment, Request};
@@ -36,12 +37,13 @@ impl Outage<'_> {
 /// ```
 pub fn outages<'a>(requests: impl IntoIterator<Item = (Moment, &'a Request)>) -> Vec<Outage<'a>> {
     let requests: Vec<_> = requests.into_iter().collect();
-    let repaired = |failed: &Request| {
-        failed.retries.is_none()
-            && requests.iter().any(|(_, later)| {
-                later.exchange.succeeded() && later.retries.as_deref() == Some(failed.exchange.audit_id.as_str())
-            })
-    };
+    let retried_well: HashSet<&str> = requests
+        .iter()
+        .filter(|(_, request)| request.exchange.succeeded())
+        .filter_map(|(_, request)| request.retries.as_deref())
+        .collect();
+    let repaired =
+        |failed: &Request| failed.retries.is_none() && retried_well.contains(failed.exchange.audit_id.as_str());
 
     let mut found: Vec<Outage<'a>> = Vec::new();
     for (at, request) in requests.iter().copied() {

@@ -1,62 +1,191 @@
-//! Verdicts: what a requirement says about a recording.
+//! Verdicts: pure functions of (requirement, recording). No clock, no IO, no waiting, so that a saved recording gives the
+//! same verdicts as the run that made it.
+//!
+//! One file per claim, each with a worked example, and one table from requirement to judge. A claim only says what the
+//! recording shows; whether the recording is good enough to say so is [`conclusive`]'s business, the same for all.
 
-use crate::spec::Requirement;
-use crate::timeline::Expected;
+mod back;
+mod conclusive;
+mod excerpt;
+mod facts;
+mod fresh;
+mod gapless;
+mod livez;
+mod ordered;
+mod outage;
+mod readyz;
+mod reliable;
+mod resumable;
+mod signal_order;
+mod unique;
+mod watches;
 
-/// What became of a requirement in one recording.
-#[derive(Clone, Debug, PartialEq)]
+pub use excerpt::describe;
+
+use std::time::Duration;
+
+use self::facts::Facts;
+use crate::spec::{Requirement, requirement, rollout, watch};
+use crate::timeline::{Expected, Recording};
+
+/// What a recording says about a requirement.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was kept.
+    /// It was put to the test and held.
     Upheld,
-    /// It was not.
+    /// It was broken.
     Violated {
-        /// What the requirement asks for.
+        /// What should have been seen.
         expected: String,
-        /// What was seen instead.
+        /// What was seen, the first or worst breach.
         actual: String,
-        /// The observations that show it.
+        /// The observations around it, one line each, as [`describe`] writes them.
         excerpt: Vec<String>,
     },
-    /// The recording does not tell.
+    /// The recording cannot tell.
     Inconclusive {
-        /// What is missing.
+        /// What is missing, or what spoiled it.
         why: String,
     },
 }
 
-/// A number that goes with a verdict.
+impl Verdict {
+    fn inconclusive(why: impl Into<String>) -> Self {
+        Self::Inconclusive { why: why.into() }
+    }
+
+    /// The worst of several verdicts on the same requirement. A breach counts even where another probe could not tell.
+    fn worst(verdicts: impl IntoIterator<Item = Self>) -> Option<Self> {
+        verdicts.into_iter().reduce(|worst, next| match (&worst, &next) {
+            (Self::Violated { .. }, _) | (Self::Inconclusive { .. }, Self::Upheld | Self::Inconclusive { .. }) => worst,
+            _ => next,
+        })
+    }
+}
+
+/// A number that goes with a verdict, for reports: it informs and decides nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
-    /// What it counts.
-    pub name: &'static str,
-    /// How much.
+    /// For example `worst outage`.
+    pub name: String,
+    /// In `unit`s.
     pub value: f64,
-    /// In what.
+    /// `s`, `ms`, or empty for a count.
     pub unit: &'static str,
 }
 
-/// A requirement's verdict, and what was expected.
+impl Figure {
+    fn count(name: impl Into<String>, count: usize) -> Self {
+        Self { name: name.into(), value: count as f64, unit: "" }
+    }
+
+    fn seconds(name: &str, span: Duration) -> Self {
+        Self { name: name.to_owned(), value: span.as_secs_f64(), unit: "s" }
+    }
+
+    fn millis(name: &str, span: Duration) -> Self {
+        Self { name: name.to_owned(), value: span.as_secs_f64() * 1e3, unit: "ms" }
+    }
+}
+
+/// A verdict on one of the requirements that a recording was made for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
-    /// The requirement.
+    /// What was judged.
     pub requirement: &'static Requirement,
-    /// What the scenario expects.
+    /// What the scenario expects: `Violated` in a control.
     pub expected: Expected,
-    /// What was found.
+    /// What the recording shows.
     pub verdict: Verdict,
-    /// Main figure first.
+    /// Numbers for reports.
     pub figures: Vec<Figure>,
 }
 
 impl Judgement {
-    /// Whether the verdict is the expected one.
+    /// Whether the verdict is the one that the scenario expects.
     pub fn passed(&self) -> bool {
-        match self.verdict {
-            Verdict::Upheld => self.expected == Expected::Upheld,
-            Verdict::Violated { .. } => self.expected == Expected::Violated,
-            Verdict::Inconclusive { .. } => false,
+        matches!(
+            (self.expected, &self.verdict),
+            (Expected::Upheld, Verdict::Upheld) | (Expected::Violated, Verdict::Violated { .. })
+        )
+    }
+
+    /// Why it did not pass, in one sentence; `None` if it did.
+    pub fn complaint(&self) -> Option<String> {
+        let id = self.requirement.id;
+        match &self.verdict {
+            _ if self.passed() => None,
+            Verdict::Upheld => Some(format!(
+                "{id} was expected to be violated and is upheld: the suite has lost its teeth, or the fault did not bite"
+            )),
+            Verdict::Violated { expected, actual, .. } => {
+                Some(format!("{id} is violated: expected {expected}; {actual}"))
+            }
+            Verdict::Inconclusive { why } => Some(format!("{id} is inconclusive: {why}")),
         }
     }
 }
 
-pub fn judge_all(_: &crate::timeline::Recording) -> anyhow::Result<Vec<Judgement>> { Ok(Vec::new()) }
+/// A recording names a requirement that this version of the suite does not know.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the recording asks for a verdict on {0:?}, which this rollproof does not know: judge it with the version that \
+     recorded it (header, field suite)"
+)]
+pub struct UnknownRequirement(pub String);
+
+/// A claim, put to a recording.
+type Judge = fn(&Facts<'_>) -> (Verdict, Vec<Figure>);
+
+/// Who judges what.
+static JUDGES: &[(&Requirement, Judge)] = &[
+    (&watch::GAPLESS, gapless::judge),
+    (&watch::ORDERED, ordered::judge),
+    (&watch::UNIQUE, unique::judge),
+    (&watch::RESUMABLE, resumable::judge),
+    (&watch::RELIABLE, reliable::judge),
+    (&watch::FRESH, fresh::judge),
+    (&rollout::NO_OUTAGE_NEW, outage::none_on_new),
+    (&rollout::NO_OUTAGE_REUSED, outage::none_on_reused),
+    (&rollout::READYZ_RED, readyz::judge),
+    (&rollout::LIVEZ_GREEN, livez::judge),
+    (&rollout::SIGNAL_ORDER, signal_order::judge),
+    (&rollout::BACK, back::judge),
+    (&rollout::KILL_OUTAGE_NEW, outage::bounded_on_new),
+    (&rollout::KILL_OUTAGE_REUSED, outage::bounded_on_reused),
+];
+
+/// The requirements that have a judge, in the order of the table.
+pub fn judged() -> impl Iterator<Item = &'static Requirement> {
+    JUDGES.iter().map(|(requirement, _)| *requirement)
+}
+
+/// The verdict on one requirement, with its figures.
+pub fn judge(requirement: &Requirement, recording: &Recording) -> (Verdict, Vec<Figure>) {
+    judge_with(requirement, &Facts::of(recording))
+}
+
+/// The verdicts on the requirements that the recording was made for, in the header's order.
+///
+/// # Errors
+/// The header names a requirement that does not exist.
+pub fn judge_all(recording: &Recording) -> Result<Vec<Judgement>, UnknownRequirement> {
+    let facts = Facts::of(recording);
+    recording
+        .header
+        .judged_by
+        .iter()
+        .map(|by| {
+            let requirement = requirement(&by.requirement).ok_or_else(|| UnknownRequirement(by.requirement.clone()))?;
+            let (verdict, figures) = judge_with(requirement, &facts);
+            Ok(Judgement { requirement, expected: by.expected, verdict, figures })
+        })
+        .collect()
+}
+
+fn judge_with(requirement: &Requirement, facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    match JUDGES.iter().find(|(judged, _)| judged.id == requirement.id) {
+        Some((_, judge)) => judge(facts),
+        None => (Verdict::inconclusive(format!("nobody judges {} yet", requirement.id)), Vec::new()),
+    }
+}

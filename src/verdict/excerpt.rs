@@ -1,0 +1,126 @@
+//! Observations as one-line text, and the few around a violation.
+
+use super::facts::Facts;
+use crate::timeline::{ChangeKind, Effect, Event, Exchange, Moment, Observation, Verb};
+
+/// How many relevant observations an excerpt shows up to the violation, and after it.
+const BEFORE: usize = 6;
+const AFTER: usize = 2;
+
+/// The observations around a moment that `concern` the violation.
+pub(super) fn excerpt(facts: &Facts<'_>, around: Moment, concern: impl Fn(&Event) -> bool) -> Vec<String> {
+    let observations = &facts.recording.observations;
+    let here = observations.partition_point(|seen| seen.at <= around);
+    let mut lines: Vec<_> =
+        observations[..here].iter().rev().filter(|seen| concern(&seen.event)).take(BEFORE).collect();
+    lines.reverse();
+    lines.extend(observations[here..].iter().filter(|seen| concern(&seen.event)).take(AFTER));
+    lines.into_iter().map(|seen| describe(facts.recording.header.began_at, seen)).collect()
+}
+
+/// A moment as seconds since the recording began, for example `+7.250s`.
+pub(super) fn clock(began: Moment, at: Moment) -> String {
+    format!("+{:.3}s", at.since(began).as_secs_f64())
+}
+
+/// An observation in one line, with seconds since `began`.
+///
+/// ```text
+/// +7.250s requester-new: new connection, failed in dial: connection refused after 1 ms (apiserver-0)
+/// ```
+pub fn describe(began: Moment, seen: &Observation) -> String {
+    let what = match &seen.event {
+        Event::Request(request) => {
+            let retry = if request.retries.is_some() { ", a retry" } else { "" };
+            let on = format!("{:?} connection", request.on).to_lowercase();
+            format!("{}: request on a {on}{retry}: {}", request.probe, outcome(&request.exchange))
+        }
+        Event::Write(write) => {
+            let effect = match write.effect() {
+                Effect::Certain => "",
+                Effect::Maybe => " (maybe)",
+                Effect::Never => " (without effect)",
+            };
+            let revision = write.revision.map_or(String::new(), |revision| format!(" at revision {revision}"));
+            let (probe, verb, object, change) = (&write.probe, verb(write.verb), &write.object, write.change);
+            format!("{probe}: change {change}, {verb} {object}{revision}{effect}: {}", outcome(&write.exchange))
+        }
+        Event::ListWatch(call) => {
+            let from = call.from.map_or("the newest".to_owned(), |revision| format!("revision {revision}"));
+            let answer = match &call.answer {
+                Ok(status) => status.to_string(),
+                Err(failure) => format!("{} ({})", failure.class, failure.text),
+            };
+            format!("{}: {:?} request from {from}: {answer}", call.probe, call.call)
+        }
+        Event::Delivered(event) => {
+            let (probe, kind, object) = (&event.probe, kind(event.kind), &event.object);
+            format!("{probe}: {kind} {object} at revision {}, change {}", event.revision, event.change)
+        }
+        Event::Listed(list) => {
+            let revision = list.revision.map_or("an unknown revision".to_owned(), |known| format!("revision {known}"));
+            format!("{}: the whole state, {} objects at {revision}", list.probe, list.objects.len())
+        }
+        Event::WatchEnded(end) => match &end.failure {
+            None => format!("{}: the watch ended cleanly", end.probe),
+            Some(failure) => format!("{}: the watch ended: {} ({})", end.probe, failure.class, failure.text),
+        },
+        Event::Connection(connection) => {
+            let backend = connection.backend.as_deref().unwrap_or("no backend");
+            let (client, end, party) = (&connection.client, connection.end, connection.ended_by);
+            format!("balancer: connection {client} to {backend}: {end:?} by {party:?}")
+        }
+        Event::BackendHealth(health) => {
+            let state = if health.healthy { "in service" } else { "out of service" };
+            format!("balancer: {} {state}: {}", health.server, health.why)
+        }
+        Event::Lifecycle(step) => match step.text.as_str() {
+            "" => format!("{}: {:?}", step.server, step.step),
+            text => format!("{}: {:?} ({text})", step.server, step.step),
+        },
+        Event::ServerHealth(health) => {
+            let answer = match &health.answer {
+                Ok(status) => status.to_string(),
+                Err(failure) => failure.class.to_string(),
+            };
+            format!("{}: {} says {answer}", health.server, health.path)
+        }
+        Event::Audited(audited) => {
+            format!("{}: audited {} ({})", audited.server, audited.audit_id, audited.stages.join(", "))
+        }
+        Event::FaultOn(fault) => format!("{}: {} begins", fault.server, fault.restart),
+        Event::FaultOff(fault) => format!("{}: {} is over", fault.server, fault.restart),
+        Event::Stall(span) => format!("rollproof itself did not run for {} ms", span.as_millis()),
+    };
+    format!("{} {what}", clock(began, seen.at))
+}
+
+fn outcome(exchange: &Exchange) -> String {
+    let phase = format!("{:?}", exchange.phase).to_lowercase();
+    let took = exchange.took.as_millis();
+    let server = exchange.server.as_ref().map_or(String::new(), |server| format!(" ({server})"));
+    match (&exchange.failure, exchange.status) {
+        (Some(failure), _) => format!("failed in {phase}: {} after {took} ms{server}", failure.class),
+        (None, Some(status)) => format!("{status} after {took} ms{server}"),
+        (None, None) => format!("no answer in {phase} after {took} ms{server}"),
+    }
+}
+
+/// What a write does, in lower case.
+pub(super) fn verb(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Create => "create",
+        Verb::Update => "update",
+        Verb::Delete => "delete",
+    }
+}
+
+/// A kind of event, as the API spells it.
+pub(super) fn kind(kind: ChangeKind) -> &'static str {
+    match kind {
+        ChangeKind::Added => "ADDED",
+        ChangeKind::Modified => "MODIFIED",
+        ChangeKind::Applied => "ADDED or MODIFIED",
+        ChangeKind::Deleted => "DELETED",
+    }
+}

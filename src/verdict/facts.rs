@@ -1,0 +1,206 @@
+//! A recording, sorted by who did what: built in one pass, so that judging stays linear.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use super::watches::Watch;
+use crate::timeline::{
+    ConnectionKind, Effect, Event, Lifecycle, Moment, Recording, Request, Restart, ServerHealth, Step, Verb, Write,
+};
+use crate::timing::Bounds;
+
+/// What the judges look at.
+pub(super) struct Facts<'a> {
+    pub(super) recording: &'a Recording,
+    pub(super) bounds: Bounds,
+    /// The last thing that was seen.
+    pub(super) end: Moment,
+    /// The faults of the announced kind, in order.
+    pub(super) restarts: Vec<Restarted<'a>>,
+    /// Steps in the life of all apiservers, in order.
+    pub(super) lifecycle: Vec<(Moment, &'a Lifecycle)>,
+    pub(super) health: Vec<(Moment, &'a ServerHealth)>,
+    pub(super) stalls: Vec<(Moment, Duration)>,
+    pub(super) requesters: BTreeMap<&'a str, Vec<(Moment, &'a Request)>>,
+    pub(super) watches: Vec<Watch<'a>>,
+    pub(super) writes: Writes<'a>,
+}
+
+/// What the writers did.
+#[derive(Default)]
+pub(super) struct Writes<'a> {
+    /// In order of their start.
+    pub(super) all: Vec<(Moment, &'a Write)>,
+    /// Position in `all` by [`Write::change`].
+    by_change: HashMap<u64, usize>,
+    /// Position in `all` of each object's delete. Names are never used again.
+    deletes: HashMap<&'a str, usize>,
+    /// Each object's certain creates and updates whose revision is known: (revision, change), by revision.
+    pub(super) versions: HashMap<&'a str, Vec<(u64, u64)>>,
+}
+
+/// One fault and what became of the server.
+pub(super) struct Restarted<'a> {
+    pub(super) server: &'a str,
+    /// When the fault was over, if it was.
+    pub(super) off: Option<Moment>,
+    pub(super) on: Moment,
+    /// From the signal that stopped it to the next one, or to the end.
+    pub(super) steps: Vec<(Moment, &'a Lifecycle)>,
+}
+
+impl<'a> Facts<'a> {
+    pub(super) fn of(recording: &'a Recording) -> Self {
+        let mut facts = Self {
+            recording,
+            bounds: recording.header.bounds,
+            end: recording.observations.last().map_or(recording.header.began_at, |seen| seen.at),
+            restarts: Vec::new(),
+            lifecycle: Vec::new(),
+            health: Vec::new(),
+            stalls: Vec::new(),
+            requesters: BTreeMap::new(),
+            watches: Vec::new(),
+            writes: Writes::default(),
+        };
+        let mut stories: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        for seen in &recording.observations {
+            let at = seen.at;
+            match &seen.event {
+                Event::Request(request) => facts.requesters.entry(&request.probe).or_default().push((at, request)),
+                Event::Write(write) => facts.writes.add(at, write),
+                Event::ListWatch(call) => stories.entry(&call.probe).or_default().push(seen),
+                Event::Delivered(delivered) => stories.entry(&delivered.probe).or_default().push(seen),
+                Event::Listed(listed) => stories.entry(&listed.probe).or_default().push(seen),
+                Event::WatchEnded(ended) => stories.entry(&ended.probe).or_default().push(seen),
+                Event::Lifecycle(step) => facts.lifecycle.push((at, step)),
+                Event::ServerHealth(health) => facts.health.push((at, health)),
+                Event::Stall(span) => facts.stalls.push((at, *span)),
+                _ => {}
+            }
+        }
+        facts.writes.versions.values_mut().for_each(|versions| versions.sort_unstable());
+        facts.watches = stories.into_iter().map(|(probe, story)| Watch::of(probe, story, &facts.writes)).collect();
+        facts.restarts = restarts(recording, &facts.lifecycle);
+        facts
+    }
+
+    /// What the scenario set out to do.
+    pub(super) fn disturbance(&self) -> Option<Restart> {
+        self.recording.header.disturbance
+    }
+
+    /// From the first fault on to the last fault off (the end, where one never was); the whole recording without faults.
+    pub(super) fn disturbed(&self) -> (Moment, Moment) {
+        let from = self.restarts.iter().map(|restart| restart.on).min().unwrap_or(self.recording.header.began_at);
+        let until = self.restarts.iter().map(|restart| restart.off.unwrap_or(self.end)).max().unwrap_or(self.end);
+        (from, until)
+    }
+
+    /// Requesters of one kind with their requests. A retry may be on a connection of the other kind: the first request tells.
+    pub(super) fn requesters_on(
+        &self,
+        on: ConnectionKind,
+    ) -> impl Iterator<Item = (&'a str, &[(Moment, &'a Request)])> {
+        let requesters = self.requesters.iter().filter(move |(_, requests)| requests[0].1.on == on);
+        requesters.map(|(probe, requests)| (*probe, requests.as_slice()))
+    }
+
+    /// An apiserver's answers about itself, asked from `from` on and before `until`.
+    pub(super) fn health(
+        &self,
+        server: &str,
+        path: &str,
+        from: Moment,
+        until: Moment,
+    ) -> Vec<(Moment, &'a ServerHealth)> {
+        let first = self.health.partition_point(|(at, _)| *at < from);
+        let window = self.health[first..].iter().take_while(|(at, _)| *at < until);
+        window.filter(|(_, health)| health.server == server && health.path == path).copied().collect()
+    }
+
+    /// A moment, relative to the beginning of the recording.
+    pub(super) fn clock(&self, at: Moment) -> String {
+        super::excerpt::clock(self.recording.header.began_at, at)
+    }
+}
+
+impl<'a> Writes<'a> {
+    fn add(&mut self, at: Moment, write: &'a Write) {
+        let position = self.all.len();
+        self.all.push((at, write));
+        self.by_change.insert(write.change, position);
+        match (write.verb, write.effect(), write.revision) {
+            (Verb::Delete, ..) => {
+                // One that may have taken effect explains more than one that was refused.
+                let known = self.deletes.entry(&write.object).or_insert(position);
+                if self.all[*known].1.effect() == Effect::Never {
+                    *known = position;
+                }
+            }
+            (_, Effect::Certain, Some(revision)) => {
+                self.versions.entry(&write.object).or_default().push((revision, write.change));
+            }
+            _ => {}
+        }
+    }
+
+    /// The write with this change, if it was to this object.
+    pub(super) fn of(&self, object: &str, change: u64) -> Option<&'a Write> {
+        self.by_change.get(&change).map(|position| self.all[*position].1).filter(|write| write.object == object)
+    }
+
+    /// The delete of this object, refused or not.
+    pub(super) fn delete_of(&self, object: &str) -> Option<(Moment, &'a Write)> {
+        self.deletes.get(object).map(|position| self.all[*position])
+    }
+}
+
+impl Restarted<'_> {
+    /// When the server first went through this step.
+    pub(super) fn at(&self, step: Step) -> Option<Moment> {
+        self.steps.iter().find(|(_, seen)| seen.step == step).map(|(at, _)| *at)
+    }
+}
+
+/// Pairs each fault with the life of its server from the signal on.
+fn restarts<'a>(recording: &'a Recording, lifecycle: &[(Moment, &'a Lifecycle)]) -> Vec<Restarted<'a>> {
+    let mut found: Vec<Restarted<'a>> = Vec::new();
+    for seen in &recording.observations {
+        match &seen.event {
+            Event::FaultOn(fault) if Some(fault.restart) == recording.header.disturbance => {
+                found.push(Restarted { server: &fault.server, on: seen.at, off: None, steps: Vec::new() });
+            }
+            Event::FaultOff(fault) => {
+                let open = found.iter_mut().rev().find(|open| open.server == fault.server && open.off.is_none());
+                if let Some(open) = open {
+                    open.off = Some(seen.at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    // A life ends with a signal, which is the beginning of the next one; a SIGKILL after SIGTERM belongs to the same end.
+    let mut lives: Vec<(&str, Vec<(Moment, &'a Lifecycle)>)> = Vec::new();
+    for (at, seen) in lifecycle.iter().copied() {
+        let life = lives.iter_mut().rev().find(|(server, _)| *server == seen.server);
+        let signal = matches!(seen.step, Step::TermSent | Step::KillSent);
+        match life {
+            Some((_, steps)) if !signal || !steps.iter().any(|(_, step)| step.step == Step::Started) => {
+                steps.push((at, seen));
+            }
+            _ if signal => lives.push((&seen.server, vec![(at, seen)])),
+            _ => {}
+        }
+    }
+    for fault in &mut found {
+        // The signal is sent while the fault is being put on: FaultOn may be written down a moment before it or after it.
+        let until = fault.off.unwrap_or(Moment(u64::MAX));
+        let life = lives.iter().position(|(server, steps)| *server == fault.server && steps[0].0 <= until);
+        if let Some(position) = life {
+            fault.steps = lives.remove(position).1;
+        }
+    }
+    found
+}
