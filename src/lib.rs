@@ -9,8 +9,10 @@
 //! - [`timing`]: every duration, what it bounds, and its value in both profiles.
 //! - [`spec`]: the requirements, as data.
 //! - [`timeline`]: the recording and what can be observed.
+//! - [`lab`]: the stage.
 #![allow(missing_docs)]
 
+pub mod lab;
 pub mod spec;
 pub mod timeline;
 pub mod timing;

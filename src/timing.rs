@@ -171,6 +171,13 @@ pub const REQUEST_TIMEOUT: Duration = secs(10);
 pub const CONTROL_PLANE_READY: Duration = secs(90);
 /// A balancer, from its start to the first request served through it.
 pub const BALANCER_READY: Duration = secs(15);
+/// The builtin balancer's wait for a backend to accept a connection; Debian's haproxy.cfg has the same.
+pub const BALANCER_CONNECT: Duration = secs(5);
+/// The builtin balancer's pause after an accept that failed. Out of file descriptors, it would fail again at once.
+pub const BALANCER_ACCEPT_AGAIN: Duration = millis(50);
+/// The builtin balancer, from its FIN to closing the socket. Meanwhile what still comes is read and thrown away, since
+/// closing with unread bytes turns a FIN into a RST (nginx calls it lingering close).
+pub const BALANCER_LINGER: Duration = secs(1);
 /// A probe, from its start to its first samples.
 pub const PROBE_READY: Duration = secs(30);
 /// After a disturbance, until every probe has its samples "after".

@@ -1,0 +1,99 @@
+//! What stands between clients and apiservers.
+//!
+//! [`Builtin`] is the suite's own: TCP passthrough, each connection an observation. Of a balancer that somebody else
+//! brings, [`command`] builds the arguments and the environment.
+
+mod builtin;
+pub mod command;
+mod health;
+mod pump;
+
+pub use builtin::Builtin;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::timing::{BALANCER_CONNECT, HEALTH_FALL, HEALTH_RISE, Timers};
+
+/// One kube-apiserver, as a balancer knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Its name in every observation, for example `apiserver-0`.
+    pub name: String,
+    /// Where it listens. Its serving certificate is valid for this IP address.
+    pub address: SocketAddr,
+}
+
+/// Whether the balancer cares how its backends are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthPolicy {
+    /// New connections go to backends in service only.
+    Follow,
+    /// Nothing is checked, and every backend is always in service. A control.
+    Ignore,
+}
+
+/// What becomes of the established connections of a backend that goes out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnhealthy {
+    /// They live on: what a passthrough balancer should do, since an apiserver finishes what it has begun.
+    Keep,
+    /// RST to both sides, at once.
+    Reset,
+    /// FIN to both sides after a drain time, even if the backend is back by then.
+    Fin {
+        /// The drain time.
+        after: Duration,
+    },
+}
+
+/// All that [`Builtin`] can be told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where to listen. Port 0 takes a free one: [`Builtin::address`] tells which.
+    pub listen: SocketAddr,
+    /// Whom to carry connections to, in turn.
+    pub backends: Vec<Backend>,
+    /// Path of the health check, `/readyz`.
+    pub readyz: String,
+    /// The CA that signed the backends' serving certificates, PEM.
+    pub ca_pem: String,
+    /// From the start of one health check of a backend to the start of the next.
+    pub interval: Duration,
+    /// How long a health check may take before it counts as failed.
+    pub timeout: Duration,
+    /// Failed checks in a row that take a backend out of service.
+    pub fall: u32,
+    /// Good checks in a row that put it back.
+    pub rise: u32,
+    /// Whether health is followed.
+    pub health: HealthPolicy,
+    /// What established connections get when their backend goes out of service.
+    pub on_unhealthy: OnUnhealthy,
+    /// How long a backend may take to accept a connection.
+    pub connect_timeout: Duration,
+    /// Whether a connection that its backend does not accept is offered to the others, once each. A policy that hides
+    /// outages from new connections; off unless a scenario names it.
+    pub redispatch: bool,
+}
+
+impl Settings {
+    /// A health-following balancer on a free port of 127.0.0.1, which leaves established connections alone and does not
+    /// redispatch.
+    pub fn new(backends: Vec<Backend>, ca_pem: String, timers: &Timers) -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            backends,
+            readyz: "/readyz".to_owned(),
+            ca_pem,
+            interval: timers.health_interval,
+            timeout: timers.health_timeout,
+            fall: HEALTH_FALL,
+            rise: HEALTH_RISE,
+            health: HealthPolicy::Follow,
+            on_unhealthy: OnUnhealthy::Keep,
+            connect_timeout: BALANCER_CONNECT,
+            redispatch: false,
+        }
+    }
+}
