@@ -1,1 +1,4 @@
 //! x
+mod balancer;
+mod tls;
+mod wait;
