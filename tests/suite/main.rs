@@ -1,4 +1,8 @@
-//! x
+//! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
+
+mod balancer;
 mod config;
 mod report;
 mod requirements;
+mod tls;
+mod wait;
