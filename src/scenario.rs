@@ -86,10 +86,10 @@ impl Scenario {
         run: &RunDir,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> ScenarioReport {
-        let judged_by = self.judged_by.iter().map(|(requirement, expected)| JudgedBy {
-            requirement: requirement.id.to_owned(),
-            expected: *expected,
-        });
+        let judged_by = self
+            .judged_by
+            .iter()
+            .map(|(requirement, expected)| JudgedBy { requirement: requirement.id.to_owned(), expected: *expected });
         let mut report = ScenarioReport {
             scenario: name.to_owned(),
             cell: planned_cell(config),
@@ -103,9 +103,10 @@ impl Scenario {
         let began = Moment::now();
         report.outcome = match self.missing(config) {
             Some(skipped) => skipped,
-            None => self.perform_in_lab(name, config, run, &mut report, body).await.unwrap_or_else(|error| {
-                Outcome::Lab(format!("{error:#}"))
-            }),
+            None => self
+                .perform_in_lab(name, config, run, &mut report, body)
+                .await
+                .unwrap_or_else(|error| Outcome::Lab(format!("{error:#}"))),
         };
         report.took = Moment::now().since(began);
         report
@@ -171,14 +172,17 @@ impl Scenario {
             (Err(_), _) => Outcome::Lab(format!("the scenario was not over after {:?}", timing::SCENARIO_LIMIT)),
             (Ok(Err(panic)), _) => Outcome::Panicked(panic_text(panic.as_ref())),
             (Ok(Ok(Err(error))), _) => Outcome::Lab(format!("{error:#}")),
-            (Ok(Ok(Ok(()))), Err((_, trouble))) => Outcome::Lab(trouble),
+            (Ok(Ok(Ok(()))), Err(trouble)) => Outcome::Lab(format!("{trouble:#}")),
             (Ok(Ok(Ok(()))), Ok(None)) => Outcome::Lab("nothing was recorded".to_owned()),
             (Ok(Ok(Ok(()))), Ok(Some(recording))) => judged(&recording)?,
         };
         let failed = !outcome.passed();
         if failed && config.keep {
             let kubeconfig = lab.keep().await?;
-            say(format!("kept: KUBECONFIG={} leads past the balancer; `rollproof clean --kept` ends it", kubeconfig.display()));
+            say(format!(
+                "kept: KUBECONFIG={} leads past the balancer; `rollproof clean --kept` ends it",
+                kubeconfig.display()
+            ));
         } else {
             lab.strike().await.context("cannot strike the lab")?;
         }
@@ -198,7 +202,9 @@ fn judged(recording: &Recording) -> anyhow::Result<Outcome> {
 async fn binaries(config: &Config, name: &str) -> anyhow::Result<Binaries> {
     let (version, name) = (config.kubernetes_version.clone(), name.to_owned());
     tokio::task::spawn_blocking(move || {
-        provision::provision(&provision::wanted(version.as_deref())?, &Sources::from_env()?, &|text| progress(&name, text))
+        provision::provision(&provision::wanted(version.as_deref())?, &Sources::from_env()?, &|text| {
+            progress(&name, text)
+        })
     })
     .await?
 }
@@ -231,7 +237,8 @@ fn collect(lab: &Lab, evidence: &Path) -> anyhow::Result<()> {
             lab.recorder().record(Event::Audited(audited));
         }
     }
-    std::fs::create_dir_all(evidence).with_context(|| format!("cannot make the evidence folder {}", evidence.display()))?;
+    std::fs::create_dir_all(evidence)
+        .with_context(|| format!("cannot make the evidence folder {}", evidence.display()))?;
     for (name, log) in lab.logs() {
         let copy = evidence.join(name);
         std::fs::copy(&log, &copy).with_context(|| format!("cannot copy {} to {}", log.display(), copy.display()))?;
@@ -244,7 +251,8 @@ fn planned_cell(config: &Config) -> Cell {
     let version = provision::wanted(config.kubernetes_version.as_deref());
     Cell {
         control_plane: "local".to_owned(),
-        kubernetes: version.map_or_else(|_| config.kubernetes_version.clone().unwrap_or_default(), |version| version.to_string()),
+        kubernetes: version
+            .map_or_else(|_| config.kubernetes_version.clone().unwrap_or_default(), |version| version.to_string()),
         apiservers: config.apiservers.unwrap_or(lab::APISERVERS),
         balancer: config.balancer.to_string(),
         protocol: "http1".to_owned(),

@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ::http::Method;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Ask, Endpoint};
-use ::http::Method;
 
 use crate::config::{BalancerKind, Config};
 use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
@@ -114,8 +114,7 @@ impl Lab {
             flags.set(name, value);
         }
         let apiservers = config.apiservers.unwrap_or(APISERVERS);
-        let control_plane =
-            ControlPlane::start(&keeper, &claim, binaries, &flags, apiservers as u8, &recorder).await?;
+        let control_plane = ControlPlane::start(&keeper, &claim, binaries, &flags, apiservers as u8, &recorder).await?;
         let balancer = Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &recorder).await?;
 
         let mut subjects = vec![

@@ -102,7 +102,10 @@ where
         Box::pin(async move {
             let answer = answer.await;
             if let Some((call, from)) = call {
-                let outcome = answer.as_ref().map(|response| response.status().as_u16()).map_err(|error| classify(error.as_ref()));
+                let outcome = answer
+                    .as_ref()
+                    .map(|response| response.status().as_u16())
+                    .map_err(|error| classify(error.as_ref()));
                 let took = Moment::now().since(began);
                 let call = ListWatch { probe: probe.to_owned(), call, from, audit_id, answer: outcome, took };
                 recorder.record_at(began, Event::ListWatch(call));

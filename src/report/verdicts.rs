@@ -86,6 +86,9 @@ fn line<'a>(run: Option<&RunDir>, report: &'a ScenarioReport, finding: &'a Findi
             .iter()
             .map(|figure| (figure.name.as_str().into(), measured(figure.value, figure.unit)))
             .collect(),
-        recording: report.recording.as_deref().map(|path| run.map_or_else(|| path.display().to_string(), |run| run.relative(path))),
+        recording: report
+            .recording
+            .as_deref()
+            .map(|path| run.map_or_else(|| path.display().to_string(), |run| run.relative(path))),
     }
 }

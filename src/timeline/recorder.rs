@@ -5,6 +5,8 @@ use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::bail;
+
 use super::file::{End, EndLine, HeaderLine, write_line};
 use super::{Event, Header, Moment, Observation, Recording};
 
@@ -81,9 +83,8 @@ impl Recorder {
     /// Closes the recording and hands it over, sorted by time. `None` if it was never begun.
     ///
     /// # Errors
-    /// Its file could not be written to the end (a full disk); what is in memory comes with the error, and the file holds
-    /// what fitted.
-    pub fn finish(&self) -> Result<Option<Recording>, (Option<Recording>, String)> {
+    /// Its file could not be written to the end (a full disk). The file holds what fitted.
+    pub fn finish(&self) -> anyhow::Result<Option<Recording>> {
         let mut pages = self.pages();
         let observations = pages.observations.len();
         if let Some(mut file) = pages.file.take() {
@@ -101,13 +102,10 @@ impl Recorder {
             None => Ok(recording),
             Some(error) => {
                 let (written, path) = (pages.written, pages.path.display());
-                Err((
-                    recording,
-                    format!(
-                        "cannot write the recording {path}: {error}; {written} of {observations} observations \
-                         were handed to the file before"
-                    ),
-                ))
+                bail!(
+                    "cannot write the recording {path}: {error}; {written} of {observations} observations were handed to \
+                     the file before"
+                )
             }
         }
     }

@@ -56,7 +56,9 @@ async fn up(config: &Config) -> anyhow::Result<()> {
         say(&format!("# {} listens on {}", server.name, server.address()));
     }
     say(&format!("# the balancer listens on {}", lab.through_balancer().address));
-    say("# type `roll` to restart the apiservers one after the other, `kill` to kill them instead; Ctrl-C ends the lab");
+    say(
+        "# type `roll` to restart the apiservers one after the other, `kill` to kill them instead; Ctrl-C ends the lab",
+    );
     let played = tokio::select! {
         played = play(&lab) => played,
         () = &mut asked_to_end => Ok(()),

@@ -112,7 +112,11 @@ impl Balancer {
         match (ready, self) {
             (Err(exit), Self::Command(command)) => {
                 let words = command.last_words();
-                bail!("the balancer command ended with {} instead of listening on {}\n{words}", exit.status, command.address)
+                bail!(
+                    "the balancer command ended with {} instead of listening on {}\n{words}",
+                    exit.status,
+                    command.address
+                )
             }
             _ => Ok(()),
         }

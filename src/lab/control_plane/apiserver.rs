@@ -156,7 +156,10 @@ impl Apiserver {
 
     fn child(&self) -> anyhow::Result<Child> {
         let running = self.running();
-        running.as_ref().map(|running| running.child.clone()).with_context(|| format!("{} was never started", self.name))
+        running
+            .as_ref()
+            .map(|running| running.child.clone())
+            .with_context(|| format!("{} was never started", self.name))
     }
 
     fn running(&self) -> std::sync::MutexGuard<'_, Option<Running>> {

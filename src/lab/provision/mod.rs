@@ -153,9 +153,11 @@ pub fn wanted(version: Option<&str>) -> anyhow::Result<Version> {
 /// # Errors
 /// One of them is not at hand; where it was looked for.
 pub fn at_hand(kubernetes: &Version, sources: &Sources) -> anyhow::Result<Binaries> {
-    let find = |program, version| Search::new(Wanted { program, version }, sources, &|_| ()).find()?.map_err(|tried| {
-        anyhow!("{} is not at hand ({})", Wanted { program, version }, tried.join("; "))
-    });
+    let find = |program, version| {
+        Search::new(Wanted { program, version }, sources, &|_| ())
+            .find()?
+            .map_err(|tried| anyhow!("{} is not at hand ({})", Wanted { program, version }, tried.join("; ")))
+    };
     let kube_apiserver = find(Program::KubeApiserver, *kubernetes)?;
     Ok(Binaries { kube_apiserver, etcd: find(Program::Etcd, version::ETCD[0].version)? })
 }
