@@ -1,1 +1,3 @@
-//! x
+//! Fast tests, no cluster.
+
+mod provision;

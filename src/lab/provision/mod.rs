@@ -154,6 +154,12 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// A route that looks for a finished binary.
+type Find<'a> = fn(&Search<'a>) -> Result<Binary, Failure>;
+
+/// A route that leaves a new one in the workshop.
+type Make<'a> = fn(&Search<'a>, &Workshop<'_>) -> Result<PathBuf, Failure>;
+
 /// The way to one program.
 struct Search<'a> {
     wanted: Wanted,
@@ -173,7 +179,7 @@ impl<'a> Search<'a> {
 
     fn provide(&self) -> anyhow::Result<Binary> {
         let mut tried = Vec::new();
-        let finding: [(Origin, fn(&Self) -> Result<Binary, Failure>); 3] = [
+        let finding: [(Origin, Find<'a>); 3] = [
             (Origin::KubebuilderAssets, Self::in_assets),
             (Origin::Cache, Self::in_cache),
             (Origin::Path, Self::on_path),
@@ -192,7 +198,7 @@ impl<'a> Search<'a> {
         if let Ok(binary) = self.in_cache() {
             return Ok(binary);
         }
-        let making: [(Origin, fn(&Self, &Workshop<'_>) -> Result<PathBuf, Failure>); 2] =
+        let making: [(Origin, Make<'a>); 2] =
             [(Origin::Downloaded, download::download), (Origin::Built, go_build::go_build)];
         for (origin, make) in making {
             match make(self, &workshop) {
