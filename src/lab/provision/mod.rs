@@ -133,6 +133,7 @@ impl Sources {
 /// `KUBEBUILDER_ASSETS` holds something else, a download is not what its digest says, the cache cannot be written, or
 /// nothing worked: then the error lists what was tried and what to do.
 pub fn provision(kubernetes: &Version, sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binaries> {
+    cache::sweep(&sources.cache);
     let provide = |program, version| Search::new(Wanted { program, version }, sources, progress).provide();
     // The apiserver first: its version is the one that somebody may have mistyped.
     let kube_apiserver = provide(Program::KubeApiserver, *kubernetes)?;
