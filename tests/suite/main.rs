@@ -2,6 +2,7 @@
 
 mod balancer;
 mod config;
+mod provision;
 mod report;
 mod requirements;
 mod tls;

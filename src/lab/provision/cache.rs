@@ -95,12 +95,7 @@ impl Entry {
             }
             thread::sleep(LOOK_EVERY);
         }
-        for left in fs::read_dir(&self.folder).map_err(failed)?.flatten() {
-            if left.file_name().to_string_lossy().starts_with("scratch-") {
-                // A dying child may still write there. Then the next run sweeps.
-                let _ = fs::remove_dir_all(left.path());
-            }
-        }
+        leftovers(&self.folder).for_each(remove);
         let scratch = tempfile::Builder::new().prefix("scratch-").tempdir_in(&self.folder).map_err(failed)?;
         Ok(Workshop { entry: self, scratch, _lock: lock })
     }
@@ -136,6 +131,33 @@ impl Workshop<'_> {
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         Ok(facts)
     }
+}
+
+/// Removes what runs that died have left anywhere in the cache. Entries that somebody is filling are let alone.
+pub(super) fn sweep(cache: &Path) {
+    let folders = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    for folder in folders(cache).flat_map(|program| folders(&program)) {
+        let left: Vec<_> = leftovers(&folder).collect();
+        if left.is_empty() {
+            continue;
+        }
+        let Ok(lock) = File::options().write(true).open(folder.join("lock")) else { continue };
+        if lock.try_lock().is_ok() {
+            // Listed before the lock was ours: a run that was just finishing has taken its own away.
+            left.into_iter().for_each(remove);
+        }
+    }
+}
+
+/// The scratch folders in an entry's folder.
+fn leftovers(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("scratch-")).map(|entry| entry.path())
+}
+
+/// A build that is being killed may still write there: then the next run removes it.
+fn remove(scratch: PathBuf) {
+    let _ = fs::remove_dir_all(scratch);
 }
 
 /// Where the facts of a binary outside the cache are noted.

@@ -157,6 +157,6 @@ fn agent(site: &str) -> Agent {
         .timeout_recv_response(Some(RELEASE_SITE_STALL))
         .timeout_per_read(Some(RELEASE_SITE_STALL))
         .timeout_global(Some(DOWNLOAD_LIMIT));
-    let here = site.starts_with("http://127.");
+    let here = site.contains("://127.");
     if here { config.proxy(None) } else { config }.build().new_agent()
 }

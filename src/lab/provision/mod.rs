@@ -133,6 +133,7 @@ impl Sources {
 /// `KUBEBUILDER_ASSETS` holds something else, a download is not what its digest says, the cache cannot be written, or
 /// nothing worked: then the error lists what was tried and what to do.
 pub fn provision(kubernetes: &Version, sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binaries> {
+    cache::sweep(&sources.cache);
     let provide = |program, version| Search::new(Wanted { program, version }, sources, progress).provide();
     // The apiserver first: its version is the one that somebody may have mistyped.
     let kube_apiserver = provide(Program::KubeApiserver, *kubernetes)?;
@@ -176,6 +177,12 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// A route that looks for a finished binary.
+type Find<'a> = fn(&Search<'a>) -> Result<Binary, Failure>;
+
+/// A route that leaves a new one in the workshop.
+type Make<'a> = fn(&Search<'a>, &Workshop<'_>) -> Result<PathBuf, Failure>;
+
 /// The way to one program.
 struct Search<'a> {
     wanted: Wanted,
@@ -196,7 +203,7 @@ impl<'a> Search<'a> {
     /// A binary that is there already, or where it was looked for.
     fn find(&self) -> anyhow::Result<Result<Binary, Vec<String>>> {
         let mut tried = Vec::new();
-        let finding: [(Origin, fn(&Self) -> Result<Binary, Failure>); 3] = [
+        let finding: [(Origin, Find<'a>); 3] = [
             (Origin::KubebuilderAssets, Self::in_assets),
             (Origin::Cache, Self::in_cache),
             (Origin::Path, Self::on_path),
@@ -223,7 +230,7 @@ impl<'a> Search<'a> {
         if let Ok(binary) = self.in_cache() {
             return Ok(binary);
         }
-        let making: [(Origin, fn(&Self, &Workshop<'_>) -> Result<PathBuf, Failure>); 2] =
+        let making: [(Origin, Make<'a>); 2] =
             [(Origin::Downloaded, download::download), (Origin::Built, go_build::go_build)];
         for (origin, make) in making {
             match make(self, &workshop) {
