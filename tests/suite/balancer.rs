@@ -1,57 +1,24 @@
-//! The builtin balancer: it carries, chooses, cuts and records as its settings say.
+//! The builtin balancer: whom it chooses, what it makes of their health, and how it starts and stops.
 
+mod carrying;
+mod command;
 mod stage;
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::path::Path;
 
-use rollproof::lab::balancer::{Backend, Builtin, HealthPolicy, OnUnhealthy, Settings, command};
+use rollproof::lab::balancer::{Builtin, HealthPolicy, OnUnhealthy, Settings};
 use rollproof::lab::wait;
 use rollproof::timeline::{End, Event, Party, Recorder};
 use rollproof::timing::{millis, secs};
 use rstest::rstest;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 
 use stage::{
-    Authority, Fake, carries, checked, dial, ended, opinion, opinions, pair, read_exactly, read_to_end, reset,
-    settings, soon,
+    Authority, carries, checked, dial, dial_in_vain, ended, one, opinion, opinions, pair, read_to_end, refusing,
+    settings, soon, two,
 };
-
-/// One backend and a balancer in front of it.
-async fn one(change: impl FnOnce(&mut Settings)) -> (Fake, Builtin, Recorder) {
-    let authority = Authority::new();
-    let fake = Fake::start(0, &authority).await;
-    let mut settings = settings(&authority, &[&fake.backend]);
-    change(&mut settings);
-    let recorder = Recorder::default();
-    let balancer = Builtin::start(settings, recorder.clone()).await.unwrap();
-    (fake, balancer, recorder)
-}
-
-/// Two backends and a balancer in front of them.
-async fn two(change: impl FnOnce(&mut Settings)) -> ([Fake; 2], Builtin, Recorder) {
-    let authority = Authority::new();
-    let fakes = [Fake::start(0, &authority).await, Fake::start(1, &authority).await];
-    let mut settings = settings(&authority, &[&fakes[0].backend, &fakes[1].backend]);
-    change(&mut settings);
-    let recorder = Recorder::default();
-    let balancer = Builtin::start(settings, recorder.clone()).await.unwrap();
-    (fakes, balancer, recorder)
-}
-
-/// How a connection through the balancer ends that no backend ever answers.
-async fn dial_in_vain(balancer: SocketAddr) -> (SocketAddr, ErrorKind) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let client = socket.local_addr().unwrap();
-    let dialled = async { socket.connect(balancer).await?.read_u8().await };
-    (client, soon(dialled).await.unwrap_err().kind())
-}
 
 #[tokio::test]
 async fn new_connections_are_spread_evenly_over_the_backends() {
@@ -60,7 +27,8 @@ async fn new_connections_are_spread_evenly_over_the_backends() {
     for _ in 0..3 {
         clients.push(dial(&balancer).await);
         clients.push(dial(&balancer).await);
-        (one.met().await, other.met().await);
+        one.met().await;
+        other.met().await;
     }
     balancer.stop().await;
     assert!(one.met_nobody() && other.met_nobody());
@@ -167,14 +135,6 @@ async fn established_connections_are_finished_after_the_drain_time_when_told_so(
     assert!(at.since(unhealthy) >= after);
 }
 
-/// An address that refuses: bound, so that nobody else gets it, and not listened on.
-fn refusing() -> (TcpSocket, Backend) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = socket.local_addr().unwrap();
-    (socket, Backend { name: "apiserver-9".to_owned(), address })
-}
-
 #[tokio::test]
 async fn without_redispatch_a_refused_connection_is_reset() {
     let (_socket, refusing) = refusing();
@@ -257,109 +217,6 @@ async fn with_no_backend_in_service_a_connection_is_reset() {
     assert_eq!((record.ended_by, record.end, record.backend), (Party::Balancer, End::NoBackend, None));
 }
 
-#[rstest]
-#[tokio::test]
-async fn who_ended_a_connection_and_how_is_passed_on_and_recorded(
-    #[values(Party::Client, Party::Server)] party: Party,
-    #[values(End::Fin, End::Reset)] how: End,
-) {
-    let (mut fake, balancer, recorder) = one(|_| {}).await;
-    let (client, server) = pair(&balancer, &mut fake).await;
-    let from = client.local_addr().unwrap();
-    let (ending, mut other) = if party == Party::Client { (client, server) } else { (server, client) };
-    if how == End::Reset {
-        reset(ending);
-        assert_eq!(read_to_end(&mut other).await, Err(ErrorKind::ConnectionReset));
-    } else {
-        drop(ending);
-        assert_eq!(read_to_end(&mut other).await, Ok(vec![]));
-        drop(other);
-    }
-    let (_, record) = ended(&recorder, from).await;
-    assert_eq!((record.ended_by, record.end), (party, how));
-    assert_eq!((record.sent, record.received), (5, 0));
-}
-
-#[tokio::test]
-async fn a_half_closed_connection_lives_on_in_the_other_direction() {
-    let (mut fake, balancer, recorder) = one(|_| {}).await;
-    let (mut client, mut server) = pair(&balancer, &mut fake).await;
-    client.shutdown().await.unwrap();
-    assert_eq!(read_to_end(&mut server).await, Ok(vec![]));
-    for word in [b"still", b"there"] {
-        server.write_all(word).await.unwrap();
-        assert_eq!(read_exactly(&mut client, 5).await, word);
-    }
-    drop(server);
-    assert_eq!(read_to_end(&mut client).await, Ok(vec![]));
-    let (_, record) = ended(&recorder, client.local_addr().unwrap()).await;
-    assert_eq!((record.ended_by, record.end), (Party::Client, End::Fin), "the first FIN was the client's");
-    assert_eq!((record.sent, record.received), (5, 10));
-}
-
-/// The other side hears of it even if it is silent itself; and who was first is who ended it.
-#[tokio::test]
-async fn a_reset_after_a_fin_is_passed_on() {
-    let (mut fake, balancer, recorder) = one(|_| {}).await;
-    let (mut client, mut server) = pair(&balancer, &mut fake).await;
-    let from = client.local_addr().unwrap();
-    client.shutdown().await.unwrap();
-    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
-    reset(client);
-    let (_, record) = ended(&recorder, from).await;
-    assert_eq!((record.ended_by, record.end), (Party::Client, End::Fin));
-    let broken = async { while server.write_all(b"anybody?").await.is_ok() {} };
-    soon(broken).await;
-}
-
-#[tokio::test]
-async fn a_server_that_resets_a_half_closed_connection_has_ended_it() {
-    let (mut fake, balancer, recorder) = one(|_| {}).await;
-    let (mut client, mut server) = pair(&balancer, &mut fake).await;
-    client.shutdown().await.unwrap();
-    assert_eq!(read_to_end(&mut server).await, Ok(vec![]));
-    reset(server);
-    assert_eq!(read_to_end(&mut client).await, Err(ErrorKind::ConnectionReset));
-    let (_, record) = ended(&recorder, client.local_addr().unwrap()).await;
-    assert_eq!((record.ended_by, record.end), (Party::Server, End::Reset));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_byte_arrives_once_and_in_order_and_is_counted() {
-    const SIZE: usize = 8 << 20;
-    let text = |seed: u32| (0..SIZE as u32).map(|at| (at.wrapping_mul(seed) >> 13) as u8).collect::<Vec<u8>>();
-    let (up, down) = (text(2_654_435_761), text(2_246_822_519));
-    let (mut fake, balancer, recorder) = one(|_| {}).await;
-    let (mut client, mut server) = pair(&balancer, &mut fake).await;
-    let from = client.local_addr().unwrap();
-
-    let talk = async |stream: &mut TcpStream, says: &[u8]| {
-        let (mut reader, mut writer) = stream.split();
-        let mut heard = Vec::new();
-        let say = async {
-            writer.write_all(says).await.unwrap();
-            writer.shutdown().await.unwrap();
-        };
-        let (_, read) = tokio::join!(say, reader.read_to_end(&mut heard));
-        read.unwrap();
-        heard
-    };
-    let (at_client, at_server) = soon(async { tokio::join!(talk(&mut client, &up), talk(&mut server, &down)) }).await;
-    assert!(at_client == down && at_server == up);
-    let (_, record) = ended(&recorder, from).await;
-    assert_eq!((record.sent, record.received), (SIZE as u64 + 5, SIZE as u64));
-}
-
-#[tokio::test]
-async fn idle_is_the_time_since_the_last_byte() {
-    let after = millis(100);
-    let (mut fake, balancer, recorder) = one(|settings| settings.on_unhealthy = OnUnhealthy::Fin { after }).await;
-    let (client, _server) = pair(&balancer, &mut fake).await;
-    fake.health.fail();
-    let (_, record) = ended(&recorder, client.local_addr().unwrap()).await;
-    assert!(after <= record.idle && record.idle <= record.lasted, "{record:?}");
-}
-
 #[tokio::test]
 async fn stopping_resets_and_records_every_connection_and_leaves_no_task() {
     let (mut fake, balancer, recorder) = one(|_| {}).await;
@@ -418,35 +275,4 @@ async fn settings_that_make_no_sense_are_refused(#[case] change: fn(&mut Setting
     change(&mut settings);
     let error = format!("{:#}", Builtin::start(settings, Recorder::default()).await.err().unwrap());
     assert!(error.contains(says), "{error}");
-}
-
-#[test]
-fn a_balancer_command_is_told_what_the_contract_promises() {
-    let backend =
-        |port| Backend { name: format!("apiserver-{port}"), address: SocketAddr::from(([127, 0, 0, 1], port)) };
-    let listen = "127.0.0.1:7000".parse().unwrap();
-    let backends = [backend(7001), backend(7002)];
-    let environment =
-        command::environment(listen, &backends, "/readyz", Path::new("/lab/ca.crt"), millis(500), 2, secs(260));
-    let expected = [
-        ("ROLLPROOF_BACKENDS", "127.0.0.1:7001,127.0.0.1:7002"),
-        ("ROLLPROOF_CA", "/lab/ca.crt"),
-        ("ROLLPROOF_HEALTH_FALL", "2"),
-        ("ROLLPROOF_HEALTH_INTERVAL_MS", "500"),
-        ("ROLLPROOF_IDLE_TIMEOUT_MS", "260000"),
-        ("ROLLPROOF_LISTEN", "127.0.0.1:7000"),
-        ("ROLLPROOF_READYZ", "/readyz"),
-    ];
-    assert_eq!(environment, BTreeMap::from(expected.map(|(name, value)| (name.to_owned(), value.to_owned()))));
-}
-
-#[rstest]
-#[case("./balance 'two words' $HOME", Ok(vec!["./balance", "two words", "$HOME"]))]
-#[case("balance 'half", Err("close every quote"))]
-#[case("  ", Err("is empty"))]
-fn a_balancer_command_is_split_as_a_shell_splits(#[case] command: &str, #[case] expected: Result<Vec<&str>, &str>) {
-    match (command::arguments(command), expected) {
-        (Ok(words), expected) => assert_eq!(Ok(words.iter().map(String::as_str).collect()), expected),
-        (Err(error), expected) => assert!(error.to_string().contains(expected.unwrap_err()), "{error}"),
-    }
 }

@@ -56,8 +56,8 @@ impl Builtin {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         if let Some(checker) = checker {
             join_all(members.iter().map(|member| checker.check_first(member))).await;
-            for member in members.iter().cloned() {
-                let (checker, stop) = (checker.clone(), stop.clone());
+            for member in &members {
+                let (checker, member, stop) = (checker.clone(), member.clone(), stop.clone());
                 tasks.spawn(async move { stop.run_until_cancelled(checker.keep_checking(&member)).await });
             }
         }

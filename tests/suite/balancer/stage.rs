@@ -19,7 +19,7 @@ use rollproof::timing::{HEALTH_FALL, Profile, Timers, millis, secs};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -162,6 +162,45 @@ pub(crate) fn settings(authority: &Authority, backends: &[&Backend]) -> Settings
     let settings = Settings::new(backends, authority.pem(), &timers);
     assert_eq!((settings.fall, settings.rise), (HEALTH_FALL, HEALTH_FALL));
     settings
+}
+
+/// One backend and a balancer in front of it.
+pub(crate) async fn one(change: impl FnOnce(&mut Settings)) -> (Fake, Builtin, Recorder) {
+    let authority = Authority::new();
+    let fake = Fake::start(0, &authority).await;
+    let mut settings = settings(&authority, &[&fake.backend]);
+    change(&mut settings);
+    let recorder = Recorder::default();
+    let balancer = Builtin::start(settings, recorder.clone()).await.unwrap();
+    (fake, balancer, recorder)
+}
+
+/// Two backends and a balancer in front of them.
+pub(crate) async fn two(change: impl FnOnce(&mut Settings)) -> ([Fake; 2], Builtin, Recorder) {
+    let authority = Authority::new();
+    let fakes = [Fake::start(0, &authority).await, Fake::start(1, &authority).await];
+    let mut settings = settings(&authority, &[&fakes[0].backend, &fakes[1].backend]);
+    change(&mut settings);
+    let recorder = Recorder::default();
+    let balancer = Builtin::start(settings, recorder.clone()).await.unwrap();
+    (fakes, balancer, recorder)
+}
+
+/// How a connection through the balancer ends that no backend ever answers.
+pub(crate) async fn dial_in_vain(balancer: SocketAddr) -> (SocketAddr, io::ErrorKind) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let client = socket.local_addr().unwrap();
+    let dialled = async { socket.connect(balancer).await?.read_u8().await };
+    (client, soon(dialled).await.unwrap_err().kind())
+}
+
+/// An address that refuses: bound, so that nobody else gets it, and not listened on.
+pub(crate) fn refusing() -> (TcpSocket, Backend) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, Backend { name: "apiserver-9".to_owned(), address })
 }
 
 const GREETING: &[u8] = b"hello";
