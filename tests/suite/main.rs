@@ -1,1 +1,6 @@
-//! x
+//! Fast tests of the suite itself: no cluster, no clock.
+
+mod runs;
+mod shorthand;
+mod teeth;
+mod verdicts;
