@@ -1,0 +1,215 @@
+//! Whole runs in which everything goes well, and ways to spoil them.
+
+use std::ops::Range;
+
+use rollproof::timeline::*;
+use rollproof::timing::millis;
+
+use crate::shorthand::*;
+
+/// A recording under construction. Times are milliseconds since it began.
+pub(crate) struct Run(pub(crate) Recording);
+
+/// When each server is restarted, and when it is over.
+pub(crate) const FAULTS: [Range<u64>; 2] = [3000..10_000, 10_500..17_500];
+const END: u64 = 20_000;
+const TICK: u64 = 50;
+
+/// Twenty seconds of two requesters, a writer, a watch and health samples, in which all is well: two apiservers are
+/// restarted like that, or nothing happens.
+pub(crate) fn run(disturbance: Option<Restart>) -> Run {
+    let watch = ["WATCH-1", "WATCH-2", "WATCH-3", "WATCH-4", "WATCH-5", "WATCH-6"];
+    let more: &[&str] = match disturbance {
+        None => &["ROLLOUT-1", "ROLLOUT-2"],
+        Some(Restart::Graceful) => &["ROLLOUT-1", "ROLLOUT-2", "ROLLOUT-3", "ROLLOUT-4", "ROLLOUT-5", "ROLLOUT-6"],
+        Some(Restart::Killed) => &["ROLLOUT-6", "ROLLOUT-7", "ROLLOUT-8"],
+    };
+    let mut run =
+        Run(Recording { header: header(disturbance, &[&watch[..], more].concat()), observations: Vec::new() });
+    run.see(400, list_call(Call::List, None));
+    run.see(401, Event::Listed(Listed { probe: WATCH.into(), revision: Some(99), objects: Vec::new() }));
+    run.see(402, list_call(Call::Watch, Some(99)));
+    for at in (500..END).step_by(TICK as usize) {
+        run.see(at, Event::Request(request(ConnectionKind::New, at)));
+        run.see(at + 1, Event::Request(request(ConnectionKind::Reused, at)));
+        run.change(at + 2);
+    }
+    if let Some(how) = disturbance {
+        for (server, fault) in SERVERS.into_iter().zip(FAULTS) {
+            run.restart(how, server, fault);
+        }
+    }
+    for server in SERVERS.into_iter().filter(|_| disturbance.is_some()) {
+        run.sample_health(server);
+    }
+    run.sorted()
+}
+
+pub(crate) fn requester(on: ConnectionKind) -> &'static str {
+    match on {
+        ConnectionKind::New => "requester-new",
+        ConnectionKind::Reused => "requester-reused",
+    }
+}
+
+pub(crate) fn request(on: ConnectionKind, at: u64) -> Request {
+    let exchange = Exchange { audit_id: format!("{}-{at}", requester(on)), ..answered(200) };
+    Request { probe: requester(on).into(), on, retries: None, exchange }
+}
+
+impl Run {
+    /// Adds an observation.
+    pub(crate) fn with(mut self, at: u64, event: Event) -> Self {
+        self.see(at, event);
+        self.sorted()
+    }
+
+    /// Removes observations.
+    pub(crate) fn without(mut self, which: impl Fn(&Observation) -> bool) -> Self {
+        let before = self.0.observations.len();
+        self.0.observations.retain(|seen| !which(seen));
+        assert!(self.0.observations.len() < before, "nothing was there to remove");
+        self
+    }
+
+    /// Changes observations. What `change` does not concern, it leaves alone.
+    pub(crate) fn edit(mut self, change: impl FnMut(&mut Observation)) -> Self {
+        let before = self.0.observations.clone();
+        self.0.observations.iter_mut().for_each(change);
+        assert_ne!(before, self.0.observations, "nothing was there to change");
+        self.sorted()
+    }
+
+    /// Changes the header.
+    pub(crate) fn header(mut self, change: impl FnOnce(&mut Header)) -> Self {
+        change(&mut self.0.header);
+        self
+    }
+
+    /// Requests of one kind that begin in that window fail.
+    pub(crate) fn requests_fail(self, on: ConnectionKind, when: Range<u64>, class: ErrorClass) -> Self {
+        self.edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.on == on && within(seen.at, &when) => {
+                let audit_id = std::mem::take(&mut request.exchange.audit_id);
+                request.exchange = Exchange { audit_id, ..failed(Phase::Dial, class) };
+            }
+            _ => {}
+        })
+    }
+
+    /// Answers of a server about itself in that window are replaced.
+    pub(crate) fn health(self, server: &str, path: &str, when: Range<u64>, status: u16) -> Self {
+        self.edit(|seen| match &mut seen.event {
+            Event::ServerHealth(health) if health.server == server && health.path == path && within(seen.at, &when) => {
+                health.answer = Ok(status);
+            }
+            _ => {}
+        })
+    }
+
+    /// A server's steps happen later (or earlier, if negative) than they did.
+    pub(crate) fn shift(self, server: &str, step: Step, by: i64) -> Self {
+        self.edit(|seen| {
+            if is_step(seen, server, step) {
+                seen.at = Moment(seen.at.0.saturating_add_signed(by * 1_000_000));
+            }
+        })
+    }
+
+    /// Judges it.
+    #[track_caller]
+    pub(crate) fn expect(&self, expect: Expect) {
+        expect.compare(&self.0);
+    }
+
+    /// Positions of the watch's events.
+    pub(crate) fn delivered(&self) -> Vec<usize> {
+        let delivered = |seen: &Observation| matches!(seen.event, Event::Delivered(_));
+        (0..self.0.observations.len()).filter(|position| delivered(&self.0.observations[*position])).collect()
+    }
+
+    fn see(&mut self, at: u64, event: Event) {
+        self.0.observations.push(observed(at, event));
+    }
+
+    fn sorted(mut self) -> Self {
+        self.0.observations.sort_by_key(|seen| seen.at);
+        self
+    }
+
+    /// The next change and its event: each object is created, updated eight times, and deleted.
+    fn change(&mut self, at: u64) {
+        let change = at / TICK;
+        let revision = change + 100;
+        let object = format!("cm-{}", change / 10);
+        let (verb, kind) = match change % 10 {
+            0 => (Verb::Create, ChangeKind::Added),
+            9 => (Verb::Delete, ChangeKind::Deleted),
+            _ => (Verb::Update, ChangeKind::Modified),
+        };
+        let mut write = written(change, verb, &object, Effect::Certain);
+        write.revision = write.revision.map(|_| revision);
+        self.see(at, Event::Write(write));
+        let change = if verb == Verb::Delete { change - 1 } else { change };
+        self.see(at + 5, Event::Delivered(Delivered { probe: WATCH.into(), kind, object, revision, change }));
+    }
+
+    fn restart(&mut self, how: Restart, server: &str, when: Range<u64>) {
+        let fault = Fault { restart: how, server: server.into() };
+        let from = when.start;
+        self.see(from, Event::FaultOn(fault.clone()));
+        let steps: &[(u64, Step)] = match how {
+            Restart::Killed => &[(1, Step::KillSent), (20, Step::Exited)],
+            Restart::Graceful => &[
+                (1, Step::TermSent),
+                (11, Step::ShutdownInitiated),
+                (31, Step::PreShutdownHooksStopped),
+                (3011, Step::AfterShutdownDelayDuration),
+                (3012, Step::NotAcceptingNewRequest),
+                (3013, Step::HTTPServerStoppedListening),
+                (3500, Step::InFlightRequestsDrained),
+                (3600, Step::Exited),
+            ],
+        };
+        for (after, step) in
+            steps.iter().chain(&[(3650, Step::Started), (6000, Step::Ready), (6500, Step::MetThroughBalancer)])
+        {
+            self.see(from + after, life(server, *step));
+        }
+        self.see(from + 3015, Event::WatchEnded(WatchEnded { probe: WATCH.into(), failure: None }));
+        let last = (from + 3015 - 7) / TICK + 100;
+        self.see(from + 3016, list_call(Call::Watch, Some(last)));
+        self.see(when.end, Event::FaultOff(fault));
+    }
+
+    fn sample_health(&mut self, server: &str) {
+        let steps = |step| {
+            let at = self.0.observations.iter().find(|seen| is_step(seen, server, step)).map(|seen| seen.at);
+            at.map_or(u64::MAX, |at| at.0 / 1_000_000)
+        };
+        let red = steps(Step::ShutdownInitiated);
+        let closed = steps(Step::HTTPServerStoppedListening).min(steps(Step::Exited));
+        let ready = steps(Step::Ready);
+        for at in (500..END).step_by(100) {
+            for path in ["/readyz", "/livez"] {
+                let answer = if at < closed.min(red) || at >= ready || (at < closed && path == "/livez") {
+                    Ok(200)
+                } else if at < closed {
+                    Ok(500)
+                } else {
+                    Err(Failure { class: ErrorClass::ConnectionRefused, text: String::new() })
+                };
+                let (server, path) = (server.to_owned(), path.to_owned());
+                self.see(at, Event::ServerHealth(ServerHealth { server, path, answer, took: millis(2) }));
+            }
+        }
+    }
+}
+
+pub(crate) fn within(at: Moment, when: &Range<u64>) -> bool {
+    when.contains(&(at.0 / 1_000_000))
+}
+
+pub(crate) fn is_step(seen: &Observation, server: &str, step: Step) -> bool {
+    matches!(&seen.event, Event::Lifecycle(life) if life.server == server && life.step == step)
+}

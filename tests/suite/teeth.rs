@@ -1,0 +1,219 @@
+//! Every requirement is seen failing, and each way to spoil a recording is caught by the requirement that is about it.
+
+use rollproof::spec;
+use rollproof::timeline::*;
+use rollproof::timing::millis;
+use rollproof::verdict::{Verdict, judge, judge_all};
+
+use crate::runs::*;
+use crate::shorthand::*;
+
+use ConnectionKind::{New, Reused};
+use Restart::{Graceful, Killed};
+
+/// A recording in which the requirement is violated.
+fn tooth(id: &str) -> Option<Recording> {
+    let graceful = || run(Some(Graceful));
+    let killed = |on| run(Some(Killed)).requests_fail(on, 3000..8000, ErrorClass::Timeout).0;
+    Some(match id {
+        "WATCH-1" => watch_table("wrote 1 2 3 | saw 1 (cut) 3"),
+        "WATCH-2" => watch_table("wrote 1 2 | saw 2 (cut) 1"),
+        "WATCH-3" => watch_table("wrote 1 2 | saw 1 (cut) 1 2"),
+        "WATCH-4" => watch_table("wrote 1 2 | saw 1 (cut, relist 2)"),
+        "WATCH-5" => watch_table("wrote 1 never 2 | saw 1 (cut) 2"),
+        "WATCH-6" => watch_table("wrote 1 2 | saw 1 (cut) late 2"),
+        "ROLLOUT-1" => graceful().requests_fail(New, 6050..6100, ErrorClass::ConnectionRefused).0,
+        "ROLLOUT-2" => graceful().requests_fail(Reused, 6050..6100, ErrorClass::ConnectionReset).0,
+        "ROLLOUT-3" => graceful().health("apiserver-0", "/readyz", 3000..6000, 200).0,
+        "ROLLOUT-4" => graceful().health("apiserver-0", "/livez", 3000..6000, 500).0,
+        "ROLLOUT-5" => graceful().without(|seen| is_step(seen, "apiserver-1", Step::AfterShutdownDelayDuration)).0,
+        "ROLLOUT-6" => graceful().header(|header| header.bounds.back = millis(100)).0,
+        "ROLLOUT-7" => killed(New),
+        "ROLLOUT-8" => killed(Reused),
+        _ => return None,
+    })
+}
+
+#[test]
+fn every_requirement_has_teeth() {
+    for requirement in spec::requirements() {
+        let id = requirement.id;
+        let recording = tooth(id).unwrap_or_else(|| panic!("{id} is nowhere seen failing"));
+        let (verdict, _) = judge(requirement, &recording);
+        let Verdict::Violated { expected, actual, excerpt } = verdict else { panic!("{id}: {verdict:?}") };
+        assert!(!expected.is_empty() && !actual.is_empty() && !excerpt.is_empty(), "{id}");
+        assert!(excerpt.len() <= 8, "{id}: {excerpt:#?}");
+        assert!(violated_in(&recording).contains(&id), "{id}");
+    }
+}
+
+#[test]
+fn a_violation_is_blamed_on_one_requirement() {
+    for requirement in spec::requirements() {
+        let recording = tooth(requirement.id).unwrap();
+        assert_eq!(violated_in(&recording), [requirement.id]);
+    }
+}
+
+/// One way to spoil what a watch saw, at the `n`th of its events, and the requirements that must notice.
+type Mutation = (&'static str, fn(Run, usize) -> Run, &'static [&'static str]);
+
+const MUTATIONS: &[Mutation] = &[
+    ("an event is dropped", drop_event, &["WATCH-1", "WATCH-6"]),
+    ("two events are swapped", swap_events, &["WATCH-2"]),
+    ("an event comes twice", repeat_event, &["WATCH-3"]),
+    ("the client relists", insert_relist, &["WATCH-4"]),
+    ("the client resumes from the newest", forget_revision, &["WATCH-4"]),
+    ("an event is of another kind", change_kind, &["WATCH-5"]),
+    ("events are held back", delay_events, &["WATCH-6"]),
+];
+
+#[test]
+fn each_way_to_spoil_a_watch_flips_exactly_its_requirements() {
+    let mut random = Random(20_260_101);
+    for disturbance in [Some(Graceful), Some(Killed), None] {
+        let upheld = run(disturbance);
+        assert!(violated_in(&upheld.0).is_empty());
+        // The last four seconds are left alone: what is missing there is not yet stale.
+        // Nor are the first ones touched: a watch has to be seen working before anything is held against it.
+        let events = upheld.delivered().len() - 100;
+        for (what, spoil, expected) in MUTATIONS {
+            for _ in 0..12 {
+                let n = 20 + random.below(events - 20);
+                let spoilt = spoil(run(disturbance), n);
+                assert_eq!(violated_in(&spoilt.0), *expected, "{what} at event {n}, {disturbance:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_watch_that_is_cut_anywhere_and_resumes_is_upheld() {
+    let mut random = Random(7);
+    for _ in 0..20 {
+        let mut upheld = run(Some(Graceful));
+        for _ in 0..5 {
+            let n = random.below(upheld.delivered().len());
+            let (at, event) = event(&upheld, n);
+            upheld = upheld
+                .with(at + 1, Event::WatchEnded(WatchEnded { probe: WATCH.into(), failure: None }))
+                .with(at + 2, list_call(Call::Watch, Some(event.revision)));
+        }
+        assert!(judge_all(&upheld.0).unwrap().iter().all(|judgement| judgement.passed()));
+    }
+}
+
+#[test]
+fn judging_takes_time_in_proportion_to_the_recording() {
+    // Each request fails and is repaired, each object is new, and each event is a repetition: what would be quadratic in a
+    // careless judge takes minutes here.
+    let mut run = run(None);
+    for n in 0..30_000 {
+        let at = 20_000 + 3 * n;
+        let mut first = request(Reused, at);
+        first.exchange.status = Some(500);
+        let retries = Some(first.exchange.audit_id.clone());
+        let object = format!("many-{n}");
+        let delivered = Delivered {
+            probe: WATCH.into(),
+            kind: ChangeKind::Added,
+            object: object.clone(),
+            revision: 1000,
+            change: 1000 + n,
+        };
+        run.0.observations.extend([
+            observed(at, Event::Request(first)),
+            observed(at, Event::Request(Request { retries, ..request(Reused, at) })),
+            observed(at, Event::Write(written(1000 + n, Verb::Create, &object, Effect::Certain))),
+            observed(at + 1, Event::Delivered(delivered)),
+        ]);
+    }
+    assert_eq!(violated_in(&run.0), ["WATCH-2", "WATCH-5"]);
+}
+
+fn violated_in(recording: &Recording) -> Vec<&'static str> {
+    let judgements = judge_all(recording).unwrap();
+    let violated = judgements.iter().filter(|judgement| matches!(judgement.verdict, Verdict::Violated { .. }));
+    violated.map(|judgement| judgement.requirement.id).collect()
+}
+
+fn drop_event(mut run: Run, n: usize) -> Run {
+    let position = run.delivered()[n];
+    run.0.observations.remove(position);
+    run
+}
+
+fn swap_events(mut run: Run, n: usize) -> Run {
+    let (one, other) = (run.delivered()[n], run.delivered()[n + 1]);
+    run.0.observations.swap(one, other);
+    let (first, second) = (run.0.observations[other].at, run.0.observations[one].at);
+    run.0.observations[one].at = first;
+    run.0.observations[other].at = second;
+    run
+}
+
+fn repeat_event(run: Run, n: usize) -> Run {
+    let (at, event) = event(&run, n);
+    run.with(at + 7, Event::Delivered(event))
+}
+
+fn insert_relist(run: Run, n: usize) -> Run {
+    let (at, event) = event(&run, n);
+    // The only object there is, unless it has just been deleted.
+    let objects = match event.kind {
+        ChangeKind::Deleted => Vec::new(),
+        _ => vec![(event.object, event.change)],
+    };
+    run.with(at + 1, Event::Listed(Listed { probe: WATCH.into(), revision: Some(event.revision), objects }))
+}
+
+fn forget_revision(run: Run, n: usize) -> Run {
+    let (at, _) = event(&run, n);
+    run.with(at + 1, list_call(Call::Watch, None))
+}
+
+fn change_kind(mut run: Run, n: usize) -> Run {
+    let positions = run.delivered();
+    let kinds = positions[n..].iter().filter(|position| is_modified(&run.0.observations[**position]));
+    let position = *kinds.min().expect("most changes are updates");
+    if let Event::Delivered(event) = &mut run.0.observations[position].event {
+        event.kind = ChangeKind::Added;
+    }
+    run
+}
+
+fn is_modified(seen: &Observation) -> bool {
+    matches!(&seen.event, Event::Delivered(event) if event.kind == ChangeKind::Modified)
+}
+
+/// Four seconds of events arrive together at their end.
+fn delay_events(run: Run, n: usize) -> Run {
+    let (at, _) = event(&run, n);
+    let held = at..at + 4000;
+    run.edit(|seen| {
+        if matches!(seen.event, Event::Delivered(_)) && within(seen.at, &held) {
+            seen.at = Moment(held.end * 1_000_000);
+        }
+    })
+}
+
+/// The `n`th event, and when it came, in milliseconds.
+fn event(run: &Run, n: usize) -> (u64, Delivered) {
+    let seen = &run.0.observations[run.delivered()[n]];
+    match &seen.event {
+        Event::Delivered(event) => (seen.at.0 / 1_000_000, event.clone()),
+        other => panic!("{other:?} is no event"),
+    }
+}
+
+/// SplitMix64: the same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
+    }
+}
