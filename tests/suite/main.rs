@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
 mod balancer;
@@ -6,13 +5,9 @@ mod config;
 mod provision;
 mod report;
 mod requirements;
-mod tls;
-mod wait;
-=======
-//! Fast tests of the suite itself: no cluster, no clock.
-
 mod runs;
 mod shorthand;
 mod teeth;
+mod tls;
 mod verdicts;
->>>>>>> h-verdict
+mod wait;
