@@ -117,8 +117,14 @@ impl Scenario {
         let needs = self.judged_by.iter().flat_map(|(requirement, _)| requirement.needs).chain(&self.needs);
         for need in needs {
             let reason = match need {
-                Need::BalancerIgnoresHealth if !lab::can_ignore_health(&config.balancer) => {
-                    format!("the balancer {} cannot be told to ignore health", config.balancer)
+                Need::BalancerIgnoresHealth if !config.balancer.is_ours() => {
+                    format!("{} cannot be told to ignore health", config.balancer)
+                }
+                Need::BalancerWithoutRetry if !config.balancer.is_ours() => {
+                    format!(
+                        "{} may try again when an apiserver refuses, and so repair what this control breaks",
+                        config.balancer
+                    )
                 }
                 _ => continue,
             };

@@ -24,7 +24,7 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Ask, Endpoint};
 
-use crate::config::{BalancerKind, Config};
+use crate::config::Config;
 use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
@@ -326,9 +326,4 @@ pub async fn narrated<T>(
             }
         }
     }
-}
-
-/// Whether a balancer of this kind can be told to ignore health.
-pub fn can_ignore_health(balancer: &BalancerKind) -> bool {
-    matches!(balancer, BalancerKind::Builtin)
 }

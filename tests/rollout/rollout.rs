@@ -56,6 +56,7 @@ async fn nothing_is_lost_while_apiservers_restart(#[case] how: Restart) {
 async fn without_a_shutdown_delay_new_connections_fail() {
     disturbed_by(Restart::Graceful)
         .in_a_lab(|lab| lab.timers.shutdown_delay = Duration::ZERO)
+        .needs(Need::BalancerWithoutRetry)
         .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE])
         .violates(&[&rollout::NO_OUTAGE_NEW])
         .run(async |lab| {
