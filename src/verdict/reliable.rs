@@ -77,8 +77,8 @@ fn last_state(watch: &Watch<'_>, writes: &Writes<'_>, event: &Delivered, delete:
     (change < *last).then(|| format!("the last change before was {last}"))
 }
 
-/// What is wrong with a list, if anything: it shows what was never written, what came after its revision, or misses what
-/// was there at its revision.
+/// What is wrong with a list, if anything: it shows what was never written, what came after its revision, or misses
+/// what was there at its revision.
 fn wrong_state<'b>(watch: &Watch<'b>, writes: &Writes<'b>, at: Moment, list: &'b Listed) -> Option<(&'b str, String)> {
     for (object, change) in &list.objects {
         let what = format!("a list shows {object} at change {change}");

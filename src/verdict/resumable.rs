@@ -1,7 +1,7 @@
 //! WATCH-4: a watch that ends goes on where it was, without a relist.
 //!
-//! A watch that is opened again from an older revision than the last one delivered repeats events: that is WATCH-3's. From
-//! a newer one: a bookmark may have told it, and if not, WATCH-1 will.
+//! A watch that is opened again from an older revision than the last one delivered repeats events: that is WATCH-3's.
+//! From a newer one: a bookmark may have told it, and if not, WATCH-1 will.
 //!
 //! ```text
 //! wrote 1 2   | saw 1 (cut) 2                                  ->  upheld
@@ -69,7 +69,8 @@ fn says_gone(event: &Event) -> bool {
     class == ErrorClass::Gone
 }
 
-/// Whether any watch ended, or was opened again, during the disturbance: that its probe ends it afterwards does not count.
+/// Whether any watch ended, or was opened again, during the disturbance: that its probe ends it afterwards does not
+/// count.
 fn interrupted(facts: &Facts<'_>) -> bool {
     let (from, until) = facts.disturbed();
     facts.watches.iter().any(|watch| {

@@ -81,7 +81,8 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// The changes it owes, acknowledged and begun after it was open, each with its acknowledgement and what became of it.
+    /// The changes it owes, acknowledged and begun after it was open, each with its acknowledgement and what became of
+    /// it.
     pub(super) fn owed(&self, writes: &Writes<'a>) -> impl Iterator<Item = (Moment, &'a Write, Fate)> {
         writes
             .all
@@ -104,8 +105,11 @@ impl<'a> Watch<'a> {
 
     /// How often a watch was opened again after it had been open.
     pub(super) fn reconnects(&self) -> usize {
-        let opened = |seen: &&&Observation| matches!(&seen.event, Event::ListWatch(call) if call.call == Call::Watch && call.answer == Ok(200));
-        self.story.iter().filter(opened).count().saturating_sub(1)
+        let opened = |event: &Event| match event {
+            Event::ListWatch(call) => call.call == Call::Watch && call.answer == Ok(200),
+            _ => false,
+        };
+        self.story.iter().filter(|seen| opened(&seen.event)).count().saturating_sub(1)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Fast tests of the suite itself: no cluster, no clock.
 
+mod rollout_verdicts;
 mod runs;
 mod shorthand;
 mod teeth;

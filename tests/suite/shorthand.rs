@@ -15,8 +15,8 @@
 //! | `(cut, relist 3)` | the client lists, and gets the state after change 3 |
 //! | `(cut, gone, ...)`, `(cut, newest)` | it is told 410; it asks for the newest revision |
 //!
-//! A table with a cut is a graceful roll of two apiservers; without, it is a steady state. How much traffic makes a recording
-//! conclusive is tested elsewhere: tables ask for none.
+//! A table with a cut is a graceful roll of two apiservers; without, it is a steady state. How much traffic makes a
+//! recording conclusive is tested elsewhere: tables ask for none.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
