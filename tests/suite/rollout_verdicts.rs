@@ -62,21 +62,42 @@ fn a_kill_may_cost_requests_for_as_long_as_detection_takes() {
 
 #[test]
 fn one_retry_repairs_a_connection_closed_while_idle_and_is_counted() {
-    let closed = |at: u64| run(Some(Graceful)).requests_fail(Reused, at..at + 50, ErrorClass::UnexpectedEof);
-    let retry = |status| Request {
-        retries: Some("requester-reused-7000".into()),
-        exchange: answered(status),
-        ..request(New, 7000)
+    let closed = || run(Some(Graceful)).requests_fail(Reused, 7000..7050, ErrorClass::UnexpectedEof);
+    let retry = |of: &str, on, status| {
+        let exchange = Exchange { audit_id: format!("{of}-again"), ..answered(status) };
+        Event::Request(Request { probe: requester(Reused).into(), on, retries: Some(of.into()), exchange })
     };
-    let retry = |status| Event::Request(Request { probe: requester(Reused).into(), on: Reused, ..retry(status) });
-    let repaired = closed(7000).with(7005, retry(200));
-    repaired.expect(upheld());
-    assert_eq!(figure(&repaired, "ROLLOUT-2", "failures repaired by one retry"), Some(1.0));
-    assert_eq!(figure(&repaired, "ROLLOUT-2", "unexpected EOF"), Some(1.0));
-    assert_eq!(figure(&repaired, "ROLLOUT-2", "outages"), Some(0.0));
-    closed(7000)
-        .with(7005, retry(503))
-        .expect(violated("ROLLOUT-2", "2 requests failed (status 503 x1, unexpected EOF x1)"));
+    let first = "requester-reused-7000";
+    // The fresh connection is a new one; which kind the retry is recorded as makes no difference.
+    for on in [New, Reused] {
+        let repaired = closed().with(7005, retry(first, on, 200));
+        repaired.expect(upheld());
+        assert_eq!(figure(&repaired, "ROLLOUT-2", "failures repaired by one retry"), Some(1.0));
+        assert_eq!(figure(&repaired, "ROLLOUT-2", "unexpected EOF"), Some(1.0));
+        assert_eq!(figure(&repaired, "ROLLOUT-2", "outages"), Some(0.0));
+    }
+    let twice = closed().with(7005, retry(first, New, 503));
+    twice.expect(violated("ROLLOUT-2", "2 requests failed (status 503 x1, unexpected EOF x1)"));
+    let second = retry("requester-reused-7000-again", New, 200);
+    twice.with(7010, second).expect(violated("ROLLOUT-2", "1 outage of 0.009 s"));
+}
+
+#[test]
+fn an_outage_that_did_not_end_lasts_until_its_last_request_had_failed() {
+    let hung = |took| {
+        run(Some(Killed))
+            .without(|seen| {
+                matches!(&seen.event, Event::Request(request) if request.on == New) && seen.at > Moment(19_000_000_000)
+            })
+            .edit(|seen| match &mut seen.event {
+                Event::Request(request) if request.on == New && within(seen.at, &(19_000..19_001)) => {
+                    request.exchange = Exchange { took, ..failed(Phase::Headers, ErrorClass::Timeout) };
+                }
+                _ => {}
+            })
+    };
+    hung(secs(3)).expect(upheld());
+    hung(secs(10)).expect(violated("ROLLOUT-7", "1 outage of 10.000 s from +19.000s on and not over at the end"));
 }
 
 #[test]

@@ -184,7 +184,10 @@ impl Desk {
         let (change, object, delete, revision) = token(word);
         let revision = revision.flatten().unwrap_or(change);
         self.last = self.last.max(revision);
-        let before = self.writes.iter().filter(|write| write.object == object && write.change < change);
+        let before = self
+            .writes
+            .iter()
+            .filter(|write| write.object == object && write.change < change && write.effect() != Effect::Never);
         let (kind, change) = match delete {
             true => (ChangeKind::Deleted, before.map(|write| write.change).max().unwrap_or(0)),
             false => (ChangeKind::Applied, change),

@@ -53,6 +53,8 @@ fn a_relist_stands_for_changes_but_is_no_resumption() {
     check("wrote 1 2 3 | saw 1 (cut, relist 3@?)", list());
     check("wrote 1 b2 -b3 4 | saw 1 (cut, relist 4)", list());
     check("wrote 1 b2 -b3 4 | saw 1 b2 (cut, relist 2) 4", list().and_violated("WATCH-1", "delete b"));
+    let lost = list().and_violated("WATCH-1", "revision 2").and_violated("WATCH-5", "does not show b");
+    check("wrote 1 b2 | saw 1 (cut, relist 1@2)", lost);
     check("wrote 1 2 3 | saw 1 (cut, relist 2)", list().and_violated("WATCH-1", "revision 3"));
     check("wrote 1 2 | saw 1 (cut, gone, relist 2)", violated("WATCH-4", "it had been told 410"));
     let mut unseen = watch_table("wrote 1 2 | saw 1 (cut, relist 2)");
@@ -95,6 +97,7 @@ fn what_nobody_wrote_must_not_be_seen() {
     check("wrote 1 2 | saw 1 2 -3", violated("WATCH-5", "nobody deleted it"));
     check("wrote 1 2 never -3 | saw 1 2 -3", violated("WATCH-5", "its delete was refused"));
     check("wrote 1 maybe -2 | saw 1 -2", upheld());
+    check("wrote 1 never -2 -3 | saw 1 -3", upheld());
 }
 
 #[test]
