@@ -90,14 +90,16 @@ impl<'a> Facts<'a> {
         self.recording.header.disturbance
     }
 
-    /// From the first fault on to the last fault off (the end, where one never was); the whole recording without faults.
+    /// From the first fault on to the last fault off (the end, where one never was); the whole recording without
+    /// faults.
     pub(super) fn disturbed(&self) -> (Moment, Moment) {
         let from = self.restarts.iter().map(|restart| restart.on).min().unwrap_or(self.recording.header.began_at);
         let until = self.restarts.iter().map(|restart| restart.off.unwrap_or(self.end)).max().unwrap_or(self.end);
         (from, until)
     }
 
-    /// Requesters of one kind with their requests. A retry may be on a connection of the other kind: the first request tells.
+    /// Requesters of one kind with their requests. A retry may be on a connection of the other kind: the first request
+    /// tells.
     pub(super) fn requesters_on(
         &self,
         on: ConnectionKind,
@@ -181,7 +183,8 @@ fn restarts<'a>(recording: &'a Recording, lifecycle: &[(Moment, &'a Lifecycle)])
         }
     }
 
-    // A life ends with a signal, which is the beginning of the next one; a SIGKILL after SIGTERM belongs to the same end.
+    // A life ends with a signal, which is the beginning of the next one; a SIGKILL after SIGTERM belongs to the same
+    // end.
     let mut lives: Vec<(&str, Vec<(Moment, &'a Lifecycle)>)> = Vec::new();
     for (at, seen) in lifecycle.iter().copied() {
         let life = lives.iter_mut().rev().find(|(server, _)| *server == seen.server);
@@ -195,7 +198,8 @@ fn restarts<'a>(recording: &'a Recording, lifecycle: &[(Moment, &'a Lifecycle)])
         }
     }
     for fault in &mut found {
-        // The signal is sent while the fault is being put on: FaultOn may be written down a moment before it or after it.
+        // The signal is sent while the fault is being put on: FaultOn may be written down a moment before it or after
+        // it.
         let until = fault.off.unwrap_or(Moment(u64::MAX));
         let life = lives.iter().position(|(server, steps)| *server == fault.server && steps[0].0 <= until);
         if let Some(position) = life {

@@ -1,7 +1,7 @@
 //! WATCH-6: changes arrive soon.
 //!
-//! From the acknowledgement of a change to its event, or to the relist that stands for it. A change that never arrives is
-//! stale once the recording has gone on for longer than the bound.
+//! From the acknowledgement of a change to its event, or to the relist that stands for it. A change that never arrives
+//! is stale once the recording has gone on for longer than the bound.
 //!
 //! ```text
 //! acknowledged at 1.0 s, seen at 2.0 s, bound 3.5 s                              ->  upheld

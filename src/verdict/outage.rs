@@ -1,8 +1,8 @@
 //! ROLLOUT-1, -2, -7, -8: what restarts cost requesters.
 //!
-//! During a graceful roll (and in a steady state, the baseline) no outage is allowed; a kill may cost a bounded one. What
-//! counts as an outage is [`timeline::outages`](crate::timeline::outages)'s: a 429 is none, nor is an idle close that one
-//! retry repaired.
+//! During a graceful roll (and in a steady state, the baseline) no outage is allowed; a kill may cost a bounded one.
+//! What counts as an outage is [`timeline::outages`](crate::timeline::outages)'s: a 429 is none, nor is an idle close
+//! that one retry repaired.
 //!
 //! ```text
 //! graceful:  ok ok error error ok                           ->  violated: 1 outage, of 0.1 s

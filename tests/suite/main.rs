@@ -5,6 +5,7 @@ mod config;
 mod provision;
 mod report;
 mod requirements;
+mod rollout_verdicts;
 mod runs;
 mod shorthand;
 mod teeth;
