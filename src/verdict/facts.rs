@@ -1,6 +1,6 @@
 //! A recording, sorted by who did what: built in one pass, so that judging stays linear.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::watches::Watch;
@@ -21,6 +21,8 @@ pub(super) struct Facts<'a> {
     pub(super) lifecycle: Vec<(Moment, &'a Lifecycle)>,
     pub(super) health: Vec<(Moment, &'a ServerHealth)>,
     pub(super) stalls: Vec<(Moment, Duration)>,
+    /// Audit-IDs of the requests that reached a server.
+    pub(super) received: HashSet<&'a str>,
     pub(super) requesters: BTreeMap<&'a str, Vec<(Moment, &'a Request)>>,
     pub(super) watches: Vec<Watch<'a>>,
     pub(super) writes: Writes<'a>,
@@ -59,6 +61,7 @@ impl<'a> Facts<'a> {
             lifecycle: Vec::new(),
             health: Vec::new(),
             stalls: Vec::new(),
+            received: HashSet::new(),
             requesters: BTreeMap::new(),
             watches: Vec::new(),
             writes: Writes::default(),
@@ -75,6 +78,7 @@ impl<'a> Facts<'a> {
                 Event::WatchEnded(ended) => stories.entry(&ended.probe).or_default().push(seen),
                 Event::Lifecycle(step) => facts.lifecycle.push((at, step)),
                 Event::ServerHealth(health) => facts.health.push((at, health)),
+                Event::Audited(audited) => drop(facts.received.insert(&audited.audit_id)),
                 Event::Stall(span) => facts.stalls.push((at, *span)),
                 _ => {}
             }

@@ -149,8 +149,8 @@ pub(super) fn each_watch(facts: &Facts<'_>, claim: impl Fn(&Watch<'_>) -> Verdic
 pub(super) fn figures(facts: &Facts<'_>) -> Vec<Figure> {
     let sum = |count: fn(&Watch<'_>) -> usize| facts.watches.iter().map(count).sum();
     vec![
-        Figure::count("watches", facts.watches.len()),
         Figure::count("events", sum(|watch| watch.delivered().count())),
+        Figure::count("watches", facts.watches.len()),
         Figure::count("watch reconnects", sum(|watch| watch.reconnects())),
         Figure::count("relists", sum(|watch| watch.relists.len())),
     ]

@@ -298,7 +298,8 @@ pub(crate) fn header(disturbance: Option<Restart>, judged_by: &[&str]) -> Header
         subjects: Vec::new(),
         timers,
         machine: BTreeMap::new(),
-        bounds: Bounds::with(&timers),
+        // Short enough for a hang to show in a made-up run of 20 s.
+        bounds: Bounds { fresh: millis(3500), ..Bounds::with(&timers) },
         judged_by: judged_by
             .iter()
             .map(|id| JudgedBy { requirement: (*id).to_owned(), expected: Expected::Upheld })
