@@ -209,7 +209,7 @@ async fn binaries(config: &Config, name: &str) -> anyhow::Result<Binaries> {
     let (version, name) = (config.kubernetes_version.clone(), name.to_owned());
     tokio::task::spawn_blocking(move || {
         provision::provision(&provision::wanted(version.as_deref())?, &Sources::from_env()?, &|text| {
-            progress(&name, text)
+            progress(&name, text);
         })
     })
     .await?

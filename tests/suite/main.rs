@@ -9,6 +9,7 @@ mod rollout_verdicts;
 mod runs;
 mod shorthand;
 mod teeth;
+mod tidy;
 mod tls;
 mod verdicts;
 mod wait;
