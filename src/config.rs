@@ -94,6 +94,13 @@ impl fmt::Display for BalancerKind {
     }
 }
 
+impl BalancerKind {
+    /// Whether the suite itself decides what it does.
+    pub fn is_ours(&self) -> bool {
+        *self == Self::Builtin
+    }
+}
+
 /// Needs whose absence is an error, not a skip.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Require(pub Vec<Need>);

@@ -10,8 +10,8 @@
 //! - [`spec`]: the requirements, as data.
 //! - [`timeline`]: the recording and what can be observed.
 //! - [`verdict`]: what a requirement says about a recording.
-//! - [`config`]: the environment contract.
 //! - [`report`]: JUnit, verdicts, and what a person reads at the end.
+//! - [`config`]: the environment contract.
 //! - [`lab`]: the stage: control plane, balancer, and what disturbs them.
 //! - [`probe`]: the actors that observe.
 //! - [`scenario`]: the one file that knows all rooms.

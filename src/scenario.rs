@@ -117,8 +117,14 @@ impl Scenario {
         let needs = self.judged_by.iter().flat_map(|(requirement, _)| requirement.needs).chain(&self.needs);
         for need in needs {
             let reason = match need {
-                Need::BalancerIgnoresHealth if !lab::can_ignore_health(&config.balancer) => {
-                    format!("the balancer {} cannot be told to ignore health", config.balancer)
+                Need::BalancerIgnoresHealth if !config.balancer.is_ours() => {
+                    format!("{} cannot be told to ignore health", config.balancer)
+                }
+                Need::BalancerWithoutRetry if !config.balancer.is_ours() => {
+                    format!(
+                        "{} may try again when an apiserver refuses, and so repair what this control breaks",
+                        config.balancer
+                    )
                 }
                 _ => continue,
             };
@@ -203,7 +209,7 @@ async fn binaries(config: &Config, name: &str) -> anyhow::Result<Binaries> {
     let (version, name) = (config.kubernetes_version.clone(), name.to_owned());
     tokio::task::spawn_blocking(move || {
         provision::provision(&provision::wanted(version.as_deref())?, &Sources::from_env()?, &|text| {
-            progress(&name, text)
+            progress(&name, text);
         })
     })
     .await?

@@ -197,6 +197,8 @@ pub const LOOK_EVERY: Duration = millis(20);
 pub const FLUSH_EVERY: Duration = millis(500);
 /// A raw watch that could not be opened, until the next attempt. Without it, a refusing balancer would be hammered.
 pub const WATCH_RETRY: Duration = millis(100);
+/// How long something may take before it is worth a progress line.
+pub const PROGRESS_AFTER: Duration = secs(2);
 /// Between two progress lines about the same wait.
 pub const PROGRESS_EVERY: Duration = secs(5);
 

@@ -17,14 +17,13 @@ pub mod wait;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::http::Method;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Ask, Endpoint};
 
-use crate::config::{BalancerKind, Config};
+use crate::config::Config;
 use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
@@ -308,7 +307,10 @@ impl Lab {
     }
 }
 
-/// How long a wait inside the lab may take before it is worth a word on the terminal.
+/// Does `work`, and says so on the way if it takes long.
+///
+/// # Errors
+/// Those of `work`, with what was being done.
 pub async fn narrated<T>(
     what: &str,
     mut say: impl FnMut(String),
@@ -316,7 +318,7 @@ pub async fn narrated<T>(
 ) -> anyhow::Result<T> {
     let began = Moment::now();
     let mut work = std::pin::pin!(work);
-    let mut next = Duration::from_secs(2);
+    let mut next = timing::PROGRESS_AFTER;
     loop {
         tokio::select! {
             done = &mut work => return done.with_context(|| format!("while {what}")),
@@ -326,9 +328,4 @@ pub async fn narrated<T>(
             }
         }
     }
-}
-
-/// Whether a balancer of this kind can be told to ignore health.
-pub fn can_ignore_health(balancer: &BalancerKind) -> bool {
-    matches!(balancer, BalancerKind::Builtin)
 }

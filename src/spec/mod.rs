@@ -57,12 +57,20 @@ pub enum Need {
     ServerLogs,
     /// The balancer can be told to ignore health.
     BalancerIgnoresHealth,
+    /// The balancer is known to fail a client's connection when its backend refuses, and not to try again. One that does
+    /// turns an outage into a wait, and a control that breaks something has nothing to find.
+    BalancerWithoutRetry,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::RestartableServers, Self::DirectAccess, Self::ServerLogs, Self::BalancerIgnoresHealth];
+    pub const ALL: [Self; 5] = [
+        Self::RestartableServers,
+        Self::DirectAccess,
+        Self::ServerLogs,
+        Self::BalancerIgnoresHealth,
+        Self::BalancerWithoutRetry,
+    ];
 
     /// As `ROLLPROOF_REQUIRE` names it.
     pub const fn name(self) -> &'static str {
@@ -71,6 +79,7 @@ impl Need {
             Self::DirectAccess => "direct-access",
             Self::ServerLogs => "server-logs",
             Self::BalancerIgnoresHealth => "balancer-ignores-health",
+            Self::BalancerWithoutRetry => "balancer-without-retry",
         }
     }
 }

@@ -177,10 +177,11 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Whether the client got what it asked for: a whole answer that is not an error of the server's making. 429 is not a
-    /// success, but not a failure of the server either: see [`Exchange::refused_for_now`].
+    /// Whether the client got what it asked for: a whole answer, 2xx. A probe asks for what is there and what it may have,
+    /// so a 403 or 404 means that an apiserver answered before it was ready to. 429 is a class of its own: see
+    /// [`Exchange::refused_for_now`].
     pub fn succeeded(&self) -> bool {
-        self.failure.is_none() && self.status.is_some_and(|status| status < 429)
+        self.failure.is_none() && self.status.is_some_and(|status| (200..300).contains(&status))
     }
 
     /// 429: the server answered, and asked to come back later.

@@ -29,21 +29,28 @@ impl Outage<'_> {
 /// The outages among one requester's requests, which are given in order of their start.
 ///
 /// A 429 neither starts nor ends an outage: the server was there, and said when to come back. A failure on a kept
-/// connection that one retry on a fresh one repaired is no outage: every HTTP client does that (RFC 9110, 9.2.2).
+/// connection that had been closed while idle, and that one retry on a fresh one repaired, is no outage: every HTTP client
+/// does that (RFC 9110, 9.2.2). Whether it was closed while idle is not the client's guess: no server has `received` the
+/// request, by Audit-ID.
 ///
 /// ```text
 /// ok@1 error@2 error@3 ok@4 error@5      ->  [2, 4) recovered, [5, 5] not recovered
-/// ok@1 error@2 ok@2.1(retries 2) ok@3    ->  none
+/// ok@1 error@2 ok@2.1(retries 2) ok@3    ->  none; if a server had received 2: [2, 2.1) recovered
 /// ```
-pub fn outages<'a>(requests: impl IntoIterator<Item = (Moment, &'a Request)>) -> Vec<Outage<'a>> {
+pub fn outages<'a>(
+    requests: impl IntoIterator<Item = (Moment, &'a Request)>,
+    received: impl Fn(&str) -> bool,
+) -> Vec<Outage<'a>> {
     let requests: Vec<_> = requests.into_iter().collect();
     let retried_well: HashSet<&str> = requests
         .iter()
         .filter(|(_, request)| request.exchange.succeeded())
         .filter_map(|(_, request)| request.retries.as_deref())
         .collect();
-    let repaired =
-        |failed: &Request| failed.retries.is_none() && retried_well.contains(failed.exchange.audit_id.as_str());
+    let repaired = |failed: &Request| {
+        let id = failed.exchange.audit_id.as_str();
+        failed.retries.is_none() && retried_well.contains(id) && !received(id)
+    };
 
     let mut found: Vec<Outage<'a>> = Vec::new();
     for (at, request) in requests.iter().copied() {

@@ -17,8 +17,8 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let Some(how) = facts.disturbance() else {
         return (Verdict::inconclusive("no apiserver was restarted here"), Vec::new());
     };
-    // A server that never comes back leaves its fault unfinished and the others undone: that is the violation, not a flaw
-    // of the recording. So here a fault counts once it is proven; only to be upheld takes all of them.
+    // A server that never comes back leaves its fault unfinished and the others undone: that is the violation, not a
+    // flaw of the recording. So here a fault counts once it is proven; only to be upheld takes all of them.
     let verdicts = facts.restarts.iter().map(|restart| match (unproven(how, restart), claim(facts, restart)) {
         (Some(why), _) => Verdict::inconclusive(why),
         (None, verdict) => verdict,

@@ -1,7 +1,7 @@
 //! Whether a recording is good enough for a verdict: the same for every claim.
 //!
-//! A fault that was not seen to bite proves nothing; an outage can hide where there was too little traffic; and where we
-//! ourselves stalled, a late answer may be our lateness.
+//! A fault that was not seen to bite proves nothing; an outage can hide where there was too little traffic; and where
+//! we ourselves stalled, a late answer may be our lateness.
 //!
 //! ```text
 //! SIGTERM sent, process gone, ShutdownInitiated never seen      ->  inconclusive: the fault is not proven
@@ -94,8 +94,8 @@ pub(super) fn every_fault(facts: &Facts<'_>) -> Option<String> {
     None
 }
 
-/// Why a fault is not seen to have bitten, if so: a graceful restart without ShutdownInitiated and the end of the process
-/// after SIGTERM, a kill without the end of the process after SIGKILL or with a graceful termination before it.
+/// Why a fault is not seen to have bitten, if so: a graceful restart without ShutdownInitiated and the end of the
+/// process after SIGTERM, a kill without the end of the process after SIGKILL or with a graceful termination before it.
 pub(super) fn unproven(restart: Restart, fault: &Restarted<'_>) -> Option<String> {
     let server = fault.server;
     let (signal, name) = match restart {

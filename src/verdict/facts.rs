@@ -1,6 +1,6 @@
 //! A recording, sorted by who did what: built in one pass, so that judging stays linear.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::watches::Watch;
@@ -21,6 +21,8 @@ pub(super) struct Facts<'a> {
     pub(super) lifecycle: Vec<(Moment, &'a Lifecycle)>,
     pub(super) health: Vec<(Moment, &'a ServerHealth)>,
     pub(super) stalls: Vec<(Moment, Duration)>,
+    /// Audit-IDs of the requests that reached a server.
+    pub(super) received: HashSet<&'a str>,
     pub(super) requesters: BTreeMap<&'a str, Vec<(Moment, &'a Request)>>,
     pub(super) watches: Vec<Watch<'a>>,
     pub(super) writes: Writes<'a>,
@@ -59,6 +61,7 @@ impl<'a> Facts<'a> {
             lifecycle: Vec::new(),
             health: Vec::new(),
             stalls: Vec::new(),
+            received: HashSet::new(),
             requesters: BTreeMap::new(),
             watches: Vec::new(),
             writes: Writes::default(),
@@ -75,6 +78,7 @@ impl<'a> Facts<'a> {
                 Event::WatchEnded(ended) => stories.entry(&ended.probe).or_default().push(seen),
                 Event::Lifecycle(step) => facts.lifecycle.push((at, step)),
                 Event::ServerHealth(health) => facts.health.push((at, health)),
+                Event::Audited(audited) => drop(facts.received.insert(&audited.audit_id)),
                 Event::Stall(span) => facts.stalls.push((at, *span)),
                 _ => {}
             }
@@ -90,14 +94,16 @@ impl<'a> Facts<'a> {
         self.recording.header.disturbance
     }
 
-    /// From the first fault on to the last fault off (the end, where one never was); the whole recording without faults.
+    /// From the first fault on to the last fault off (the end, where one never was); the whole recording without
+    /// faults.
     pub(super) fn disturbed(&self) -> (Moment, Moment) {
         let from = self.restarts.iter().map(|restart| restart.on).min().unwrap_or(self.recording.header.began_at);
         let until = self.restarts.iter().map(|restart| restart.off.unwrap_or(self.end)).max().unwrap_or(self.end);
         (from, until)
     }
 
-    /// Requesters of one kind with their requests. A retry may be on a connection of the other kind: the first request tells.
+    /// Requesters of one kind with their requests. A retry may be on a connection of the other kind: the first request
+    /// tells.
     pub(super) fn requesters_on(
         &self,
         on: ConnectionKind,
@@ -181,7 +187,8 @@ fn restarts<'a>(recording: &'a Recording, lifecycle: &[(Moment, &'a Lifecycle)])
         }
     }
 
-    // A life ends with a signal, which is the beginning of the next one; a SIGKILL after SIGTERM belongs to the same end.
+    // A life ends with a signal, which is the beginning of the next one; a SIGKILL after SIGTERM belongs to the same
+    // end.
     let mut lives: Vec<(&str, Vec<(Moment, &'a Lifecycle)>)> = Vec::new();
     for (at, seen) in lifecycle.iter().copied() {
         let life = lives.iter_mut().rev().find(|(server, _)| *server == seen.server);
@@ -195,7 +202,8 @@ fn restarts<'a>(recording: &'a Recording, lifecycle: &[(Moment, &'a Lifecycle)])
         }
     }
     for fault in &mut found {
-        // The signal is sent while the fault is being put on: FaultOn may be written down a moment before it or after it.
+        // The signal is sent while the fault is being put on: FaultOn may be written down a moment before it or after
+        // it.
         let until = fault.off.unwrap_or(Moment(u64::MAX));
         let life = lives.iter().position(|(server, steps)| *server == fault.server && steps[0].0 <= until);
         if let Some(position) = life {

@@ -1,7 +1,7 @@
 //! WATCH-6: changes arrive soon.
 //!
-//! From the acknowledgement of a change to its event, or to the relist that stands for it. A change that never arrives is
-//! stale once the recording has gone on for longer than the bound.
+//! From the acknowledgement of a change to its event, or to the relist that stands for it. A change that never arrives
+//! is stale once the recording has gone on for longer than the bound.
 //!
 //! ```text
 //! acknowledged at 1.0 s, seen at 2.0 s, bound 3.5 s                              ->  upheld
@@ -20,9 +20,9 @@ use crate::timeline::{Moment, Write};
 
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let worst = facts.watches.iter().filter_map(|watch| stalest(facts, watch)).map(|(age, ..)| age).max();
-    let mut figures = figures(facts);
-    figures.extend(worst.map(|age| Figure::millis("stalest change", age)));
-    (each_watch(facts, |watch| claim(facts, watch)), figures)
+    let mut own: Vec<_> = worst.map(|age| Figure::millis("stalest change", age)).into_iter().collect();
+    own.extend(figures(facts));
+    (each_watch(facts, |watch| claim(facts, watch)), own)
 }
 
 fn claim(facts: &Facts<'_>, watch: &Watch<'_>) -> Verdict {

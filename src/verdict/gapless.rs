@@ -16,9 +16,9 @@ use crate::timeline::{Moment, Write};
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let owed = facts.watches.iter().map(|watch| watch.owed(&facts.writes).count()).sum();
     let lost = facts.watches.iter().map(|watch| missing(facts, watch).count()).sum();
-    let mut figures = figures(facts);
-    figures.extend([Figure::count("changes owed", owed), Figure::count("changes lost", lost)]);
-    (each_watch(facts, |watch| claim(facts, watch)), figures)
+    let mut own = vec![Figure::count("changes lost", lost), Figure::count("changes owed", owed)];
+    own.extend(figures(facts));
+    (each_watch(facts, |watch| claim(facts, watch)), own)
 }
 
 fn claim(facts: &Facts<'_>, watch: &Watch<'_>) -> Verdict {

@@ -1,7 +1,7 @@
 //! ROLLOUT-4: /livez stays green while a stopping apiserver serves on.
 //!
-//! Judged are samples that began after SIGTERM and ended before the delay was over, with the stall bound as a margin: we may
-//! have seen the end of the delay that much too late.
+//! Judged are samples that began after SIGTERM and ended before the delay was over, with the stall bound as a margin:
+//! we may have seen the end of the delay that much too late.
 //!
 //! ```text
 //! delay 3 s: 200 200 ... 200, refused after 3.0 s     ->  upheld

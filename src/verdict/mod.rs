@@ -1,5 +1,5 @@
-//! Verdicts: pure functions of (requirement, recording). No clock, no IO, no waiting, so that a saved recording gives the
-//! same verdicts as the run that made it.
+//! Verdicts: pure functions of (requirement, recording). No clock, no IO, no waiting, so that a saved recording gives
+//! the same verdicts as the run that made it.
 //!
 //! One file per claim, each with a worked example, and one table from requirement to judge. A claim only says what the
 //! recording shows; whether the recording is good enough to say so is [`conclusive`]'s business, the same for all.
@@ -116,7 +116,7 @@ impl Judgement {
         match &self.verdict {
             _ if self.passed() => None,
             Verdict::Upheld => Some(format!(
-                "{id} was expected to be violated and is upheld: the suite has lost its teeth, or the fault did not bite"
+                "{id} was expected to be violated and is upheld: the suite has lost its teeth or the fault did not bite"
             )),
             Verdict::Violated { expected, actual, .. } => {
                 Some(format!("{id} is violated: expected {expected}; {actual}"))

@@ -1,8 +1,8 @@
 //! ROLLOUT-1, -2, -7, -8: what restarts cost requesters.
 //!
-//! During a graceful roll (and in a steady state, the baseline) no outage is allowed; a kill may cost a bounded one. What
-//! counts as an outage is [`timeline::outages`](crate::timeline::outages)'s: a 429 is none, nor is an idle close that one
-//! retry repaired.
+//! During a graceful roll (and in a steady state, the baseline) no outage is allowed; a kill may cost a bounded one.
+//! What counts as an outage is [`timeline::outages`](crate::timeline::outages)'s: a 429 is none, nor is an idle close
+//! that one retry repaired.
 //!
 //! ```text
 //! graceful:  ok ok error error ok                           ->  violated: 1 outage, of 0.1 s
@@ -18,7 +18,7 @@ use super::conclusive::{Traffic, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::{Figure, Verdict};
-use crate::timeline::{ConnectionKind, Event, Outage, Request, Restart, outages};
+use crate::timeline::{ConnectionKind, Event, Moment, Outage, Request, Restart, outages};
 
 /// ROLLOUT-1.
 pub(super) fn none_on_new(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
@@ -63,7 +63,8 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
     let verdicts: Vec<_> = facts
         .requesters_on(on)
         .map(|(probe, requests)| {
-            let found = outages(requests.iter().copied());
+            let found = outages(requests.iter().copied(), |audit_id| facts.received.contains(audit_id));
+            let found = if allowed.is_some() { by_fault(facts, found) } else { found };
             let verdict = claim(facts, probe, &found, allowed);
             all.extend(found);
             samples.extend(requests.iter().map(|(_, request)| *request));
@@ -75,6 +76,24 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
     let verdict = Verdict::worst(verdicts)
         .unwrap_or_else(|| Verdict::inconclusive(format!("no requester on {kind} connections is in the recording")));
     (verdict, figures(&samples, &all))
+}
+
+/// The outages that one fault costs, as one: between them the client was served, but by luck. A balancer that sends every
+/// other connection to a dead server causes many short outages, and is without service until the last.
+fn by_fault<'a>(facts: &Facts<'a>, found: Vec<Outage<'a>>) -> Vec<Outage<'a>> {
+    let fault_of = |at: Moment| facts.restarts.iter().rposition(|restart| restart.on <= at);
+    let mut merged: Vec<Outage<'a>> = Vec::new();
+    for outage in found {
+        match merged.last_mut().filter(|last| fault_of(last.from) == fault_of(outage.from)) {
+            Some(last) => {
+                last.until = outage.until;
+                last.recovered = outage.recovered;
+                last.failed.extend(outage.failed);
+            }
+            None => merged.push(outage),
+        }
+    }
+    merged
 }
 
 fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<Duration>) -> Verdict {
@@ -149,10 +168,10 @@ fn figures(samples: &[&Request], found: &[Outage<'_>]) -> Vec<Figure> {
     let lengths = || found.iter().map(length);
     let counted = |which: fn(&Request) -> bool| samples.iter().filter(|request| which(request)).count();
     let mut figures = vec![
-        Figure::count("samples", samples.len()),
-        Figure::count("outages", found.len()),
         Figure::seconds("worst outage", lengths().max().unwrap_or_default()),
         Figure::seconds("total outage", lengths().sum()),
+        Figure::count("outages", found.len()),
+        Figure::count("samples", samples.len()),
         Figure::count("429", counted(|request| request.exchange.refused_for_now())),
         Figure::count(
             "failures repaired by one retry",

@@ -44,7 +44,7 @@ fn unexplained(watch: &Watch<'_>, writes: &Writes<'_>, event: &Delivered) -> Opt
         return match writes.delete_of(object) {
             None => Some(format!("{what}: nobody deleted it")),
             Some((_, delete)) if delete.effect() == Effect::Never => Some(format!("{what}: its delete was refused")),
-            Some((_, delete)) => last_state(watch, writes, event, delete.change).map(|why| format!("{what}: {why}")),
+            Some(_) => last_state(watch, writes, event).map(|why| format!("{what}: {why}")),
         };
     }
     let Some(write) = writes.of(object, *change) else {
@@ -66,19 +66,19 @@ fn unexplained(watch: &Watch<'_>, writes: &Writes<'_>, event: &Delivered) -> Opt
 }
 
 /// What is wrong with the state that a DELETED event carries, if anything: it is the last one before the delete.
-fn last_state(watch: &Watch<'_>, writes: &Writes<'_>, event: &Delivered, delete: u64) -> Option<String> {
+fn last_state(watch: &Watch<'_>, writes: &Writes<'_>, event: &Delivered) -> Option<String> {
     let (object, change) = (&event.object, event.change);
     let written = writes.of(object, change).is_some_and(|write| write.effect() != Effect::Never);
     if !written && !was_there(watch, object, change) {
         return Some("no write explains the state it carries".to_owned());
     }
     let versions = writes.versions.get(object.as_str())?;
-    let (_, last) = versions.iter().rev().find(|(_, version)| *version < delete)?;
+    let (_, last) = versions.last()?;
     (change < *last).then(|| format!("the last change before was {last}"))
 }
 
-/// What is wrong with a list, if anything: it shows what was never written, what came after its revision, or misses what
-/// was there at its revision.
+/// What is wrong with a list, if anything: it shows what was never written, what came after its revision, or misses
+/// what was there at its revision.
 fn wrong_state<'b>(watch: &Watch<'b>, writes: &Writes<'b>, at: Moment, list: &'b Listed) -> Option<(&'b str, String)> {
     for (object, change) in &list.objects {
         let what = format!("a list shows {object} at change {change}");

@@ -1,7 +1,7 @@
 //! WATCH-4: a watch that ends goes on where it was, without a relist.
 //!
-//! A watch that is opened again from an older revision than the last one delivered repeats events: that is WATCH-3's. From
-//! a newer one: a bookmark may have told it, and if not, WATCH-1 will.
+//! A watch that is opened again from an older revision than the last one delivered repeats events: that is WATCH-3's.
+//! From a newer one: a bookmark may have told it, and if not, WATCH-1 will.
 //!
 //! ```text
 //! wrote 1 2   | saw 1 (cut) 2                                  ->  upheld
@@ -69,12 +69,13 @@ fn says_gone(event: &Event) -> bool {
     class == ErrorClass::Gone
 }
 
-/// Whether any watch ended, or was opened again, since the first fault.
+/// Whether any watch ended, or was opened again, during the disturbance: that its probe ends it afterwards does not
+/// count.
 fn interrupted(facts: &Facts<'_>) -> bool {
-    let (from, _) = facts.disturbed();
+    let (from, until) = facts.disturbed();
     facts.watches.iter().any(|watch| {
         watch.opened.is_some_and(|opened| opened < from)
-            && watch.story.iter().filter(|seen| seen.at >= from).any(|seen| match &seen.event {
+            && watch.story.iter().filter(|seen| seen.at >= from && seen.at <= until).any(|seen| match &seen.event {
                 Event::ListWatch(call) => call.call == Call::Watch,
                 Event::WatchEnded(_) => true,
                 _ => false,

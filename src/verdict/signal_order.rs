@@ -1,11 +1,12 @@
 //! ROLLOUT-5: lifecycle signals come in the order of their causes, and the process ends by itself.
 //!
-//! The causes are those of the drawing above RunWithContext (k8s.io/apiserver v0.37 pkg/server/genericapiserver.go). What we
-//! see are log lines, and some signals are given *before* their line is written: NotAcceptingNewRequest,
-//! PreShutdownHooksStopped, InFlightRequestsDrained and HTTPServerStoppedListening. A line that follows such a signal may
-//! overtake that signal's own line; these pairs may be out of order by as much as our own looking may be late, the stall
-//! bound. PreShutdownHooksStopped and ShutdownInitiated do not depend on each other, and the process may end before the last
-//! lines are out, so the two signals that the requirement does not name are judged only where they are seen.
+//! The causes are those of the drawing above RunWithContext (k8s.io/apiserver v0.37 pkg/server/genericapiserver.go).
+//! What we see are log lines, and some signals are given *before* their line is written: NotAcceptingNewRequest,
+//! PreShutdownHooksStopped, InFlightRequestsDrained and HTTPServerStoppedListening. A line that follows such a signal
+//! may overtake that signal's own line; these pairs may be out of order by as much as our own looking may be late, the
+//! stall bound. PreShutdownHooksStopped and ShutdownInitiated do not depend on each other, and the process may end
+//! before the last lines are out, so the two signals that the requirement does not name are judged only where they are
+//! seen.
 //!
 //! ```text
 //! TermSent, ShutdownInitiated, (3 s) AfterShutdownDelayDuration, NotAcceptingNewRequest,

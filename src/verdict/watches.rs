@@ -81,21 +81,22 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// The changes it owes, acknowledged and begun after it was open, each with its acknowledgement and what became of it.
+    /// The changes it owes, acknowledged and begun after it was open, each with its acknowledgement and what became of
+    /// it.
     pub(super) fn owed(&self, writes: &Writes<'a>) -> impl Iterator<Item = (Moment, &'a Write, Fate)> {
         writes
             .all
             .iter()
             .filter(|(at, write)| self.opened.is_some_and(|opened| *at > opened) && write.effect() == Effect::Certain)
-            .map(|(at, write)| (*at + write.exchange.took, *write, self.fate(*at, write, writes)))
+            .map(|(at, write)| (*at + write.exchange.took, *write, self.fate(write, writes)))
     }
 
-    fn fate(&self, began: Moment, write: &Write, writes: &Writes<'_>) -> Fate {
+    fn fate(&self, write: &Write, writes: &Writes<'_>) -> Fate {
         let event = match write.verb {
             Verb::Delete => self.deleted.get(write.object.as_str()),
             Verb::Create | Verb::Update => self.applied.get(&write.change),
         };
-        let relist = || self.relists.iter().find(|relist| relist.stands_for(began, write, writes));
+        let relist = || self.relists.iter().find(|relist| relist.stands_for(write, writes));
         match event {
             Some(at) => Fate::Delivered(*at),
             None => relist().map_or(Fate::Missing, |relist| Fate::Relisted(relist.at)),
@@ -104,20 +105,20 @@ impl<'a> Watch<'a> {
 
     /// How often a watch was opened again after it had been open.
     pub(super) fn reconnects(&self) -> usize {
-        let opened = |seen: &&&Observation| matches!(&seen.event, Event::ListWatch(call) if call.call == Call::Watch && call.answer == Ok(200));
-        self.story.iter().filter(opened).count().saturating_sub(1)
+        let opened = |event: &Event| match event {
+            Event::ListWatch(call) => call.call == Call::Watch && call.answer == Ok(200),
+            _ => false,
+        };
+        self.story.iter().filter(|seen| opened(&seen.event)).count().saturating_sub(1)
     }
 }
 
 impl Relist<'_> {
     /// Whether somebody who has this list needs no event of that change any more: the list shows its object at it or
     /// later, or does not show it because it was deleted.
-    fn stands_for(&self, began: Moment, write: &Write, writes: &Writes<'_>) -> bool {
-        if self.at < began {
-            return false;
-        }
+    fn stands_for(&self, write: &Write, writes: &Writes<'_>) -> bool {
         if let Some(change) = self.state.get(write.object.as_str()) {
-            return write.verb != Verb::Delete && *change >= write.change;
+            return *change >= write.change;
         }
         let later = self.listed.revision.zip(write.revision).is_none_or(|(list, write)| list >= write);
         let deleted = writes
@@ -148,8 +149,8 @@ pub(super) fn each_watch(facts: &Facts<'_>, claim: impl Fn(&Watch<'_>) -> Verdic
 pub(super) fn figures(facts: &Facts<'_>) -> Vec<Figure> {
     let sum = |count: fn(&Watch<'_>) -> usize| facts.watches.iter().map(count).sum();
     vec![
-        Figure::count("watches", facts.watches.len()),
         Figure::count("events", sum(|watch| watch.delivered().count())),
+        Figure::count("watches", facts.watches.len()),
         Figure::count("watch reconnects", sum(|watch| watch.reconnects())),
         Figure::count("relists", sum(|watch| watch.relists.len())),
     ]

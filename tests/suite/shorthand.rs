@@ -15,8 +15,8 @@
 //! | `(cut, relist 3)` | the client lists, and gets the state after change 3 |
 //! | `(cut, gone, ...)`, `(cut, newest)` | it is told 410; it asks for the newest revision |
 //!
-//! A table with a cut is a graceful roll of two apiservers; without, it is a steady state. How much traffic makes a recording
-//! conclusive is tested elsewhere: tables ask for none.
+//! A table with a cut is a graceful roll of two apiservers; without, it is a steady state. How much traffic makes a
+//! recording conclusive is tested elsewhere: tables ask for none.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -184,7 +184,10 @@ impl Desk {
         let (change, object, delete, revision) = token(word);
         let revision = revision.flatten().unwrap_or(change);
         self.last = self.last.max(revision);
-        let before = self.writes.iter().filter(|write| write.object == object && write.change < change);
+        let before = self
+            .writes
+            .iter()
+            .filter(|write| write.object == object && write.change < change && write.effect() != Effect::Never);
         let (kind, change) = match delete {
             true => (ChangeKind::Deleted, before.map(|write| write.change).max().unwrap_or(0)),
             false => (ChangeKind::Applied, change),
@@ -295,7 +298,8 @@ pub(crate) fn header(disturbance: Option<Restart>, judged_by: &[&str]) -> Header
         subjects: Vec::new(),
         timers,
         machine: BTreeMap::new(),
-        bounds: Bounds::with(&timers),
+        // Short enough for a hang to show in a made-up run of 20 s.
+        bounds: Bounds { fresh: millis(3500), ..Bounds::with(&timers) },
         judged_by: judged_by
             .iter()
             .map(|id| JudgedBy { requirement: (*id).to_owned(), expected: Expected::Upheld })

@@ -105,8 +105,8 @@ fn a_watch_that_is_cut_anywhere_and_resumes_is_upheld() {
 
 #[test]
 fn judging_takes_time_in_proportion_to_the_recording() {
-    // Each request fails and is repaired, each object is new, and each event is a repetition: what would be quadratic in a
-    // careless judge takes minutes here.
+    // Each request fails and is repaired, each object is new, and each event is a repetition: what would be quadratic
+    // in a careless judge takes minutes here.
     let mut run = run(None);
     for n in 0..30_000 {
         let at = 20_000 + 3 * n;

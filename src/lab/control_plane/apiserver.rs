@@ -36,7 +36,8 @@ pub struct Apiserver {
 
 struct Running {
     child: Child,
-    _exit_recorder: AbortOnDropHandle<()>,
+    /// Records the end of the process, whoever caused it.
+    exit_recorder: AbortOnDropHandle<()>,
 }
 
 /// A frozen apiserver. Its kernel still accepts connections and acknowledges data; nobody reads them.
@@ -76,13 +77,13 @@ impl Apiserver {
         self.step(Step::Started, "");
         let child = self.keeper.spawn(self.program.clone()).await?;
         let (recorder, name, watched) = (self.recorder.clone(), self.name.clone(), child.clone());
-        let _exit_recorder = AbortOnDropHandle::new(tokio::spawn(async move {
+        let exit_recorder = AbortOnDropHandle::new(tokio::spawn(async move {
             if let Ok(Exit { at, status }) = watched.exited().await {
                 let exited = Lifecycle { server: name, step: Step::Exited, text: status };
                 recorder.record_at(at, Event::Lifecycle(exited));
             }
         }));
-        *self.running() = Some(Running { child, _exit_recorder });
+        *self.running() = Some(Running { child, exit_recorder });
         Ok(())
     }
 
@@ -114,21 +115,23 @@ impl Apiserver {
         Ok(())
     }
 
-    /// Ends the process, gracefully (SIGTERM) or not (SIGKILL), and waits until it has ended.
+    /// Ends the process, gracefully (SIGTERM) or not (SIGKILL), and waits until its end is recorded.
     ///
     /// # Errors
     /// It does not run, or does not end within `limit`.
     pub async fn stop(&self, how: Restart, limit: std::time::Duration) -> anyhow::Result<()> {
-        let child = self.child()?;
+        let running = self.running().take();
+        let Running { child, exit_recorder } = running.with_context(|| format!("{} does not run", self.name))?;
         let (signal, step) = match how {
             Restart::Graceful => (Signal::TERM, Step::TermSent),
             Restart::Killed => (Signal::KILL, Step::KillSent),
         };
         self.step(step, "");
         child.signal(signal).await?;
-        let exited = tokio::time::timeout(limit, child.exited()).await;
-        exited.with_context(|| format!("{} has not ended {limit:?} after {step:?}", self.name))??;
-        Ok(())
+        let recorded = tokio::time::timeout(limit, exit_recorder).await;
+        recorded.with_context(|| format!("{} has not ended {limit:?} after {step:?}", self.name))??;
+        // Else the exit recorder ended because the keeper did.
+        child.exited().await.map(|_| ())
     }
 
     /// Freezes the process (SIGSTOP) until the guard is dropped.

@@ -1,0 +1,245 @@
+//! What the ROLLOUT verdicts say about runs that were spoilt in one place.
+
+use rollproof::spec;
+use rollproof::timeline::*;
+use rollproof::timing::{millis, secs};
+use rollproof::verdict::{Verdict, judge};
+use rstest::rstest;
+
+use crate::runs::*;
+use crate::shorthand::*;
+
+use ConnectionKind::{New, Reused};
+use ErrorClass::{ConnectionRefused, ConnectionReset};
+use Restart::{Graceful, Killed};
+
+#[rstest]
+#[case(None)]
+#[case(Some(Graceful))]
+#[case(Some(Killed))]
+fn a_run_in_which_all_is_well_upholds_everything(#[case] disturbance: Option<Restart>) {
+    run(disturbance).expect(upheld());
+}
+
+#[test]
+fn a_graceful_restart_may_cost_no_request() {
+    let graceful = || run(Some(Graceful));
+    graceful().requests_fail(New, 6050..6250, ConnectionRefused).expect(violated(
+        "ROLLOUT-1",
+        "1 outage of 0.200 s from +6.050s on: 4 requests failed (connection refused x4), 0.037 s after \
+             apiserver-0 was at HTTPServerStoppedListening",
+    ));
+    graceful()
+        .requests_fail(Reused, 6050..6100, ConnectionReset)
+        .requests_fail(Reused, 14_000..14_200, ConnectionReset)
+        .expect(violated("ROLLOUT-2", "2 outages, the worst of 0.200 s from +14.001s"));
+    graceful()
+        .requests_fail(New, 1000..1050, ConnectionRefused)
+        .expect(violated("ROLLOUT-1", "while no apiserver was being restarted"));
+    graceful()
+        .requests_fail(New, 8000..30_000, ConnectionRefused)
+        .expect(violated("ROLLOUT-1", "and not over at the end"));
+}
+
+#[test]
+fn a_steady_state_may_cost_no_request_either() {
+    run(None)
+        .requests_fail(Reused, 6000..6050, ConnectionReset)
+        .expect(violated("ROLLOUT-2", "no apiserver was being restarted"));
+}
+
+#[test]
+fn a_kill_may_cost_requests_for_as_long_as_detection_takes() {
+    let killed = || run(Some(Killed));
+    killed().requests_fail(New, 3000..6400, ConnectionRefused).expect(upheld());
+    killed().requests_fail(New, 3000..6700, ConnectionRefused).expect(violated("ROLLOUT-7", "1 outage of 3.700 s"));
+    killed().requests_fail(Reused, 3000..9000, ConnectionReset).expect(violated("ROLLOUT-8", "1 outage of 6.000 s"));
+    killed().requests_fail(New, 18_500..30_000, ConnectionRefused).expect(upheld());
+    killed()
+        .requests_fail(New, 4000..30_000, ConnectionRefused)
+        .expect(violated("ROLLOUT-7", "and not over at the end"));
+}
+
+#[test]
+fn one_retry_repairs_a_connection_closed_while_idle_and_is_counted() {
+    let closed = || run(Some(Graceful)).requests_fail(Reused, 7000..7050, ErrorClass::UnexpectedEof);
+    let retry = |of: &str, on, status| {
+        let exchange = Exchange { audit_id: format!("{of}-again"), ..answered(status) };
+        Event::Request(Request { probe: requester(Reused).into(), on, retries: Some(of.into()), exchange })
+    };
+    let first = "requester-reused-7000";
+    // The fresh connection is a new one; which kind the retry is recorded as makes no difference.
+    for on in [New, Reused] {
+        let repaired = closed().with(7005, retry(first, on, 200));
+        repaired.expect(upheld());
+        assert_eq!(figure(&repaired, "ROLLOUT-2", "failures repaired by one retry"), Some(1.0));
+        assert_eq!(figure(&repaired, "ROLLOUT-2", "unexpected EOF"), Some(1.0));
+        assert_eq!(figure(&repaired, "ROLLOUT-2", "outages"), Some(0.0));
+    }
+    let twice = closed().with(7005, retry(first, New, 503));
+    twice.expect(violated("ROLLOUT-2", "2 requests failed (status 503 x1, unexpected EOF x1)"));
+    let second = retry("requester-reused-7000-again", New, 200);
+    twice.with(7010, second).expect(violated("ROLLOUT-2", "1 outage of 0.009 s"));
+}
+
+#[test]
+fn an_outage_that_did_not_end_lasts_until_its_last_request_had_failed() {
+    let hung = |took| {
+        run(Some(Killed))
+            .without(|seen| {
+                matches!(&seen.event, Event::Request(request) if request.on == New) && seen.at > Moment(19_000_000_000)
+            })
+            .edit(|seen| match &mut seen.event {
+                Event::Request(request) if request.on == New && within(seen.at, &(19_000..19_001)) => {
+                    request.exchange = Exchange { took, ..failed(Phase::Headers, ErrorClass::Timeout) };
+                }
+                _ => {}
+            })
+    };
+    hung(secs(3)).expect(upheld());
+    hung(secs(10)).expect(violated("ROLLOUT-7", "1 outage of 10.000 s from +19.000s on and not over at the end"));
+}
+
+#[test]
+fn a_429_is_no_outage_and_is_counted() {
+    let run = run(Some(Graceful)).edit(|seen| match &mut seen.event {
+        Event::Request(request) if request.on == New && within(seen.at, &(6000..6200)) => {
+            request.exchange = answered(429);
+        }
+        _ => {}
+    });
+    run.expect(upheld());
+    assert_eq!(figure(&run, "ROLLOUT-1", "429"), Some(4.0));
+}
+
+#[test]
+fn a_restart_of_one_kind_says_nothing_about_the_other() {
+    for id in ["ROLLOUT-7", "ROLLOUT-8"] {
+        assert!(verdict(&run(Some(Graceful)), id).starts_with("no apiserver was killed"));
+        assert!(verdict(&run(None), id).starts_with("no apiserver was killed"));
+    }
+    for id in ["ROLLOUT-1", "ROLLOUT-2", "ROLLOUT-3", "ROLLOUT-4", "ROLLOUT-5"] {
+        assert!(verdict(&run(Some(Killed)), id).contains("graceful"));
+    }
+    for id in ["ROLLOUT-3", "ROLLOUT-4", "ROLLOUT-5", "ROLLOUT-6"] {
+        assert!(verdict(&run(None), id).starts_with("no apiserver was"));
+    }
+}
+
+#[test]
+fn readyz_is_red_from_sigterm_to_the_end() {
+    let graceful = || run(Some(Graceful));
+    graceful().health("apiserver-0", "/readyz", 3000..3900, 200).expect(upheld());
+    graceful()
+        .health("apiserver-1", "/readyz", 10_500..11_700, 200)
+        .expect(violated("ROLLOUT-3", "/readyz of apiserver-1 was 200 when asked 1.099 s after SIGTERM"));
+    graceful()
+        .health("apiserver-0", "/readyz", 5000..5100, 200)
+        .expect(violated("ROLLOUT-3", "200 when asked 1.999 s"));
+    let unseen = |seen: &Observation| {
+        matches!(&seen.event, Event::ServerHealth(health) if health.path == "/readyz") && within(seen.at, &(3000..6050))
+    };
+    graceful().without(unseen).expect(inconclusive("ROLLOUT-3", "was not seen red"));
+}
+
+#[test]
+fn without_a_delay_a_closed_port_is_red_enough_and_livez_has_nothing_to_say() {
+    run(Some(Graceful))
+        .header(|header| header.timers.shutdown_delay = millis(0))
+        .without(|seen| matches!(&seen.event, Event::ServerHealth(health) if health.answer == Ok(500)))
+        .expect(inconclusive("ROLLOUT-4", "without a delay"));
+}
+
+#[test]
+fn livez_is_green_until_the_delay_is_over() {
+    let graceful = || run(Some(Graceful));
+    graceful()
+        .health("apiserver-0", "/livez", 4000..4100, 500)
+        .expect(violated("ROLLOUT-4", "/livez of apiserver-0 said 500 when asked 0.999 s"));
+    graceful().health("apiserver-0", "/livez", 5600..6000, 500).expect(upheld());
+    let unseen = |seen: &Observation| {
+        matches!(&seen.event, Event::ServerHealth(health) if health.path == "/livez") && within(seen.at, &(3000..5000))
+    };
+    graceful().without(unseen).expect(inconclusive("ROLLOUT-4", "was asked 5 times"));
+}
+
+#[test]
+fn signals_come_after_their_causes() {
+    let graceful = || run(Some(Graceful));
+    let (before, after) = (Step::AfterShutdownDelayDuration, Step::NotAcceptingNewRequest);
+    graceful().shift("apiserver-0", after, -1).expect(upheld());
+    graceful()
+        .shift("apiserver-0", after, -2)
+        .expect(violated("ROLLOUT-5", "NotAcceptingNewRequest came 0.001 s before AfterShutdownDelayDuration"));
+    graceful()
+        .shift("apiserver-0", before, -600)
+        .expect(violated("ROLLOUT-5", "the shutdown delay of 3.000 s was over after 2.400 s"));
+    graceful()
+        .without(|seen| is_step(seen, "apiserver-1", after))
+        .expect(violated("ROLLOUT-5", "apiserver-1: NotAcceptingNewRequest never came"));
+    for optional in [Step::PreShutdownHooksStopped, Step::InFlightRequestsDrained] {
+        graceful().without(|seen| is_step(seen, "apiserver-1", optional)).expect(upheld());
+    }
+    graceful().shift("apiserver-0", Step::PreShutdownHooksStopped, -15).expect(upheld());
+    graceful()
+        .shift("apiserver-0", Step::PreShutdownHooksStopped, 3600)
+        .expect(violated("ROLLOUT-5", "before PreShutdownHooksStopped"));
+}
+
+#[test]
+fn log_lines_of_concurrent_signals_may_overtake_each_other() {
+    // NotAcceptingNewRequest is given before its line is written: the listener's line may be first.
+    run(Some(Graceful)).shift("apiserver-0", Step::NotAcceptingNewRequest, 20).expect(upheld());
+    run(Some(Graceful))
+        .shift("apiserver-0", Step::NotAcceptingNewRequest, 520)
+        .expect(violated("ROLLOUT-5", "HTTPServerStoppedListening came 0.519 s before NotAcceptingNewRequest"));
+}
+
+#[test]
+fn a_graceful_stop_ends_by_itself() {
+    let killed = |seen: &mut Observation| {
+        if let Event::Lifecycle(life) = &mut seen.event
+            && life.step == Step::Exited
+        {
+            life.text = "signal 9 (SIGKILL)".into();
+        }
+    };
+    run(Some(Graceful)).edit(killed).expect(violated("ROLLOUT-5", "did not end by itself: signal 9"));
+    run(Some(Graceful))
+        .with(6400, life("apiserver-0", Step::KillSent))
+        .expect(violated("ROLLOUT-5", "SIGKILL had to be sent"));
+}
+
+#[test]
+fn a_restarted_server_is_back_within_the_bound() {
+    let late = |by| run(Some(Graceful)).header(|header| header.bounds.back = secs(by));
+    late(3).expect(upheld());
+    late(2).expect(violated("ROLLOUT-6", "apiserver-0: Ready took 2.350 s"));
+    let never = |back| {
+        let unmet = |seen: &Observation| {
+            is_step(seen, "apiserver-1", Step::MetThroughBalancer)
+                || matches!(&seen.event, Event::FaultOff(fault) if fault.server == "apiserver-1")
+        };
+        run(Some(Graceful)).without(unmet).header(|header| {
+            header.bounds.back = secs(back);
+            header.judged_by.retain(|by| by.requirement == "ROLLOUT-6");
+        })
+    };
+    never(5).expect(violated("ROLLOUT-6", "apiserver-1: MetThroughBalancer had not come after 5."));
+    never(8).expect(inconclusive("ROLLOUT-6", "before MetThroughBalancer"));
+    assert_eq!(figure(&run(Some(Killed)), "ROLLOUT-6", "slowest back"), Some(2.85));
+}
+
+fn figure(run: &Run, id: &str, name: &str) -> Option<f64> {
+    let (_, figures) = judge(spec::requirement(id).unwrap(), &run.0);
+    figures.into_iter().find(|figure| figure.name == name).map(|figure| figure.value)
+}
+
+/// The reason of an inconclusive verdict.
+#[track_caller]
+fn verdict(run: &Run, id: &str) -> String {
+    match judge(spec::requirement(id).unwrap(), &run.0) {
+        (Verdict::Inconclusive { why }, _) => why,
+        (verdict, _) => panic!("{id}: {verdict:?}"),
+    }
+}
