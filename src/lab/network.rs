@@ -3,6 +3,7 @@
 //! Linux serves all of 127.0.0.0/8 without configuration. The ports lie below the ephemeral range (32768-60999): a client
 //! that dials a port in it while nobody listens there can connect to itself.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::Context as _;
@@ -11,6 +12,21 @@ use anyhow::Context as _;
 const PORT: u16 = 16443;
 /// etcd's client port; its peer port is the next.
 const ETCD_PORT: u16 = 12379;
+/// Where nobody is served: whoever listens there holds the lab.
+pub(super) const CLAIM_PORT: u16 = 16442;
+
+/// Claims a lab's addresses for as long as the listener lives; `None` if they are another's.
+///
+/// # Errors
+/// They cannot be used at all.
+pub(super) fn claim(lab: u8) -> anyhow::Result<Option<TcpListener>> {
+    let address = SocketAddr::new(host(lab, 1), CLAIM_PORT);
+    match TcpListener::bind(address) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {address}: a lab needs all of 127.0.0.0/8")),
+    }
+}
 
 /// Where the balancer of a lab listens.
 pub fn balancer(lab: u8) -> SocketAddr {

@@ -2,9 +2,12 @@
 //!
 //! A lab is a folder `lab-N` below one root for all runs of a user. Whoever uses it holds a flock on `lab-N/lock` (close
 //! on exec, so that no child inherits it): an unlocked folder is dead, and may be swept by anyone. N is also the lab's
-//! network: its addresses are 127.77.N.x, so that labs never meet.
+//! [network], which is claimed with it: folders are one set for each user and TMPDIR, addresses for each machine.
 
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
+use std::net::TcpListener;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +17,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::keeper::LAB_VARIABLE;
+use super::{network, wait};
+use crate::timing;
 
 /// How many labs may stand at the same time. More would not fit into one machine by far.
 const LABS: std::ops::RangeInclusive<u8> = 1..=250;
@@ -23,7 +28,18 @@ const KEPT: &str = "kept-by";
 
 /// The folder of all labs of this user.
 pub fn root() -> PathBuf {
-    std::env::temp_dir().join(format!("rollproof-{}", rustix::process::getuid().as_raw()))
+    let tmpdir = std::env::temp_dir();
+    // A relative one would be another folder for every process.
+    let tmpdir = std::path::absolute(&tmpdir).unwrap_or(tmpdir);
+    tmpdir.join(format!("rollproof-{}", rustix::process::getuid().as_raw()))
+}
+
+/// A lab that is ours until this is dropped, or we die.
+pub(super) struct Held {
+    pub(super) lab: u8,
+    pub(super) folder: PathBuf,
+    _lock: File,
+    _network: TcpListener,
 }
 
 /// A lab that was found by [`labs`].
@@ -81,15 +97,16 @@ pub(super) fn mark_kept(folder: &Path) -> anyhow::Result<()> {
     std::fs::write(&path, std::process::id().to_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Claims the first free lab: its number, its empty folder, and the lock that keeps it.
-pub(super) fn claim() -> anyhow::Result<(u8, PathBuf, File)> {
+/// Claims the first free lab: its number, its network, and its empty folder.
+pub(super) fn claim() -> anyhow::Result<Held> {
     let root = root();
     private_folder(&root)?;
-    for number in LABS {
-        let folder = folder(number);
+    for lab in LABS {
+        let folder = folder(lab);
         if folder.exists() {
             continue;
         }
+        let Some(_network) = network::claim(lab)? else { continue };
         // Somebody may be quicker; then this one is theirs.
         let made = DirBuilder::new().mode(0o700).create(&folder);
         match made {
@@ -98,25 +115,51 @@ pub(super) fn claim() -> anyhow::Result<(u8, PathBuf, File)> {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return claim(), // the root was just removed
             Err(error) => bail!("cannot make the lab folder {}: {error}", folder.display()),
         }
-        if let Some(lock) = lock(&folder) {
-            return Ok((number, folder, lock));
+        if let Some(_lock) = lock(&folder) {
+            return Ok(Held { lab, folder, _lock, _network });
         }
     }
-    bail!("all {} labs are taken; `rollproof clean` removes dead ones", LABS.end())
+    bail!(
+        "all {} labs are taken; `rollproof clean` removes dead ones, `ss -ltnp 'sport = :{}'` shows who holds the others",
+        LABS.end(),
+        network::CLAIM_PORT
+    )
 }
 
-/// Kills every process that carries the lab's mark in its environment. Returns how many.
+/// Kills every process that carries the lab's mark in its environment, and waits until there is none. Returns how many.
 pub(super) fn kill_marked(folder: &Path) -> usize {
     let mark = [LAB_VARIABLE.as_bytes(), b"=", folder.as_os_str().as_bytes()].concat();
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let marked = processes.filter_map(|process| {
-        let pid: i32 = process.file_name().to_str()?.parse().ok()?;
-        let environment = std::fs::read(process.path().join("environ")).ok()?;
-        environment.split(|byte| *byte == 0).any(|variable| variable == mark).then_some(pid)
+    let is_marked = |process: &(i32, PathBuf)| {
+        let environment = std::fs::read(process.1.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == mark)
+    };
+    let own = rustix::process::getpid();
+    let mut killed = HashSet::new();
+    // Again and again, for the sake of one that starts another meanwhile. A dead one has no environment any more.
+    wait::until_blocking(timing::STRIKE, || {
+        let marked: Vec<_> =
+            processes().filter(is_marked).filter_map(|(pid, _)| Pid::from_raw(pid)).filter(|pid| *pid != own).collect();
+        killed.extend(marked.iter().filter(|pid| kill_process(**pid, Signal::KILL).is_ok()));
+        if marked.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
-    let own = std::process::id() as i32;
-    let kill = |pid: i32| Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok());
-    marked.filter(|pid| *pid != own).map(kill).filter(|killed| *killed).count()
+    killed.len()
+}
+
+/// The children of this process, dead ones too, by pid.
+pub(super) fn children() -> impl Iterator<Item = i32> {
+    let own = std::process::id().to_string();
+    processes().filter_map(move |(pid, folder)| {
+        // PID (NAME) STATE PARENT ...: the name may hold anything, even a parenthesis. Source: proc(5).
+        let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
+        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+        (parent == own).then_some(pid)
+    })
+}
+
+/// All processes: pid, and folder in /proc.
+fn processes() -> impl Iterator<Item = (i32, PathBuf)> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path())))
 }
 
 /// Removes a lab's folder, and the root if it was the last.

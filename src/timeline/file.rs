@@ -67,14 +67,13 @@ impl Recording {
         };
 
         let first = next(1)?.ok_or_else(|| fail("it is empty".to_owned()))?;
-        let format: HeaderLine<AnyHeader> = serde_json::from_str(&first)
-            .map_err(|error| fail(format!("line 1 is not a recording's header: {error}")))?;
+        let not_a_header = |error| fail(format!("it does not begin with a recording's header; {}", misread(1, &error)));
+        let format: HeaderLine<AnyHeader> = serde_json::from_str(&first).map_err(not_a_header)?;
         if format.header.format != FORMAT {
             let found = format.header.format;
             return Err(fail(format!("it is of format {found}; this rollproof reads format {FORMAT}")));
         }
-        let header: HeaderLine<Header> = serde_json::from_str(&first)
-            .map_err(|error| fail(format!("line 1 is not a recording's header: {error}")))?;
+        let header: HeaderLine<Header> = serde_json::from_str(&first).map_err(not_a_header)?;
 
         let mut observations = Vec::new();
         for number in 2.. {
@@ -85,8 +84,7 @@ impl Recording {
                 )));
             };
             if line.starts_with(r#"{"end""#) {
-                let end: EndLine =
-                    serde_json::from_str(&line).map_err(|error| fail(format!("line {number}: {error}")))?;
+                let end: EndLine = serde_json::from_str(&line).map_err(|error| fail(misread(number, &error)))?;
                 if end.end.observations != observations.len() {
                     let (promised, seen) = (end.end.observations, observations.len());
                     return Err(fail(format!(
@@ -99,7 +97,7 @@ impl Recording {
                 break;
             }
             let observation: Observation =
-                serde_json::from_str(&line).map_err(|error| fail(format!("line {number}: {error}")))?;
+                serde_json::from_str(&line).map_err(|error| fail(misread(number, &error)))?;
             observations.push(observation);
         }
         observations.sort_by_key(|seen| seen.at);
@@ -119,6 +117,16 @@ impl Recording {
         write_line(&mut out, &EndLine { end: End { observations: self.observations.len() } })?;
         out.flush()
     }
+}
+
+/// What is wrong with a line. serde_json knows one line only, and calls it the first.
+fn misread(number: usize, error: &serde_json::Error) -> String {
+    if error.is_eof() {
+        return format!("line {number} is cut off: the run that wrote it was interrupted, or its disk was full");
+    }
+    let text = error.to_string();
+    let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    format!("line {number}, column {}: {what}", error.column())
 }
 
 pub(super) fn write_line(out: &mut impl std::io::Write, line: &impl Serialize) -> std::io::Result<()> {

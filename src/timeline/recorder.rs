@@ -1,7 +1,7 @@
 //! The pen: everything that observes writes through a [`Recorder`].
 
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,7 +23,7 @@ struct Pages {
     observations: Vec<Observation>,
     file: Option<BufWriter<File>>,
     path: PathBuf,
-    /// How many observations are in the file, or its buffer.
+    /// How many observations were handed to the file, or to its buffer.
     written: usize,
     /// The first error of writing. Recording goes on in memory; [`Recorder::finish`] reports it.
     trouble: Option<std::io::Error>,
@@ -88,7 +88,12 @@ impl Recorder {
         let mut pages = self.pages();
         let observations = pages.observations.len();
         if let Some(mut file) = pages.file.take() {
-            let closed = write_line(&mut file, &EndLine { end: End { observations } }).and_then(|()| file.flush());
+            // An end line says that the recording is whole.
+            let ended = match pages.trouble {
+                None => write_line(&mut file, &EndLine { end: End { observations } }),
+                Some(_) => Ok(()),
+            };
+            let closed = ended.and_then(|()| file.flush());
             pages.note(closed);
             // A BufWriter flushes once more when it is dropped, and would fail once more.
             let _ = file.into_parts();
@@ -101,10 +106,9 @@ impl Recorder {
         match pages.trouble.take() {
             None => Ok(recording),
             Some(error) => {
-                let (written, path) = (pages.written, pages.path.display());
+                let (kept, path) = (kept(&pages.path), pages.path.display());
                 bail!(
-                    "cannot write the recording {path}: {error}; {written} of {observations} observations were handed to \
-                     the file before"
+                    "cannot write the recording {path}: {error}; it holds the first {kept} of {observations} observations"
                 )
             }
         }
@@ -132,4 +136,11 @@ impl Pages {
             self.trouble.get_or_insert(error);
         }
     }
+}
+
+/// How many whole observations a file holds, whatever was written to it.
+fn kept(path: &Path) -> usize {
+    let Ok(file) = File::open(path) else { return 0 };
+    let whole = BufReader::new(file).split(b'\n').map_while(Result::ok).skip(1);
+    whole.filter(|line| serde_json::from_slice::<Observation>(line).is_ok()).count()
 }

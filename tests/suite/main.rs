@@ -1,8 +1,11 @@
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
 mod balancer;
+mod command;
 mod config;
+mod keeper;
 mod provision;
+mod recordings;
 mod report;
 mod requirements;
 mod rollout_verdicts;

@@ -7,7 +7,7 @@ use rollproof::report::{self, Outcome, ScenarioReport};
 use rollproof::timeline::{Expected, Recording};
 use rollproof::verdict::{self, Verdict};
 
-use crate::{Ended, say};
+use crate::{Ended, complain, say};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -30,7 +30,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Ended> {
             Ok(judged) => judged,
             // The other files are judged all the same.
             Err(error) => {
-                eprintln!("rollproof: {error:#}");
+                complain(&error);
                 failed = true;
                 continue;
             }

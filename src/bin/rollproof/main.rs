@@ -74,7 +74,7 @@ fn main() -> ExitCode {
         Ok(Ended::Violated) => ExitCode::from(1),
         Ok(Ended::Failed) => ExitCode::from(3),
         Err(error) => {
-            let _ = writeln!(anstream::stderr(), "rollproof: {error:#}");
+            complain(&error);
             ExitCode::from(3)
         }
     }
@@ -83,4 +83,9 @@ fn main() -> ExitCode {
 /// A line on stdout. A reader that has gone (`| head`) is no failure.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(anstream::stdout(), "{line}");
+}
+
+/// An error on stderr.
+pub(crate) fn complain(error: &anyhow::Error) {
+    let _ = writeln!(anstream::stderr(), "rollproof: {error:#}");
 }

@@ -1,19 +1,16 @@
 //! The balancer of a lab, whichever was asked for.
 
 use std::net::SocketAddr;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
-use rustix::process::Signal;
-
-use super::{Backend, Builtin, Settings, command};
+use super::command::{self, Command, serves};
+use super::{Backend, Builtin, Settings};
 use crate::config::BalancerKind;
-use crate::lab::control_plane::{ControlPlane, last_words};
-use crate::lab::http::{Ask, Endpoint};
-use crate::lab::keeper::{Child, Claim, Keeper, Program};
+use crate::lab::control_plane::ControlPlane;
+use crate::lab::http::Endpoint;
+use crate::lab::keeper::{Claim, Keeper};
 use crate::lab::{Setup, network, wait};
-use crate::timeline::{Moment, Recorder, Subject};
+use crate::timeline::{Recorder, Subject};
 use crate::timing;
 
 /// What stands between the clients and the apiservers of one lab.
@@ -22,14 +19,6 @@ pub enum Balancer {
     Builtin(Builtin),
     /// Somebody else's.
     Command(Command),
-}
-
-/// Somebody else's balancer, at work.
-pub struct Command {
-    words: Vec<String>,
-    address: SocketAddr,
-    child: Child,
-    log: PathBuf,
 }
 
 impl Balancer {
@@ -62,26 +51,16 @@ impl Balancer {
         match kind {
             BalancerKind::Builtin => Ok(Self::Builtin(Builtin::start(settings, recorder.clone()).await?)),
             BalancerKind::Command(words) => {
-                let log = claim.folder.join("balancer.log");
-                let (program, args) = words.split_first().context("the balancer command is empty")?;
-                let program = Program {
-                    lab: claim.lab,
-                    program: program.into(),
-                    args: args.to_vec(),
-                    env: command::environment(
-                        listen,
-                        &settings.backends,
-                        &settings.readyz,
-                        &control_plane.ca_file,
-                        settings.interval,
-                        settings.fall,
-                        timing::COMMAND_IDLE_TIMEOUT,
-                    ),
-                    folder: None,
-                    log: log.clone(),
-                };
-                let child = keeper.spawn(program).await.context("cannot start the balancer command")?;
-                Ok(Self::Command(Command { words: words.clone(), address: listen, child, log }))
+                let environment = command::environment(
+                    listen,
+                    &settings.backends,
+                    &settings.readyz,
+                    &control_plane.ca_file,
+                    settings.interval,
+                    settings.fall,
+                    timing::COMMAND_IDLE_TIMEOUT,
+                );
+                Ok(Self::Command(Command::start(keeper, claim, words, environment, listen).await?))
             }
         }
     }
@@ -91,34 +70,12 @@ impl Balancer {
     /// # Errors
     /// It ended, or served nothing within its time; with the end of what it printed.
     pub async fn ready(&self, through: &Endpoint) -> anyhow::Result<()> {
-        let ready = wait::until(timing::BALANCER_READY, "a request to be served through the balancer", async || {
-            if let Self::Command(command) = self
-                && let Some(exit) = command.child.exit()
-            {
-                return ControlFlow::Break(Err(exit));
+        let limit = timing::BALANCER_READY;
+        match self {
+            Self::Builtin(_) => {
+                wait::until(limit, "a request to be served through the balancer", async || serves(through).await).await
             }
-            let ask = Ask::get("/readyz", format!("rollproof-balancer-{}", Moment::now().0), "rollproof-lab");
-            let (exchange, _) = through.exchange(&mut None, &ask).await;
-            match (exchange.status, exchange.failure) {
-                (Some(200), None) => ControlFlow::Break(Ok(())),
-                (Some(status), None) => ControlFlow::Continue(format!("/readyz answers {status}")),
-                (_, failure) => ControlFlow::Continue(failure.map(|failure| failure.text).unwrap_or_default()),
-            }
-        });
-        let ready = match self {
-            Self::Builtin(_) => ready.await?,
-            Self::Command(command) => ready.await.with_context(|| command.last_words())?,
-        };
-        match (ready, self) {
-            (Err(exit), Self::Command(command)) => {
-                let words = command.last_words();
-                bail!(
-                    "the balancer command ended with {} instead of listening on {}\n{words}",
-                    exit.status,
-                    command.address
-                )
-            }
-            _ => Ok(()),
+            Self::Command(command) => command.ready(through, limit).await,
         }
     }
 
@@ -126,7 +83,7 @@ impl Balancer {
     pub fn address(&self) -> SocketAddr {
         match self {
             Self::Builtin(builtin) => builtin.address(),
-            Self::Command(command) => command.address,
+            Self::Command(command) => command.address(),
         }
     }
 
@@ -134,7 +91,7 @@ impl Balancer {
     pub fn subject(&self) -> Subject {
         let (name, version) = match self {
             Self::Builtin(_) => ("builtin".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-            Self::Command(command) => (format!("command:{}", command.words.join(" ")), String::new()),
+            Self::Command(command) => (format!("command:{}", command.line()), String::new()),
         };
         Subject { name, version, digest: String::new() }
     }
@@ -143,7 +100,7 @@ impl Balancer {
     pub fn log(&self) -> Option<(String, PathBuf)> {
         match self {
             Self::Builtin(_) => None,
-            Self::Command(command) => Some(("balancer.log".to_owned(), command.log.clone())),
+            Self::Command(command) => Some(("balancer.log".to_owned(), command.log().to_owned())),
         }
     }
 
@@ -152,21 +109,17 @@ impl Balancer {
     /// # Errors
     /// It has.
     pub fn check(&self) -> anyhow::Result<()> {
-        if let Self::Command(command) = self
-            && let Some(exit) = command.child.exit()
-        {
-            bail!("the balancer command ended with {} in the middle of the run\n{}", exit.status, command.last_words());
+        match self {
+            Self::Builtin(_) => Ok(()),
+            Self::Command(command) => command.check(),
         }
-        Ok(())
     }
 
     /// Asks a command to end (SIGTERM) and gives it [`timing::COMMAND_STOP`]; whatever then still runs is the keeper's. To
     /// be called before the lab is struck, and before evidence is collected: its last words are evidence too.
     pub async fn end_command(&self) {
-        if let Self::Command(command) = self
-            && command.child.signal(Signal::TERM).await.is_ok()
-        {
-            let _ = tokio::time::timeout(timing::COMMAND_STOP, command.child.exited()).await;
+        if let Self::Command(command) = self {
+            command.end().await;
         }
     }
 
@@ -175,11 +128,5 @@ impl Balancer {
         if let Self::Builtin(builtin) = self {
             builtin.stop().await;
         }
-    }
-}
-
-impl Command {
-    fn last_words(&self) -> String {
-        last_words("the balancer command", &self.log)
     }
 }

@@ -1,13 +1,118 @@
-//! Somebody else's balancer, `command:CMD`: how it is told what to do. Starting and stopping it is the keeper's work.
+//! Somebody else's balancer, `command:CMD`: how it is told what to do, and whether it does.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::Signal;
 
 use super::Backend;
+use crate::lab::control_plane::last_words;
+use crate::lab::http::{Ask, Endpoint};
+use crate::lab::keeper::{Child, Claim, Keeper, Program};
+use crate::lab::wait;
+use crate::timeline::Moment;
+use crate::timing;
+
+/// A balancer command at work.
+pub struct Command {
+    words: Vec<String>,
+    listen: SocketAddr,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Command {
+    /// Starts it as a child of a lab; `words` are its [`arguments`], `environment` is [`environment`]'s, and `listen` what
+    /// it is told there.
+    ///
+    /// # Errors
+    /// There is no such program, or it cannot be executed.
+    pub async fn start(
+        keeper: &Keeper,
+        claim: &Claim,
+        words: &[String],
+        environment: BTreeMap<String, String>,
+        listen: SocketAddr,
+    ) -> anyhow::Result<Self> {
+        let log = claim.folder.join("balancer.log");
+        let (program, args) = words.split_first().context("the balancer command is empty")?;
+        let program = Program {
+            lab: claim.lab,
+            program: program.into(),
+            args: args.to_vec(),
+            env: environment,
+            folder: None,
+            log: log.clone(),
+        };
+        let child = keeper.spawn(program).await.context("cannot start the balancer command")?;
+        Ok(Self { words: words.to_vec(), listen, child, log })
+    }
+
+    /// Waits until a request through it is served, for at most `limit`.
+    ///
+    /// # Errors
+    /// It ended, or served nothing within the limit; with the end of what it printed.
+    pub async fn ready(&self, through: &Endpoint, limit: Duration) -> anyhow::Result<()> {
+        let ready = wait::until(limit, "a request to be served through the balancer command", async || {
+            match self.child.exit() {
+                Some(exit) => ControlFlow::Break(Err(exit)),
+                None => serves(through).await.map_break(Ok),
+            }
+        });
+        match ready.await.with_context(|| self.last_words())? {
+            Ok(()) => Ok(()),
+            Err(exit) => bail!(
+                "the balancer command ended with {} instead of serving on {}; it has to stay in the foreground\n{}",
+                exit.status,
+                self.listen,
+                self.last_words()
+            ),
+        }
+    }
+
+    /// Where it was told to listen.
+    pub fn address(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Its words, as it was given.
+    pub fn line(&self) -> String {
+        self.words.join(" ")
+    }
+
+    /// What it prints.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Says so if it has ended by itself.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match self.child.exit() {
+            None => Ok(()),
+            Some(exit) => {
+                bail!("the balancer command ended with {} in the middle of the run\n{}", exit.status, self.last_words())
+            }
+        }
+    }
+
+    /// Asks it to end (SIGTERM) and gives it [`timing::COMMAND_STOP`]; whatever then still runs is the keeper's.
+    pub async fn end(&self) {
+        if self.child.signal(Signal::TERM).await.is_ok() {
+            let _ = tokio::time::timeout(timing::COMMAND_STOP, self.child.exited()).await;
+        }
+    }
+
+    fn last_words(&self) -> String {
+        last_words("the balancer command", &self.log)
+    }
+}
 
 /// The program and its arguments: `command` split as a shell splits, with nothing expanded.
 ///
@@ -53,4 +158,15 @@ pub fn environment(
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// Looks whether a request through a balancer is served; else tells what comes instead.
+pub(super) async fn serves(through: &Endpoint) -> ControlFlow<(), String> {
+    let ask = Ask::get("/readyz", format!("rollproof-balancer-{}", Moment::now().0), "rollproof-lab");
+    let (exchange, _) = through.exchange(&mut None, &ask).await;
+    match (exchange.status, exchange.failure) {
+        (Some(200), None) => ControlFlow::Break(()),
+        (Some(status), None) => ControlFlow::Continue(format!("/readyz answers {status}")),
+        (_, failure) => ControlFlow::Continue(failure.map(|failure| failure.text).unwrap_or_default()),
+    }
 }

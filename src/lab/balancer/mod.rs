@@ -1,7 +1,7 @@
 //! What stands between clients and apiservers.
 //!
 //! [`Builtin`] is the suite's own: TCP passthrough, each connection an observation. Of a balancer that somebody else
-//! brings, [`command`] builds the arguments and the environment.
+//! brings, [`command`] builds the arguments and the environment, and starts it.
 
 mod builtin;
 pub mod chosen;

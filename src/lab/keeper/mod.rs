@@ -4,7 +4,7 @@
 //! SIGKILL), it kills every child and removes every lab folder. Were the children our own, none of that would be certain:
 //! libtest has no after-all hook, and PR_SET_PDEATHSIG follows the spawning *thread*, of which a test run has many. The
 //! keeper spawns from its one main thread, so there the signal does work: should the keeper itself be killed, its children
-//! die with it, and what is left are folders, which the next run [sweeps](super::sweep).
+//! die with it, and what is left are folders, and what those children had started: the next run [sweeps](super::sweep) it.
 //!
 //! The keeper is a hidden subcommand of the rollproof binary.
 
@@ -17,9 +17,9 @@ pub use protocol::{Exit, Program};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Stdio};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use anyhow::{Context as _, anyhow, bail};
 use rustix::process::Signal;
@@ -30,7 +30,7 @@ use protocol::{Answer, Command, Notice, Order};
 /// The process-wide keeper. It holds no task and no runtime, so tests with runtimes of their own can share it.
 static KEEPER: Mutex<Option<Keeper>> = Mutex::new(None);
 
-/// A handle on the keeper process.
+/// A handle on the keeper process, which ends with the last handle on it or on one of its children.
 #[derive(Clone)]
 pub struct Keeper {
     line: Arc<Mutex<Line>>,
@@ -71,14 +71,19 @@ impl Keeper {
         let mut keeper = KEEPER.lock().unwrap_or_else(PoisonError::into_inner);
         match keeper.as_ref().filter(|keeper| keeper.line().orders.is_some()) {
             Some(alive) => Ok(alive.clone()),
-            None => Ok(keeper.insert(Self::start()?).clone()),
+            None => Ok(keeper.insert(Self::start(&std::env::temp_dir())?).clone()),
         }
     }
 
-    fn start() -> anyhow::Result<Self> {
+    /// A keeper of one's own, whose labs lie below `tmpdir`.
+    ///
+    /// # Errors
+    /// The rollproof binary is not where cargo puts it, or cannot be started.
+    pub fn start(tmpdir: &Path) -> anyhow::Result<Self> {
         let binary = rollproof_binary()?;
         let mut process = std::process::Command::new(&binary)
             .arg("keeper")
+            .env("TMPDIR", tmpdir)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // A terminal's SIGINT is for the test process; the keeper acts when that is gone.
@@ -90,14 +95,16 @@ impl Keeper {
         let line = Line { orders, last_id: 0, waiting: HashMap::new(), children: HashMap::new() };
         let keeper = Self { line: Arc::new(Mutex::new(line)) };
 
-        let listener = keeper.clone();
+        let line = Arc::downgrade(&keeper.line);
         std::thread::Builder::new().name("keeper-notices".to_owned()).spawn(move || {
             for notice in BufReader::new(notices).lines().map_while(Result::ok) {
-                if let Ok(notice) = serde_json::from_str(&notice) {
-                    listener.hear(notice);
+                if let (Ok(notice), Some(line)) = (serde_json::from_str(&notice), Weak::upgrade(&line)) {
+                    Self { line }.hear(notice);
                 }
             }
-            listener.lost();
+            if let Some(line) = Weak::upgrade(&line) {
+                Self { line }.lost();
+            }
             let _ = process.wait();
         })?;
         Ok(keeper)
@@ -122,7 +129,17 @@ impl Keeper {
         let Answer::Started { pid } = self.ask(Command::Start(program)).await? else {
             bail!("the keeper answered something else than a start");
         };
-        let exit = self.line().children.entry(pid).or_insert_with(|| watch::channel(None).0).subscribe();
+        let mut line = self.line();
+        if line.orders.is_none() {
+            return Err(gone());
+        }
+        let ending = line.children.remove(&pid).unwrap_or_else(|| watch::channel(None).0);
+        let exit = ending.subscribe();
+        // Once it has ended, its pid can be another's.
+        if exit.borrow().is_none() {
+            line.children.insert(pid, ending);
+        }
+        drop(line);
         Ok(Child { keeper: self.clone(), pid, exit })
     }
 
@@ -170,8 +187,12 @@ impl Keeper {
                 }
             }
             Notice::Exited { pid, exit } => {
-                // The notice of an exit can overtake the answer to the start.
-                line.children.entry(pid).or_insert_with(|| watch::channel(None).0).send_replace(Some(exit));
+                if let Some(ending) = line.children.remove(&pid) {
+                    ending.send_replace(Some(exit));
+                } else {
+                    // The notice of an exit can overtake the answer to the start.
+                    line.children.insert(pid, watch::channel(Some(exit)).0);
+                }
             }
         }
     }

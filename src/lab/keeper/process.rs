@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, Write as _};
+use std::ops::ControlFlow;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, bail};
+use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use super::protocol::{Answer, Command, Exit, Notice, Order, Program};
-use crate::lab::sweep;
+use crate::lab::sweep::{self, Held};
+use crate::lab::wait;
 use crate::timeline::Moment;
 use crate::timing;
 
@@ -26,9 +29,7 @@ struct Keeper {
 }
 
 struct Lab {
-    folder: PathBuf,
-    /// Held as long as the lab lives: the sweep leaves locked labs alone.
-    _lock: File,
+    held: Held,
     kept: bool,
 }
 
@@ -42,24 +43,31 @@ struct Children {
 /// Runs the keeper until its stdin ends; then kills every child and removes every folder.
 ///
 /// # Errors
-/// Something could not be struck.
+/// Something could not be struck, or came over stdin that is no order.
 pub fn run() -> anyhow::Result<()> {
-    sweep::sweep(&mut |_| ());
+    // What loses its parent becomes our child: so we know what daemons a child has started, however they hide.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let mut keeper = Keeper::default();
-    for line in std::io::stdin().lock().lines().map_while(Result::ok) {
-        let order: Order = serde_json::from_str(&line).context("an order that is none")?;
-        let answer = keeper.obey(order.command).map_err(|error| format!("{error:#}"));
-        tell(&Notice::Answer { id: order.id, answer });
-    }
+    let heard = keeper.listen();
     let (kept, others): (Vec<_>, Vec<_>) = keeper.labs.keys().copied().partition(|lab| keeper.labs[lab].kept);
     let struck: Vec<_> = others.into_iter().map(|lab| keeper.strike(lab)).collect();
-    if !kept.is_empty() {
-        // SIGTERM, from `rollproof clean --kept`, ends this process; PR_SET_PDEATHSIG ends the children.
-        loop {
-            std::thread::park();
-        }
+    let ended = struck.into_iter().fold(heard, anyhow::Result::and);
+    if kept.is_empty() {
+        end_adopted();
+        return ended;
     }
-    struck.into_iter().collect()
+    if let Err(error) = ended {
+        let _ = writeln!(std::io::stderr(), "rollproof keeper: {error:#}");
+    }
+    for lab in kept {
+        sweep::mark_kept(&keeper.labs[&lab].held.folder)?;
+    }
+    // Whoever reads what the run prints waits until nobody can write any more.
+    rustix::stdio::dup2_stderr(File::open("/dev/null")?)?;
+    // SIGTERM, from `rollproof clean --kept`, ends this process; PR_SET_PDEATHSIG ends the children.
+    loop {
+        std::thread::park();
+    }
 }
 
 /// Becomes `program`, as a child that dies with the keeper. A step of its own since only the process itself can ask the
@@ -77,27 +85,43 @@ pub fn exec(keeper: i32, program: &std::ffi::OsStr, args: &[std::ffi::OsString])
 }
 
 impl Keeper {
+    /// Obeys until stdin ends.
+    fn listen(&mut self) -> anyhow::Result<()> {
+        for line in std::io::stdin().lock().lines() {
+            let order: Order = match serde_json::from_str(&line.context("cannot read an order")?) {
+                Ok(order) => order,
+                // The test process was killed while it wrote.
+                Err(error) if error.is_eof() => break,
+                Err(error) => return Err(error).context("an order that is none"),
+            };
+            let answer = self.obey(order.command).map_err(|error| format!("{error:#}"));
+            tell(&Notice::Answer { id: order.id, answer });
+        }
+        Ok(())
+    }
+
     fn obey(&mut self, command: Command) -> anyhow::Result<Answer> {
         match command {
             Command::Claim => {
-                let (lab, folder, lock) = sweep::claim()?;
-                self.labs.insert(lab, Lab { folder: folder.clone(), _lock: lock, kept: false });
+                sweep::sweep(&mut |_| ());
+                let held = sweep::claim()?;
+                let (lab, folder) = (held.lab, held.folder.clone());
+                self.labs.insert(lab, Lab { held, kept: false });
                 Ok(Answer::Claimed { lab, folder })
             }
             Command::Start(program) => Ok(Answer::Started { pid: self.start(program)? }),
             Command::Signal { pid, signal } => {
                 let signal = Signal::from_named_raw(signal).context("no such signal")?;
                 // Held while signalling: a child that is in the map has not been reaped, so the pid is still its own.
-                if self.children.alive().contains_key(&pid) {
+                let alive = self.children.alive();
+                if alive.contains_key(&pid) {
                     kill_process(own(pid)?, signal).with_context(|| format!("cannot signal process {pid}"))?;
                 }
                 Ok(Answer::Done)
             }
             Command::Strike { lab } => self.strike(lab).map(|()| Answer::Done),
             Command::Keep { lab } => {
-                let lab = self.labs.get_mut(&lab).context("no such lab")?;
-                sweep::mark_kept(&lab.folder)?;
-                lab.kept = true;
+                self.labs.get_mut(&lab).context("no such lab")?.kept = true;
                 Ok(Answer::Done)
             }
         }
@@ -117,7 +141,7 @@ impl Keeper {
             .arg(&found)
             .args(&program.args)
             .envs(&program.env)
-            .env(LAB_VARIABLE, &lab.folder)
+            .env(LAB_VARIABLE, &lab.held.folder)
             .stdin(Stdio::null())
             .stdout(log()?)
             .stderr(log()?)
@@ -147,8 +171,8 @@ impl Keeper {
         let left = alive.values().filter(|of| **of == lab).count();
         drop(alive);
         // What a child of ours started and put into a group of its own.
-        sweep::kill_marked(&struck.folder);
-        sweep::remove(&struck.folder)?;
+        sweep::kill_marked(&struck.held.folder);
+        sweep::remove(&struck.held.folder)?;
         if late.timed_out() {
             bail!("{left} processes of lab {lab} did not die within {:?} of SIGKILL", timing::STRIKE);
         }
@@ -165,7 +189,7 @@ impl Children {
         let pid = child.id() as i32;
         // First only look: while the child is a zombie, nobody else can get its pid.
         if let Ok(own) = own(pid) {
-            let _ = waitid(WaitId::Pid(own), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            let _ = retry_on_intr(|| waitid(WaitId::Pid(own), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT));
         }
         let at = Moment::now();
         let mut alive = self.alive();
@@ -175,6 +199,23 @@ impl Children {
         tell(&Notice::Exited { pid, exit: Exit { at, status } });
         self.changed.notify_all();
     }
+}
+
+/// Kills what our children had started and left to us. Some of it no sweep would find: a program that writes its title over
+/// its environment carries no mark.
+fn end_adopted() {
+    wait::until_blocking(timing::STRIKE, || {
+        sweep::children().filter_map(Pid::from_raw).for_each(|child| {
+            let _ = kill_process(child, Signal::KILL);
+        });
+        // Those that have died, whose children are ours now; an error says that none is left.
+        while let Some(reaped) = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG).transpose() {
+            if reaped.is_err() {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    });
 }
 
 /// A notice on stdout. Whoever should read it may be gone: then stdin has ended too, and the main thread strikes.
