@@ -139,7 +139,7 @@ pub(super) fn kill_marked(folder: &Path) -> usize {
     wait::until_blocking(timing::STRIKE, || {
         let marked: Vec<_> =
             processes().filter(is_marked).filter_map(|(pid, _)| Pid::from_raw(pid)).filter(|pid| *pid != own).collect();
-        killed.extend(marked.iter().filter(|pid| kill_process(**pid, Signal::KILL).is_ok()));
+        killed.extend(marked.iter().copied().filter(|pid| kill_process(*pid, Signal::KILL).is_ok()));
         if marked.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     killed.len()
