@@ -18,7 +18,7 @@ use crate::lab::{self, Lab, Setup, machine, narrated};
 use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
-use crate::timeline::{Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
+use crate::timeline::{self, Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
 use crate::timing::{self, Bounds};
 use crate::verdict;
 
@@ -174,6 +174,9 @@ impl Scenario {
         lab.end_balancer_command().await;
         let collected = collect(&lab, &run.evidence(name)).map(|()| report.evidence = Some(run.evidence(name)));
         let finished = recorder.finish();
+        if let Some(path) = report.recording.as_mut().filter(|path| is_large(path)) {
+            *path = timeline::compress(path).with_context(|| format!("cannot compress {}", path.display()))?;
+        }
         let outcome = match (acted, finished) {
             (Err(_), _) => Outcome::Lab(format!("the scenario was not over after {:?}", timing::SCENARIO_LIMIT)),
             (Ok(Err(panic)), _) => Outcome::Panicked(panic_text(panic.as_ref())),
@@ -198,6 +201,12 @@ impl Scenario {
         }
         Ok(outcome)
     }
+}
+
+/// Whether a recording is worth compressing. Smaller ones are easier to look at as they are.
+fn is_large(recording: &Path) -> bool {
+    const LARGE_BYTES: u64 = 16 << 20;
+    std::fs::metadata(recording).is_ok_and(|file| file.len() > LARGE_BYTES)
 }
 
 fn judged(recording: &Recording) -> anyhow::Result<Outcome> {

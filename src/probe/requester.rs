@@ -32,8 +32,8 @@ impl Requester {
         Self { on: ConnectionKind::New, ..self }
     }
 
-    /// All requests use one connection, which is replaced when it breaks. A request that meets a closed connection is
-    /// repeated once on a fresh one, as HTTP clients do.
+    /// All requests use one connection, which is replaced when it breaks. A request that meets a closed connection, or a
+    /// stopping server's refusal, is repeated once on a fresh one, as HTTP clients do.
     #[must_use]
     pub fn on_a_reused_connection(self) -> Self {
         Self { on: ConnectionKind::Reused, ..self }
@@ -133,7 +133,8 @@ impl AtWork {
         }
     }
 
-    /// One request. Returns its Audit-ID if the kept connection turned out to be closed before any byte of an answer.
+    /// One request. Returns its Audit-ID if the kept connection turned out to be closed before any byte of an answer, or to
+    /// lead to a server that is stopping; that connection is not kept.
     async fn ask(&self, kept: &mut Option<Connection>, retries: Option<String>) -> Option<String> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps/{PROBED}");
         let ask = Ask::get(&path, self.audit_ids.next(), &self.name);
@@ -143,10 +144,14 @@ impl AtWork {
             self.samples.add_one();
         }
         let reused = exchange.connection.as_ref().is_some_and(|connection| connection.reused);
-        let closed = reused && exchange.failure.is_some() && exchange.phase == Phase::Headers;
+        let closed = exchange.failure.is_some() && exchange.phase == Phase::Headers;
+        let refused = exchange.refused_by_a_stopping_server();
+        if refused {
+            *kept = None;
+        }
         let request = Request { probe: self.name.clone(), on: self.on, retries, exchange };
         self.recorder.record_at(began, Event::Request(request));
-        closed.then_some(ask.audit_id)
+        (reused && (closed || refused)).then_some(ask.audit_id)
     }
 }
 

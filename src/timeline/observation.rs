@@ -87,7 +87,7 @@ pub struct Request {
     /// On a connection of its own, or on one that is kept.
     pub on: ConnectionKind,
     /// The Audit-ID of the request that this one repeats on a fresh connection, because the kept connection turned out to
-    /// be closed before any byte of an answer.
+    /// be closed before any byte of an answer, or led to a stopping server that refused it.
     pub retries: Option<String>,
     /// How it went.
     pub exchange: Exchange,
@@ -182,6 +182,12 @@ impl Exchange {
     /// [`Exchange::refused_for_now`].
     pub fn succeeded(&self) -> bool {
         self.failure.is_none() && self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+
+    /// A stopping apiserver's 503 with Retry-After: it takes no requests any more, and has not looked at this one. It says
+    /// itself that there is a good chance to meet another server at once (k8s.io/apiserver pkg/server/filters/waitgroup.go).
+    pub fn refused_by_a_stopping_server(&self) -> bool {
+        self.failure.is_none() && self.status == Some(503) && self.retry_after.is_some()
     }
 
     /// 429: the server answered, and asked to come back later.

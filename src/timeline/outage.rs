@@ -29,9 +29,10 @@ impl Outage<'_> {
 /// The outages among one requester's requests, which are given in order of their start.
 ///
 /// A 429 neither starts nor ends an outage: the server was there, and said when to come back. A failure on a kept
-/// connection that had been closed while idle, and that one retry on a fresh one repaired, is no outage: every HTTP client
-/// does that (RFC 9110, 9.2.2). Whether it was closed while idle is not the client's guess: no server has `received` the
-/// request, by Audit-ID.
+/// connection that one retry on a fresh one repaired is no outage if no server had taken up the request: the connection had
+/// been closed while idle, as every HTTP client must expect (RFC 9110, 9.2.2), or led to a stopping apiserver that refused
+/// it (503 with Retry-After). That is not the client's guess: the request must not be among those that a server has
+/// `received`, by Audit-ID.
 ///
 /// ```text
 /// ok@1 error@2 error@3 ok@4 error@5      ->  [2, 4) recovered, [5, 5] not recovered

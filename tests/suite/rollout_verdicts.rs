@@ -102,6 +102,25 @@ fn a_failure_is_an_outage_if_a_server_had_received_the_request() {
 }
 
 #[test]
+fn a_stopping_server_s_refusal_is_repaired_by_a_retry_and_by_nothing_else() {
+    let refused = |retry_after| {
+        run(Some(Graceful)).edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.exchange.audit_id == "requester-reused-7000" => {
+                (request.exchange.status, request.exchange.retry_after) = (Some(503), retry_after);
+            }
+            _ => {}
+        })
+    };
+    refused(Some(1)).expect(violated("ROLLOUT-2", "status 503 x1"));
+    let exchange = Exchange { audit_id: "again".into(), ..answered(200) };
+    let of = Some("requester-reused-7000".to_owned());
+    let retry = Request { probe: requester(Reused).into(), on: New, retries: of, exchange };
+    let repaired = refused(Some(1)).with(7005, Event::Request(retry));
+    repaired.expect(upheld());
+    assert_eq!(figure(&repaired, "ROLLOUT-2", "failures repaired by one retry"), Some(1.0));
+}
+
+#[test]
 fn a_server_that_answers_before_it_is_ready_is_an_outage() {
     let forbidden = run(Some(Graceful)).edit(|seen| match &mut seen.event {
         Event::Request(request) if request.exchange.audit_id == "requester-new-7000" => {
