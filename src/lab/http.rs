@@ -170,6 +170,8 @@ impl Endpoint {
             .header("Audit-ID", &ask.audit_id)
             .body(Full::new(ask.body.clone()))
             .map_err(|error| classify(&error))?;
+        // Right after an answer, hyper's driver may not have looked up yet; a request sent before it has is cancelled.
+        connection.sender.ready().await.map_err(|error| classify(&error))?;
         let response = connection.sender.send_request(request).await.map_err(|error| classify(&error))?;
         exchange.status = Some(response.status().as_u16());
         let retry_after = response.headers().get(header::RETRY_AFTER);

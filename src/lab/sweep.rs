@@ -4,20 +4,20 @@
 //! on exec, so that no child inherits it): an unlocked folder is dead, and may be swept by anyone. N is also the lab's
 //! [network], which is claimed with it: folders are one set for each user and TMPDIR, addresses for each machine.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::net::TcpListener;
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::keeper::LAB_VARIABLE;
-use super::network;
+use super::{network, wait};
 use crate::timing;
 
 /// How many labs may stand at the same time. More would not fit into one machine by far.
@@ -133,23 +133,16 @@ pub(super) fn kill_marked(folder: &Path) -> usize {
         let environment = std::fs::read(process.1.join("environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|variable| variable == mark)
     };
-    let own = std::process::id() as i32;
-    let mut killed = BTreeSet::new();
-    let began = Instant::now();
-    loop {
-        // Again and again, for the sake of one that starts another meanwhile. A dead one has no environment any more.
-        let marked = processes().filter(is_marked).map(|(pid, _)| pid);
-        let marked: Vec<i32> = marked.filter(|pid| *pid != own).collect();
-        if marked.is_empty() || began.elapsed() > timing::STRIKE {
-            return killed.len();
-        }
-        for pid in marked {
-            if Pid::from_raw(pid).is_some_and(|pid| kill_process(pid, Signal::KILL).is_ok()) {
-                killed.insert(pid);
-            }
-        }
-        std::thread::sleep(timing::LOOK_EVERY);
-    }
+    let own = rustix::process::getpid();
+    let mut killed = HashSet::new();
+    // Again and again, for the sake of one that starts another meanwhile. A dead one has no environment any more.
+    wait::until_blocking(timing::STRIKE, || {
+        let marked: Vec<_> =
+            processes().filter(is_marked).filter_map(|(pid, _)| Pid::from_raw(pid)).filter(|pid| *pid != own).collect();
+        killed.extend(marked.iter().copied().filter(|pid| kill_process(*pid, Signal::KILL).is_ok()));
+        if marked.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    killed.len()
 }
 
 /// The children of this process, dead ones too, by pid.
@@ -157,8 +150,8 @@ pub(super) fn children() -> impl Iterator<Item = i32> {
     let own = std::process::id().to_string();
     processes().filter_map(move |(pid, folder)| {
         // PID (NAME) STATE PARENT ...: the name may hold anything, even a parenthesis. Source: proc(5).
-        let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
-        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+        let stat = std::fs::read(folder.join("stat")).ok()?;
+        let parent = String::from_utf8_lossy(&stat).rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned();
         (parent == own).then_some(pid)
     })
 }

@@ -38,3 +38,17 @@ pub async fn until<T>(
         sleep(LOOK_EVERY).await;
     }
 }
+
+/// [`until`] for a thread that may block, in a process without a runtime. `None`: `limit` is over.
+pub fn until_blocking<T>(limit: Duration, mut check: impl FnMut() -> ControlFlow<T>) -> Option<T> {
+    let began = std::time::Instant::now();
+    loop {
+        if let ControlFlow::Break(found) = check() {
+            return Some(found);
+        }
+        if began.elapsed() >= limit {
+            return None;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}

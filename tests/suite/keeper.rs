@@ -133,7 +133,8 @@ fn half_an_order_is_the_end_of_a_killed_client() {
 #[test]
 fn what_is_no_order_ends_the_keeper_with_an_error_and_everything_struck() {
     let home = Home::new();
-    let mut keeper = home.rollproof(&["keeper"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut keeper =
+        home.rollproof(&["keeper"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     keeper.stdin.take().unwrap().write_all(b"{\"id\":1,\"command\":\"claim\"}\nhello\n").unwrap();
     let ended = keeper.wait_with_output().unwrap();
     let error = String::from_utf8(ended.stderr).unwrap();
@@ -154,7 +155,7 @@ async fn a_test_process_with_a_lab() {
         keeper.keep(claim.lab).await.unwrap();
     }
     println!("pids {}", serde_json::to_string(&family.into_pids()).unwrap());
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[rstest]

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, Write as _};
+use std::ops::ControlFlow;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 use rustix::io::retry_on_intr;
@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_pro
 
 use super::protocol::{Answer, Command, Exit, Notice, Order, Program};
 use crate::lab::sweep::{self, Held};
+use crate::lab::wait;
 use crate::timeline::Moment;
 use crate::timing;
 
@@ -203,19 +204,18 @@ impl Children {
 /// Kills what our children had started and left to us. Some of it no sweep would find: a program that writes its title over
 /// its environment carries no mark.
 fn end_adopted() {
-    let began = Instant::now();
-    while began.elapsed() < timing::STRIKE {
+    wait::until_blocking(timing::STRIKE, || {
         sweep::children().filter_map(Pid::from_raw).for_each(|child| {
             let _ = kill_process(child, Signal::KILL);
         });
-        match waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
-            // It may have left children in turn.
-            Ok(Some(_)) => {}
-            Ok(None) => std::thread::sleep(timing::LOOK_EVERY),
-            // None is left.
-            Err(_) => return,
+        // Those that have died, whose children are ours now; an error says that none is left.
+        while let Some(reaped) = waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOHANG).transpose() {
+            if reaped.is_err() {
+                return ControlFlow::Break(());
+            }
         }
-    }
+        ControlFlow::Continue(())
+    });
 }
 
 /// A notice on stdout. Whoever should read it may be gone: then stdin has ended too, and the main thread strikes.
