@@ -18,7 +18,7 @@ use super::conclusive::{Traffic, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::{Figure, Verdict};
-use crate::timeline::{ConnectionKind, Event, Moment, Outage, Request, Restart, outages};
+use crate::timeline::{ConnectionKind, Event, Outage, Request, Restart, outages};
 
 /// ROLLOUT-1.
 pub(super) fn none_on_new(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
@@ -81,10 +81,13 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
 /// The outages that one fault costs, as one: between them the client was served, but by luck. A balancer that sends every
 /// other connection to a dead server causes many short outages, and is without service until the last.
 fn by_fault<'a>(facts: &Facts<'a>, found: Vec<Outage<'a>>) -> Vec<Outage<'a>> {
-    let fault_of = |at: Moment| facts.restarts.iter().rposition(|restart| restart.on <= at);
+    // A request that was under way when the fault came had begun before it.
+    let struck =
+        |outage: &Outage<'_>| outage.from + outage.failed.first().map_or(Duration::ZERO, |failed| failed.exchange.took);
+    let fault_of = |outage: &Outage<'_>| facts.restarts.iter().rposition(|restart| restart.on <= struck(outage));
     let mut merged: Vec<Outage<'a>> = Vec::new();
     for outage in found {
-        match merged.last_mut().filter(|last| fault_of(last.from) == fault_of(outage.from)) {
+        match merged.last_mut().filter(|last| fault_of(last) == fault_of(&outage)) {
             Some(last) => {
                 last.until = outage.until;
                 last.recovered = outage.recovered;

@@ -61,6 +61,58 @@ fn a_kill_may_cost_requests_for_as_long_as_detection_takes() {
 }
 
 #[test]
+fn what_one_kill_costs_is_one_outage_however_often_a_request_succeeds_between() {
+    // Every other connection is sent to the dead server.
+    let blind = |until: u64| {
+        (3000..until)
+            .step_by(100)
+            .fold(run(Some(Killed)), |run, at| run.requests_fail(New, at..at + 50, ConnectionRefused))
+    };
+    blind(6200).expect(upheld());
+    blind(7000).expect(violated("ROLLOUT-7", "1 outage of 3.950 s"));
+    // Two kills are two outages; a request belongs to the kill that it met, though it had begun before.
+    let one_each = |began_before: u64, took| {
+        let both = run(Some(Killed)).requests_fail(Reused, 3050..3150, ConnectionReset).requests_fail(
+            Reused,
+            10_450..10_500,
+            ConnectionReset,
+        );
+        both.edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.exchange.audit_id == format!("requester-reused-{began_before}") => {
+                request.exchange.took = millis(took);
+            }
+            _ => {}
+        })
+    };
+    one_each(10_450, 100).expect(upheld());
+    one_each(10_450, 2).expect(violated("ROLLOUT-8", "1 outage of 7.450 s"));
+}
+
+#[test]
+fn a_failure_is_an_outage_if_a_server_had_received_the_request() {
+    let closed = run(Some(Graceful)).requests_fail(Reused, 7000..7050, ErrorClass::UnexpectedEof);
+    let first = "requester-reused-7000".to_owned();
+    let exchange = Exchange { audit_id: format!("{first}-again"), ..answered(200) };
+    let retry = Request { probe: requester(Reused).into(), on: New, retries: Some(first.clone()), exchange };
+    let repaired = closed.with(7005, Event::Request(retry));
+    repaired.expect(upheld());
+    let received =
+        Audited { server: "apiserver-0".into(), audit_id: first, stages: vec!["RequestReceived".into()], status: None };
+    repaired.with(19_999, Event::Audited(received)).expect(violated("ROLLOUT-2", "unexpected EOF x1"));
+}
+
+#[test]
+fn a_server_that_answers_before_it_is_ready_is_an_outage() {
+    let forbidden = run(Some(Graceful)).edit(|seen| match &mut seen.event {
+        Event::Request(request) if request.exchange.audit_id == "requester-new-7000" => {
+            request.exchange.status = Some(403);
+        }
+        _ => {}
+    });
+    forbidden.expect(violated("ROLLOUT-1", "status 403 x1"));
+}
+
+#[test]
 fn one_retry_repairs_a_connection_closed_while_idle_and_is_counted() {
     let closed = || run(Some(Graceful)).requests_fail(Reused, 7000..7050, ErrorClass::UnexpectedEof);
     let retry = |of: &str, on, status| {
