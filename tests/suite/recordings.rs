@@ -41,8 +41,10 @@ fn lines(text: &str, keep: &[usize]) -> String {
     text.split_inclusive('\n').enumerate().filter(|(at, _)| keep.contains(&(at + 1))).map(|(_, line)| line).collect()
 }
 
-/// Ways to spoil a recording, and what is said about each.
-const SPOILED: &[(fn(&str) -> String, &str)] = &[
+type Spoil = fn(&str) -> String;
+
+/// Ways to spoil a recording, and how the error about each begins.
+const SPOILED: &[(Spoil, &str)] = &[
     (|_| String::new(), "it is empty"),
     (|_| "hello\n".into(), "it does not begin with a recording's header; line 1, column 1: expected value"),
     (
