@@ -4,7 +4,8 @@
 //! "after", lets the writer end with a fence write, and the watches until they have seen the fence. What the subject does
 //! to a probe, a hang included, is an observation and never an `Err`: an error here is one of the lab.
 
-mod kube_client;
+pub mod kube_client;
+mod kube_requester;
 mod requester;
 mod server_health;
 mod ticker;
@@ -12,6 +13,7 @@ mod watch;
 mod watcher;
 mod writer;
 
+pub use kube_requester::{KubeRequester, kube_requests};
 pub use requester::{Requester, requests};
 pub use server_health::{ServerHealthProbe, server_health};
 pub use ticker::Ticker;
@@ -147,6 +149,7 @@ impl Observing {
 /// The Audit-IDs of everything that the probes have asked for.
 pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
     recorder.collect(|seen| match &seen.event {
+        // Attempts before the last were answered, or the library would not have made another.
         Event::Request(request) => Some(request.exchange.audit_id.clone()),
         Event::Write(write) => Some(write.exchange.audit_id.clone()),
         Event::ListWatch(call) => Some(call.audit_id.clone()),

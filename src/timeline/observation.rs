@@ -91,6 +91,19 @@ pub struct Request {
     pub retries: Option<String>,
     /// How it went.
     pub exchange: Exchange,
+    /// What came before it, where a client library repeated the request by itself: each attempt below the library's
+    /// retries but the last, in order. The request as the user knows it began with the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
+}
+
+/// One attempt of a client library at a request of its user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it began.
+    pub at: Moment,
+    /// How it went, as far as the library's HTTP client tells: a body that breaks off is not seen here.
+    pub exchange: Exchange,
 }
 
 /// Whether a requester opens a connection for each request.
@@ -101,6 +114,19 @@ pub enum ConnectionKind {
     New,
     /// One connection kept for all requests: what a client meets that is already there.
     Reused,
+    /// As a client library sees fit, and after the retries it does by itself: what its user is told.
+    Library,
+}
+
+/// The version of HTTP that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 /// One write of a writer.
@@ -159,6 +185,9 @@ impl Write {
 pub struct Exchange {
     /// The Audit-ID header that we sent; the apiserver's audit log has the same.
     pub audit_id: String,
+    /// What was spoken. A recording that does not say it is of HTTP/1.1.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Which connection, if one was made.
     pub connection: Option<ConnectionUse>,
     /// The last phase reached. An exchange that failed, failed in it.
@@ -235,8 +264,10 @@ pub struct Failure {
 pub enum ErrorClass {
     /// The connection ended in the middle of something.
     UnexpectedEof,
-    /// HTTP/2: the server asked to go elsewhere.
+    /// HTTP/2: the server asked to go elsewhere. The text says with which reason.
     Goaway,
+    /// HTTP/2: the server gave up this one stream (RST_STREAM).
+    StreamReset,
     /// RST.
     ConnectionReset,
     /// EPIPE: we wrote to a connection that was reset before.
@@ -260,6 +291,7 @@ impl fmt::Display for ErrorClass {
         f.write_str(match self {
             Self::UnexpectedEof => "unexpected EOF",
             Self::Goaway => "GOAWAY",
+            Self::StreamReset => "stream reset",
             Self::ConnectionReset => "connection reset by peer",
             Self::BrokenPipe => "broken pipe",
             Self::ConnectionRefused => "connection refused",
