@@ -261,7 +261,7 @@ fn planned_cell(config: &Config) -> Cell {
             .map_or_else(|_| config.kubernetes_version.clone().unwrap_or_default(), |version| version.to_string()),
         apiservers: config.apiservers.unwrap_or(lab::APISERVERS),
         balancer: config.balancer.to_string(),
-        protocol: "http1".to_owned(),
+        protocol: "http1+http2".to_owned(),
         client: "kube-rs".to_owned(),
         profile: config.profile,
     }

@@ -124,8 +124,18 @@ impl AtWork {
         let answer = tokio::time::timeout(timing::REQUEST_TIMEOUT, api.get(PROBED)).await;
         let took = Moment::now().since(began);
         let mut attempts = std::mem::take(&mut *attempts.lock().unwrap_or_else(PoisonError::into_inner));
-        let last = attempts.pop().map_or_else(|| unsent(String::new()), |attempt: Attempt| attempt.exchange);
-        let exchange = Exchange { took, ..outcome(answer.ok(), last) };
+        let exchange = match answer {
+            Ok(answer) => {
+                let last = attempts.pop().map(|last: Attempt| last.exchange);
+                outcome(answer, last.unwrap_or_else(|| unsent(String::new())))
+            }
+            Err(_) => {
+                let text = format!("no answer within {:?}", timing::REQUEST_TIMEOUT);
+                let failure = Some(Failure { class: ErrorClass::Timeout, text });
+                Exchange { phase: Phase::Headers, failure, ..unsent(String::new()) }
+            }
+        };
+        let exchange = Exchange { took, ..exchange };
         if exchange.succeeded() {
             self.samples.add_one();
         }
@@ -150,22 +160,17 @@ fn attempt(sent: Sent) -> Attempt {
     Attempt { at: sent.began, exchange }
 }
 
-/// What the user was told about a request whose `last` attempt went like that. `None`: nothing within our patience.
-fn outcome(answer: Option<Result<ConfigMap, kube::Error>>, last: Exchange) -> Exchange {
+/// What the user was told about a request whose `last` attempt went like that.
+fn outcome(answer: Result<ConfigMap, kube::Error>, last: Exchange) -> Exchange {
     match answer {
-        Some(Ok(_)) => Exchange { phase: Phase::Done, failure: None, ..last },
+        Ok(_) => Exchange { phase: Phase::Done, failure: None, ..last },
         // An answer, and a whole one: its status is an error.
-        Some(Err(kube::Error::Api(status))) => {
+        Err(kube::Error::Api(status)) => {
             Exchange { phase: Phase::Done, status: Some(status.code), failure: None, ..last }
         }
-        Some(Err(error)) => {
+        Err(error) => {
             let phase = if last.status.is_some() { Phase::Body } else { last.phase };
             Exchange { phase, failure: Some(classify(&error)), ..last }
-        }
-        None => {
-            let text = format!("no answer within {:?}", timing::REQUEST_TIMEOUT);
-            let phase = if last.status.is_some() { Phase::Body } else { Phase::Headers };
-            Exchange { phase, failure: Some(Failure { class: ErrorClass::Timeout, text }), ..last }
         }
     }
 }

@@ -12,6 +12,7 @@ pub const ALL: &[&Requirement] = &[
     &BACK,
     &KILL_OUTAGE_NEW,
     &KILL_OUTAGE_REUSED,
+    &NO_OUTAGE_IN_LIBRARY,
 ];
 
 /// New connections are always served.
@@ -118,4 +119,20 @@ pub static KILL_OUTAGE_REUSED: Requirement = Requirement {
     needs: &[Need::RestartableServers],
     remedy: "The balancer keeps the client's connection open though the server's is gone, or reconnects to the dead \
              server: let it close both sides together, and check /readyz.",
+};
+
+/// What the user of a client library is told.
+pub static NO_OUTAGE_IN_LIBRARY: Requirement = Requirement {
+    id: "ROLLOUT-11",
+    level: Level::Should,
+    title: "no outage, as the client library reports it",
+    sentence: "While apiservers are gracefully restarted one after the other, a client library that retries as it does by \
+               default reports no failed read through the balancer, but for a single one that no apiserver had received, \
+               because its pooled connection was being closed at that moment.",
+    source: "OpenShift field report (errors as client-go's users saw them); kube-client src/client/retry.rs; RFC 9112, \
+             9.3.1 and 9.6 (a client can lose the race against a server that closes an idle connection)",
+    needs: &[Need::RestartableServers],
+    remedy: "kube-rs repeats what was answered with 429, 503 or 504, and what it could not send; a refused connection, a \
+             reset or an unexpected EOF reaches its user. Compare with ROLLOUT-1: where raw requests fail too, the balancer \
+             is to blame. Where only the library fails, let the user of a read try once more.",
 };

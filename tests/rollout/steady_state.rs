@@ -12,7 +12,7 @@ use crate::rollout::every_probe;
 async fn nothing_is_lost_while_nothing_happens() {
     undisturbed()
         .upholds(watches::ALL)
-        .upholds(&[&rollout::NO_OUTAGE_NEW, &rollout::NO_OUTAGE_REUSED])
+        .upholds(&[&rollout::NO_OUTAGE_NEW, &rollout::NO_OUTAGE_REUSED, &rollout::NO_OUTAGE_IN_LIBRARY])
         .run(async |lab| {
             let probes = every_probe().start(lab).await?;
             probes.stop().await

@@ -93,7 +93,13 @@ fn a_failure_is_an_outage_if_a_server_had_received_the_request() {
     let closed = run(Some(Graceful)).requests_fail(Reused, 7000..7050, ErrorClass::UnexpectedEof);
     let first = "requester-reused-7000".to_owned();
     let exchange = Exchange { audit_id: format!("{first}-again"), ..answered(200) };
-    let retry = Request { probe: requester(Reused).into(), on: New, retries: Some(first.clone()), exchange };
+    let retry = Request {
+        probe: requester(Reused).into(),
+        on: New,
+        retries: Some(first.clone()),
+        exchange,
+        attempts: Vec::new(),
+    };
     let repaired = closed.with(7005, Event::Request(retry));
     repaired.expect(upheld());
     let received =
@@ -117,7 +123,8 @@ fn one_retry_repairs_a_connection_closed_while_idle_and_is_counted() {
     let closed = || run(Some(Graceful)).requests_fail(Reused, 7000..7050, ErrorClass::UnexpectedEof);
     let retry = |of: &str, on, status| {
         let exchange = Exchange { audit_id: format!("{of}-again"), ..answered(status) };
-        Event::Request(Request { probe: requester(Reused).into(), on, retries: Some(of.into()), exchange })
+        let (probe, retries, attempts) = (requester(Reused).into(), Some(of.into()), Vec::new());
+        Event::Request(Request { probe, on, retries, exchange, attempts })
     };
     let first = "requester-reused-7000";
     // The fresh connection is a new one; which kind the retry is recorded as makes no difference.

@@ -8,7 +8,7 @@ use rollproof::verdict::{Verdict, judge, judge_all};
 use crate::runs::*;
 use crate::shorthand::*;
 
-use ConnectionKind::{New, Reused};
+use ConnectionKind::{Library, New, Reused};
 use Restart::{Graceful, Killed};
 
 /// A recording in which the requirement is violated.
@@ -30,6 +30,7 @@ fn tooth(id: &str) -> Option<Recording> {
         "ROLLOUT-6" => graceful().header(|header| header.bounds.back = millis(100)).0,
         "ROLLOUT-7" => killed(New),
         "ROLLOUT-8" => killed(Reused),
+        "ROLLOUT-11" => graceful().requests_fail(Library, 6050..6100, ErrorClass::ConnectionRefused).0,
         _ => return None,
     })
 }

@@ -161,8 +161,7 @@ impl Endpoint {
                 (Sender::Http1(sender), tokio::spawn(connection))
             }
             Protocol::Http2 => {
-                let (sender, connection) =
-                    http2::handshake(TokioExecutor::new(), io).await.map_err(in_handshake)?;
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(in_handshake)?;
                 (Sender::Http2(sender), tokio::spawn(connection))
             }
         };
