@@ -22,6 +22,7 @@ fn recording(size: u64) -> Recording {
             reused: false,
             idle: Duration::ZERO,
         }),
+        protocol: Protocol::Http1,
         phase: Phase::Done,
         status: Some(status),
         retry_after: None,
@@ -31,7 +32,7 @@ fn recording(size: u64) -> Recording {
     };
     let request = |probe: &str, on, step| {
         let exchange = exchange(probe, step, 200);
-        Event::Request(Request { probe: probe.to_owned(), on, retries: None, exchange })
+        Event::Request(Request { probe: probe.to_owned(), on, retries: None, exchange, attempts: Vec::new() })
     };
     let mut observations = Vec::new();
     let mut see = |at: u64, event| observations.push(Observation { at: Moment(at), event });

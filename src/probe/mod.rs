@@ -4,7 +4,8 @@
 //! "after", lets the writer end with a fence write, and the watches until they have seen the fence. What the subject does
 //! to a probe, a hang included, is an observation and never an `Err`: an error here is one of the lab.
 
-mod kube_client;
+pub mod kube_client;
+mod kube_requester;
 mod requester;
 mod server_health;
 mod ticker;
@@ -12,6 +13,7 @@ mod watch;
 mod watcher;
 mod writer;
 
+pub use kube_requester::{KubeRequester, kube_requests};
 pub use requester::{Requester, requests};
 pub use server_health::{ServerHealthProbe, server_health};
 pub use ticker::Ticker;
@@ -24,6 +26,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use anyhow::bail;
 use futures::future::{BoxFuture, LocalBoxFuture};
 
 use crate::lab::{Lab, wait};
@@ -101,6 +104,11 @@ impl Probes {
     /// One could not start, or saw nothing good: then the lab is broken, since nothing has been disturbed yet.
     pub async fn start(self, lab: &Lab) -> anyhow::Result<Observing> {
         let running = futures::future::try_join_all(self.idle.into_iter().map(|probe| probe.start(lab))).await?;
+        let mut names: Vec<&str> = running.iter().map(|probe| probe.name()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("two probes are called {}: their observations could not be told apart", twice[0]);
+        }
         let samples = u64::from(Bounds::with(&lab.setup().timers).samples);
         let observing = Observing { running, samples };
         observing.sampled(timing::PROBE_READY, &vec![0; observing.running.len()]).await?;
@@ -109,6 +117,15 @@ impl Probes {
 }
 
 impl Observing {
+    /// Goes on observing until each probe has this many more good samples.
+    ///
+    /// # Errors
+    /// One does not get them.
+    pub async fn go_on(&self, samples: u64) -> anyhow::Result<()> {
+        let wanted: Vec<u64> = self.running.iter().map(|probe| probe.samples() + samples).collect();
+        self.sampled(timing::PROBE_SETTLED, &wanted).await
+    }
+
     /// Goes on observing until each probe has its samples "after"; then stops all of them.
     ///
     /// A probe that gets no good sample any more is no error: that is what its observations say.
@@ -147,6 +164,7 @@ impl Observing {
 /// The Audit-IDs of everything that the probes have asked for.
 pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
     recorder.collect(|seen| match &seen.event {
+        // Attempts before the last were answered, or the library would not have made another.
         Event::Request(request) => Some(request.exchange.audit_id.clone()),
         Event::Write(write) => Some(write.exchange.audit_id.clone()),
         Event::ListWatch(call) => Some(call.audit_id.clone()),

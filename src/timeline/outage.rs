@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::{Moment, Request};
 
 /// A stretch of failures. `[start of the first failure, start of the next success)`, as OpenShift's disruption monitors
-/// count; but failures of different kinds in a row are one outage, since the client was without service all along.
+/// count; but failures of different kinds in a row are one outage, since the client was without service all along, and it
+/// lasts at least until the last of them had failed: who waits ten seconds for an error is without service for as long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outage<'a> {
     /// Start of the first failed request.
     pub from: Moment,
-    /// Start of the next successful one; of the last failed one where none succeeded any more.
+    /// Start of the next successful one, or the end of the last failed one if that is later.
     pub until: Moment,
     /// Whether a success ended it.
     pub recovered: bool,
@@ -50,7 +51,7 @@ pub fn outages<'a>(
         .collect();
     let repaired = |failed: &Request| {
         let id = failed.exchange.audit_id.as_str();
-        failed.retries.is_none() && retried_well.contains(id) && !received(id)
+        failed.exchange.may_be_repeated() && failed.retries.is_none() && retried_well.contains(id) && !received(id)
     };
 
     let mut found: Vec<Outage<'a>> = Vec::new();
@@ -61,17 +62,18 @@ pub fn outages<'a>(
         }
         match (request.exchange.succeeded(), open) {
             (true, Some(outage)) => {
-                outage.until = at;
+                outage.until = outage.until.max(at);
                 outage.recovered = true;
             }
             (true, None) => {}
             (false, _) if repaired(request) => {}
             (false, Some(outage)) => {
-                outage.until = at;
+                outage.until = outage.until.max(at + request.exchange.took);
                 outage.failed.push(request);
             }
             (false, None) => {
-                found.push(Outage { from: at, until: at, recovered: false, failed: vec![request] });
+                let until = at + request.exchange.took;
+                found.push(Outage { from: at, until, recovered: false, failed: vec![request] });
             }
         }
     }

@@ -153,6 +153,7 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&rollout::BACK, back::judge),
     (&rollout::KILL_OUTAGE_NEW, outage::bounded_on_new),
     (&rollout::KILL_OUTAGE_REUSED, outage::bounded_on_reused),
+    (&rollout::NO_OUTAGE_IN_LIBRARY, outage::none_in_library),
 ];
 
 /// The requirements that have a judge, in the order of the table.

@@ -59,7 +59,7 @@ fn judge_tells_scripts_what_it_found() {
     let judge = |files: &[&PathBuf]| ended(home.rollproof(&["judge"]).args(files));
     let (code, out, err) = judge(&[&files.upheld]);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    assert!(out.contains("8 upheld"), "{out}");
+    assert!(out.contains("9 upheld"), "{out}");
     let (code, out, err) = judge(&[&files.violated]);
     assert_eq!((code, err.as_str()), (1, ""), "{out}");
     assert!(out.contains("ROLLOUT-1") && out.contains("violated"), "{out}");
@@ -85,7 +85,7 @@ fn judge_goes_on_after_a_file_that_it_cannot_read() {
         missing.display()
     );
     assert_eq!(err, expected);
-    assert!(out.contains("8 upheld"), "{out}");
+    assert!(out.contains("9 upheld"), "{out}");
     let (code, out, err) = judge(&["--jsonl"], &files.violated);
     assert_eq!((code, err), (1, expected));
     assert_eq!(out.lines().count(), 8, "{out}");

@@ -103,7 +103,7 @@ fn a_spoiled_recording_is_one_clear_error() {
 fn what_is_no_text_file_is_one_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     assert!(load_error(&folder.path().join("none")).starts_with("No such file or directory"));
-    assert!(load_error(folder.path()).starts_with("line 1: Is a directory"));
+    assert!(load_error(folder.path()).starts_with("Is a directory"));
     let program = std::env::current_exe().unwrap();
     assert_eq!(load_error(&program), "line 1: stream did not contain valid UTF-8");
     assert!(load_error(&save(&folder, [0; 4096])).starts_with("it does not begin with a recording's header; line 1, "));

@@ -52,7 +52,12 @@ async fn lab(listen: SocketAddr, ca_pem: &str) -> (Home, Keeper, Claim, Endpoint
     let home = Home::new();
     let (keeper, claim) = home.lab().await;
     let tls = tls::client_config(ca_pem, None).unwrap();
-    (home, keeper, claim, Endpoint { address: listen, tls, roster: Arc::default() })
+    (
+        home,
+        keeper,
+        claim,
+        Endpoint { address: listen, protocol: rollproof::timeline::Protocol::Http1, tls, roster: Arc::default() },
+    )
 }
 
 async fn start(keeper: &Keeper, claim: &Claim, listen: SocketAddr, line: &str) -> anyhow::Result<Command> {
