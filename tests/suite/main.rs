@@ -3,6 +3,7 @@
 mod balancer;
 mod command;
 mod config;
+mod error_classes;
 mod keeper;
 mod provision;
 mod recordings;
