@@ -114,20 +114,25 @@ impl Connection {
         self.server.as_deref()
     }
 
-    /// Why hyper did not send or finish a request.
+    /// Why hyper did not send a request, or not finish it.
+    ///
+    /// Of a connection that ended before hyper took the request, it only says so; of one that the server closed after a
+    /// GOAWAY, only that it was closed. The connection's driver knows more.
     async fn failure(&mut self, error: hyper::Error) -> Failure {
-        // hyper only says that the connection ended before it took the request. Its driver knows why.
-        let ended_before = error.is_canceled() || error.is_closed();
-        if !ended_before {
-            return classify(&error);
+        let found = classify(&error);
+        let http2 = matches!(self.sender, Sender::Http2(_));
+        let unsent = error.is_canceled() || error.is_closed();
+        if found.class != ErrorClass::UnexpectedEof || !(unsent || http2) {
+            return found;
         }
         match (&mut self.driver).await {
-            Ok(Err(cause)) => classify(&cause),
-            // hyper's HTTP/2 driver ends well only after GOAWAY with NO_ERROR: we still hold the connection.
-            Ok(Ok(())) if matches!(self.sender, Sender::Http2(_)) => {
-                Failure { class: ErrorClass::Goaway, text: format!("{error}: GOAWAY with NO_ERROR") }
+            Ok(Err(cause)) => Some(classify(&cause)).filter(|known| known.class != ErrorClass::Other).unwrap_or(found),
+            // This driver ends well only after a GOAWAY with NO_ERROR, since we still hold the connection.
+            Ok(Ok(())) if http2 => {
+                let text = format!("{}: GOAWAY: {}", found.text, h2::Reason::NO_ERROR.description());
+                Failure { class: ErrorClass::Goaway, text }
             }
-            Ok(Ok(())) | Err(_) => classify(&error),
+            Ok(Ok(())) | Err(_) => found,
         }
     }
 }
@@ -251,7 +256,10 @@ impl Endpoint {
         exchange.retry_after = retry_after(response.headers());
 
         exchange.phase = Phase::Body;
-        let body = response.into_body().collect().await.map_err(|error| classify(&error))?.to_bytes();
+        let body = match response.into_body().collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return Err(connection.failure(error).await),
+        };
         exchange.phase = Phase::Done;
         connection.idle_since = Moment::now();
         Ok(body)
