@@ -8,6 +8,7 @@
 //! has its last byte.
 
 mod classify;
+mod wire;
 
 pub use classify::{classify, was_connecting};
 
@@ -76,6 +77,7 @@ pub struct Connection {
     server: Option<String>,
     used: bool,
     idle_since: Moment,
+    trouble: wire::Trouble,
     /// Drives the connection, and ends with it; dropping it closes the socket.
     driver: AbortOnDropHandle<hyper::Result<()>>,
 }
@@ -117,13 +119,16 @@ impl Connection {
     /// Why hyper did not send a request, or not finish it.
     ///
     /// Of a connection that ended before hyper took the request, it only says so; of one that the server closed after a
-    /// GOAWAY, only that it was closed. The connection's driver knows more.
+    /// GOAWAY, only that it was closed. The socket and the connection's driver know more.
     async fn failure(&mut self, error: hyper::Error) -> Failure {
         let found = classify(&error);
         let http2 = matches!(self.sender, Sender::Http2(_));
         let unsent = error.is_canceled() || error.is_closed();
         if found.class != ErrorClass::UnexpectedEof || !(unsent || http2) {
             return found;
+        }
+        if let Some(trouble) = self.trouble.get() {
+            return trouble.clone();
         }
         match (&mut self.driver).await {
             Ok(Err(cause)) => Some(classify(&cause)).filter(|known| known.class != ErrorClass::Other).unwrap_or(found),
@@ -158,6 +163,7 @@ impl Endpoint {
         let connector = TlsConnector::from(self.tls.clone());
         let stream = connector.connect(name, tcp).await.map_err(|error| (Phase::Tls, classify(&error)))?;
         let server = tls::peer_certificate_digest(&stream).and_then(|digest| self.roster.get(&digest).cloned());
+        let (stream, trouble) = wire::Wire::new(stream);
         let io = TokioIo::new(stream);
         let in_handshake = |error: hyper::Error| (Phase::Tls, classify(&error));
         let (sender, driver) = match self.protocol {
@@ -171,7 +177,7 @@ impl Endpoint {
             }
         };
         let driver = AbortOnDropHandle::new(driver);
-        Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), driver })
+        Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), trouble, driver })
     }
 
     /// Sends one request: on the kept connection if there is one that is still open, else on a new one, which is kept. A
