@@ -111,13 +111,20 @@ async fn a_certificate_that_is_not_trusted_is_a_tls_failure(#[values(Http1, Http
     assert_eq!(failure.class, Tls, "{}", failure.text);
 }
 
+/// The field report's "server sent GOAWAY and closed the connection" is the case in which the server had seen the request.
+#[rstest]
+#[case::unseen(Then::GoawayUnseen)]
+#[case::seen(Then::Goaway)]
 #[tokio::test]
-async fn goaway_is_named_with_its_reason() {
+async fn goaway_is_named_with_its_reason(
+    #[case] then: fn(h2::Reason) -> Then,
+    #[values(h2::Reason::NO_ERROR, h2::Reason::ENHANCE_YOUR_CALM)] reason: h2::Reason,
+) {
     let server = Server::start().await;
-    let exchange = exchange(&server, Http2, Then::Goaway(h2::Reason::ENHANCE_YOUR_CALM)).await;
+    let exchange = exchange(&server, Http2, then(reason)).await;
     let failure = exchange.failure.expect("a failure");
     assert_eq!((failure.class, exchange.phase), (Goaway, Phase::Headers), "{}", failure.text);
-    assert!(failure.text.contains(h2::Reason::ENHANCE_YOUR_CALM.description()), "{}", failure.text);
+    assert!(failure.text.contains(reason.description()), "{}", failure.text);
 }
 
 #[tokio::test]
@@ -153,7 +160,7 @@ async fn writing_to_a_connection_that_was_reset_after_its_end_is_a_broken_pipe(#
         tokio::join!(endpoint.exchange(&mut kept, &ask), server.meet(over, Then::Answer(200, None)));
     assert!(first.succeeded(), "{:?}", first.failure);
     // Nobody polls the client while this happens, so it writes before it reads.
-    meeting.fin_then_reset();
+    meeting.settled().await.fin_then_reset();
     let (exchange, _) = endpoint.exchange(&mut kept, &ask).await;
     assert_eq!((class(&exchange), exchange.phase), (BrokenPipe, Phase::Headers), "{:?}", exchange.failure);
     assert!(exchange.connection.is_some_and(|connection| connection.reused));

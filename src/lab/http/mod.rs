@@ -8,6 +8,7 @@
 //! has its last byte.
 
 mod classify;
+mod wire;
 
 pub use classify::{classify, was_connecting};
 
@@ -76,6 +77,7 @@ pub struct Connection {
     server: Option<String>,
     used: bool,
     idle_since: Moment,
+    trouble: wire::Trouble,
     /// Drives the connection, and ends with it; dropping it closes the socket.
     driver: AbortOnDropHandle<hyper::Result<()>>,
 }
@@ -114,20 +116,28 @@ impl Connection {
         self.server.as_deref()
     }
 
-    /// Why hyper did not send or finish a request.
+    /// Why hyper did not send a request, or not finish it.
+    ///
+    /// Of a connection that ended before hyper took the request, it only says so; of one that the server closed after a
+    /// GOAWAY, only that it was closed. The socket and the connection's driver know more.
     async fn failure(&mut self, error: hyper::Error) -> Failure {
-        // hyper only says that the connection ended before it took the request. Its driver knows why.
-        let ended_before = error.is_canceled() || error.is_closed();
-        if !ended_before {
-            return classify(&error);
+        let found = classify(&error);
+        let http2 = matches!(self.sender, Sender::Http2(_));
+        let unsent = error.is_canceled() || error.is_closed();
+        if found.class != ErrorClass::UnexpectedEof || !(unsent || http2) {
+            return found;
+        }
+        if let Some(trouble) = self.trouble.get() {
+            return trouble.clone();
         }
         match (&mut self.driver).await {
-            Ok(Err(cause)) => classify(&cause),
-            // hyper's HTTP/2 driver ends well only after GOAWAY with NO_ERROR: we still hold the connection.
-            Ok(Ok(())) if matches!(self.sender, Sender::Http2(_)) => {
-                Failure { class: ErrorClass::Goaway, text: format!("{error}: GOAWAY with NO_ERROR") }
+            Ok(Err(cause)) => Some(classify(&cause)).filter(|known| known.class != ErrorClass::Other).unwrap_or(found),
+            // This driver ends well only after a GOAWAY with NO_ERROR, since we still hold the connection.
+            Ok(Ok(())) if http2 => {
+                let text = format!("{}: GOAWAY: {}", found.text, h2::Reason::NO_ERROR.description());
+                Failure { class: ErrorClass::Goaway, text }
             }
-            Ok(Ok(())) | Err(_) => classify(&error),
+            Ok(Ok(())) | Err(_) => found,
         }
     }
 }
@@ -153,6 +163,7 @@ impl Endpoint {
         let connector = TlsConnector::from(self.tls.clone());
         let stream = connector.connect(name, tcp).await.map_err(|error| (Phase::Tls, classify(&error)))?;
         let server = tls::peer_certificate_digest(&stream).and_then(|digest| self.roster.get(&digest).cloned());
+        let (stream, trouble) = wire::Wire::new(stream);
         let io = TokioIo::new(stream);
         let in_handshake = |error: hyper::Error| (Phase::Tls, classify(&error));
         let (sender, driver) = match self.protocol {
@@ -166,7 +177,7 @@ impl Endpoint {
             }
         };
         let driver = AbortOnDropHandle::new(driver);
-        Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), driver })
+        Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), trouble, driver })
     }
 
     /// Sends one request: on the kept connection if there is one that is still open, else on a new one, which is kept. A
@@ -251,7 +262,10 @@ impl Endpoint {
         exchange.retry_after = retry_after(response.headers());
 
         exchange.phase = Phase::Body;
-        let body = response.into_body().collect().await.map_err(|error| classify(&error))?.to_bytes();
+        let body = match response.into_body().collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return Err(connection.failure(error).await),
+        };
         exchange.phase = Phase::Done;
         connection.idle_since = Moment::now();
         Ok(body)

@@ -36,8 +36,10 @@ pub(crate) enum Then {
     /// FIN or RST before there is TLS.
     FinInHandshake,
     ResetInHandshake,
-    /// GOAWAY with that reason instead of an answer.
+    /// GOAWAY with that reason instead of an answer, and the end of the connection.
     Goaway(h2::Reason),
+    /// Likewise, but the GOAWAY says that the request was not looked at.
+    GoawayUnseen(h2::Reason),
     /// RST_STREAM instead of an answer.
     StreamReset,
     /// Nothing.
@@ -57,7 +59,7 @@ pub(crate) enum Meeting {
     Ended,
     Tls(Box<TlsStream<TcpStream>>),
     /// The connection and its socket.
-    H2(#[expect(dead_code, reason = "held, so that it stays open")] Box<ByHttp2>, socket2::Socket),
+    H2(Box<ByHttp2>, socket2::Socket),
 }
 
 type ByHttp2 = h2::server::Connection<TlsStream<TcpStream>, Bytes>;
@@ -170,6 +172,11 @@ async fn end(mut stream: TlsStream<TcpStream>, then: Then) -> Meeting {
 async fn by_http2(stream: TlsStream<TcpStream>, then: Then) -> Meeting {
     let socket = SockRef::from(stream.get_ref().0).try_clone().unwrap();
     let mut connection = h2::server::handshake(stream).await.unwrap();
+    if let Then::GoawayUnseen(reason) = then {
+        connection.abrupt_shutdown(reason);
+        written(&mut connection).await;
+        return Meeting::H2(Box::new(connection), socket);
+    }
     let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
     let mut held = None;
     match then {
@@ -220,6 +227,19 @@ async fn written(connection: &mut ByHttp2) {
 }
 
 impl Meeting {
+    /// Lets the client read all that has been sent.
+    pub(crate) async fn settled(mut self) -> Self {
+        if let Self::H2(connection, _) = &mut self {
+            let mut ping = connection.ping_pong().unwrap();
+            let closed = std::future::poll_fn(|context| connection.poll_closed(context));
+            tokio::select! {
+                pong = ping.ping(h2::Ping::opaque()) => drop(pong.unwrap()),
+                closed = closed => panic!("the client has closed the connection: {closed:?}"),
+            }
+        }
+        self
+    }
+
     /// FIN, then RST, both on their way before this returns.
     pub(crate) fn fin_then_reset(self) {
         let end = |socket: SockRef<'_>| {
