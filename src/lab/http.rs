@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Method, Request, header};
+use http::{HeaderMap, Method, Request, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::tls;
@@ -34,6 +35,17 @@ pub struct Endpoint {
     pub tls: Arc<rustls::ClientConfig>,
     /// Whom the serving certificates belong to.
     pub roster: Arc<Roster>,
+    /// What its certificate and the Host header must name, where that is not the address.
+    pub named: Option<Arc<Named>>,
+}
+
+/// An endpoint that goes by a name.
+#[derive(Debug)]
+pub struct Named {
+    /// Whom the serving certificate must belong to.
+    pub certificate: ServerName<'static>,
+    /// The Host header.
+    pub host: String,
 }
 
 /// A request to be.
@@ -49,12 +61,19 @@ pub struct Ask {
     pub audit_id: String,
     /// Sent as the User-Agent header.
     pub agent: String,
+    /// Further headers, for example Authorization. Never recorded.
+    pub headers: HeaderMap,
 }
 
 impl Ask {
     /// A GET.
     pub fn get(path: &str, audit_id: String, agent: &str) -> Self {
-        Self { method: Method::GET, path: path.to_owned(), body: Bytes::new(), audit_id, agent: agent.to_owned() }
+        Self::new(Method::GET, path.to_owned(), Bytes::new(), audit_id, agent)
+    }
+
+    /// A request without further headers.
+    pub fn new(method: Method, path: String, body: Bytes, audit_id: String, agent: &str) -> Self {
+        Self { method, path, body, audit_id, agent: agent.to_owned(), headers: HeaderMap::new() }
     }
 }
 
@@ -74,6 +93,11 @@ impl Connection {
     pub fn server(&self) -> Option<&str> {
         self.server.as_deref()
     }
+
+    /// Whether its end has not been noticed.
+    pub fn is_open(&self) -> bool {
+        !self.sender.is_closed()
+    }
 }
 
 impl Endpoint {
@@ -83,12 +107,8 @@ impl Endpoint {
     /// The phase it failed in, and why.
     pub async fn dial(&self) -> Result<Connection, (Phase, Failure)> {
         let tcp = TcpStream::connect(self.address).await.map_err(|error| (Phase::Dial, classify(&error)))?;
-        let _ = tcp.set_nodelay(true);
         let local = tcp.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
-        let name = ServerName::IpAddress(self.address.ip().into());
-        let connector = TlsConnector::from(self.tls.clone());
-        let stream = connector.connect(name, tcp).await.map_err(|error| (Phase::Tls, classify(&error)))?;
-        let server = tls::peer_certificate_digest(&stream).and_then(|digest| self.roster.get(&digest).cloned());
+        let (stream, server) = self.secure(tcp).await?;
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| (Phase::Tls, classify(&error)))?;
         let driver = AbortOnDropHandle::new(tokio::spawn(async move {
@@ -98,20 +118,30 @@ impl Endpoint {
         Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), _driver: driver })
     }
 
+    /// TLS on an open connection. Returns it and the apiserver whose certificate it showed, if that is one of ours.
+    ///
+    /// # Errors
+    /// The phase it failed in, and why.
+    pub async fn secure(&self, tcp: TcpStream) -> Result<(TlsStream<TcpStream>, Option<String>), (Phase, Failure)> {
+        let _ = tcp.set_nodelay(true);
+        let by_address = || ServerName::IpAddress(self.address.ip().into());
+        let name = self.named.as_ref().map_or_else(by_address, |named| named.certificate.clone());
+        let connector = TlsConnector::from(self.tls.clone());
+        let stream = connector.connect(name, tcp).await.map_err(|error| (Phase::Tls, classify(&error)))?;
+        let server = tls::peer_certificate_digest(&stream).and_then(|digest| self.roster.get(&digest).cloned());
+        Ok((stream, server))
+    }
+
+    /// The Host header.
+    pub fn host(&self) -> String {
+        self.named.as_ref().map_or_else(|| self.address.to_string(), |named| named.host.clone())
+    }
+
     /// Sends one request: on the kept connection if there is one that is still open, else on a new one, which is kept. A
     /// connection on which something failed is not kept. Returns what happened, and the answer's body.
     pub async fn exchange(&self, kept: &mut Option<Connection>, ask: &Ask) -> (Exchange, Bytes) {
         let began = Moment::now();
-        let mut exchange = Exchange {
-            audit_id: ask.audit_id.clone(),
-            connection: None,
-            phase: Phase::Dial,
-            status: None,
-            retry_after: None,
-            failure: None,
-            server: None,
-            took: std::time::Duration::ZERO,
-        };
+        let mut exchange = nothing_yet(&ask.audit_id);
         let step = self.step_through(kept, ask, &mut exchange);
         let answer = tokio::time::timeout(timing::REQUEST_TIMEOUT, step).await;
         let body = match answer {
@@ -160,19 +190,27 @@ impl Endpoint {
         connection.used = true;
 
         exchange.phase = Phase::Headers;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(&ask.method)
             .uri(&ask.path)
-            .header(header::HOST, self.address.to_string())
+            .header(header::HOST, self.host())
             .header(header::USER_AGENT, &ask.agent)
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, "application/json")
             .header("Audit-ID", &ask.audit_id)
             .body(Full::new(ask.body.clone()))
             .map_err(|error| classify(&error))?;
+        request.headers_mut().extend(ask.headers.clone());
         // Right after an answer, hyper's driver may not have looked up yet; a request sent before it has is cancelled.
-        connection.sender.ready().await.map_err(|error| classify(&error))?;
-        let response = connection.sender.send_request(request).await.map_err(|error| classify(&error))?;
+        connection.sender.ready().await.map_err(|error| {
+            exchange.unsent = true;
+            classify(&error)
+        })?;
+        let response = connection.sender.try_send_request(request).await.map_err(|mut error| {
+            // hyper gives the request back if it has handed no byte of it to the connection.
+            exchange.unsent = error.message().is_some();
+            classify(error.error())
+        })?;
         exchange.status = Some(response.status().as_u16());
         let retry_after = response.headers().get(header::RETRY_AFTER);
         exchange.retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
@@ -182,6 +220,21 @@ impl Endpoint {
         exchange.phase = Phase::Done;
         connection.idle_since = Moment::now();
         Ok(body)
+    }
+}
+
+/// An exchange that has not begun.
+pub(super) fn nothing_yet(audit_id: &str) -> Exchange {
+    Exchange {
+        audit_id: audit_id.to_owned(),
+        connection: None,
+        phase: Phase::Dial,
+        status: None,
+        retry_after: None,
+        failure: None,
+        unsent: false,
+        server: None,
+        took: std::time::Duration::ZERO,
     }
 }
 

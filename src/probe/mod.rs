@@ -4,7 +4,9 @@
 //! "after", lets the writer end with a fence write, and the watches until they have seen the fence. What the subject does
 //! to a probe, a hang included, is an observation and never an `Err`: an error here is one of the lab.
 
+mod in_flight;
 mod kube_client;
+mod load;
 mod requester;
 mod server_health;
 mod ticker;
@@ -12,6 +14,8 @@ mod watch;
 mod watcher;
 mod writer;
 
+pub use in_flight::{InFlightProbe, in_flight};
+pub use load::{LoadProbe, WORKERS, Workers, load};
 pub use requester::{Requester, requests};
 pub use server_health::{ServerHealthProbe, server_health};
 pub use ticker::Ticker;
@@ -46,6 +50,11 @@ pub trait Running: Send {
 
     /// Ends it. A writer is stopped without a fence and returns one; the others are given the fence.
     fn stop(self: Box<Self>, fence: Option<Fence>) -> BoxFuture<'static, Option<Fence>>;
+
+    /// Whether it takes samples, so that a scenario has to wait until there are enough.
+    fn takes_samples(&self) -> bool {
+        true
+    }
 
     /// Whether it is to be stopped before the others, because it makes what they observe.
     fn makes_the_fence(&self) -> bool {
@@ -131,7 +140,10 @@ impl Observing {
         // Twice the least number: the judge wants that many in each stretch, and counts more strictly than we do.
         let wanted = self.samples * 2;
         wait::until(limit, "every probe to have its samples", async || {
-            let short = self.running.iter().zip(beyond).find(|(probe, beyond)| probe.samples() < *beyond + wanted);
+            let short = |(probe, beyond): &(&Box<dyn Running>, &u64)| {
+                probe.takes_samples() && probe.samples() < **beyond + wanted
+            };
+            let short = self.running.iter().zip(beyond).find(short);
             match short {
                 None => ControlFlow::Break(()),
                 Some((probe, beyond)) => {
@@ -150,6 +162,8 @@ pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
         Event::Request(request) => Some(request.exchange.audit_id.clone()),
         Event::Write(write) => Some(write.exchange.audit_id.clone()),
         Event::ListWatch(call) => Some(call.audit_id.clone()),
+        Event::Load(load) => Some(load.exchange.audit_id.clone()),
+        Event::InFlight(held) => Some(held.audit_id.clone()),
         _ => None,
     })
 }

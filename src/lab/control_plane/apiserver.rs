@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::process::Signal;
@@ -115,11 +116,12 @@ impl Apiserver {
         Ok(())
     }
 
-    /// Ends the process, gracefully (SIGTERM) or not (SIGKILL), and waits until its end is recorded.
+    /// Ends the process, gracefully (SIGTERM) or not (SIGKILL), and waits until its end is recorded. One that has not ended
+    /// `grace` after SIGTERM is killed, as a kubelet does.
     ///
     /// # Errors
     /// It does not run, or does not end within `limit`.
-    pub async fn stop(&self, how: Restart, limit: std::time::Duration) -> anyhow::Result<()> {
+    pub async fn stop(&self, how: Restart, grace: Option<Duration>, limit: Duration) -> anyhow::Result<()> {
         let running = self.running().take();
         let Running { child, exit_recorder } = running.with_context(|| format!("{} does not run", self.name))?;
         let (signal, step) = match how {
@@ -128,6 +130,12 @@ impl Apiserver {
         };
         self.step(step, "");
         child.signal(signal).await?;
+        if let Some(grace) = grace.filter(|_| how == Restart::Graceful)
+            && tokio::time::timeout(grace, child.exited()).await.is_err()
+        {
+            self.step(Step::KillSent, "the grace period is over");
+            child.signal(Signal::KILL).await?;
+        }
         let recorded = tokio::time::timeout(limit, exit_recorder).await;
         recorded.with_context(|| format!("{} has not ended {limit:?} after {step:?}", self.name))??;
         // Else the exit recorder ended because the keeper did.
