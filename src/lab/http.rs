@@ -206,7 +206,7 @@ impl Endpoint {
             exchange.unsent = true;
             classify(&error)
         })?;
-        let response = connection.sender.try_send_request(request).await.map_err(|mut error| {
+        let response = connection.sender.try_send_request(request).await.map_err(|error| {
             // hyper gives the request back if it has handed no byte of it to the connection.
             exchange.unsent = error.message().is_some();
             classify(error.error())

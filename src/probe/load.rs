@@ -13,10 +13,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{AuditIds, Fence, Probe, Running, Samples};
+use super::{AuditIds, Fence, Probe, Running, Samples, found_within};
 use crate::lab::http::{Ask, Connection, Endpoint};
 use crate::lab::remote::Target;
-use crate::lab::{LOAD_NAMESPACE, Lab, wait};
+use crate::lab::{LOAD_NAMESPACE, Lab};
 use crate::timeline::{Effect, Event, Load, LoadLeft, LoadVerb, Moment, Recorder};
 use crate::timing;
 
@@ -323,7 +323,7 @@ impl Running for RunningLoad {
         Box::pin(async move {
             self.workers.end().await;
             // Where nobody answers, the recording has no list, and the ledger's verdict is inconclusive.
-            if let Ok(objects) = left(&self.servers, &self.namespace).await {
+            if let Some(objects) = left(&self.servers, &self.namespace).await {
                 self.recorder.record(Event::LoadLeft(LoadLeft { objects }));
             }
             None
@@ -344,7 +344,7 @@ async fn create_namespace(server: &Endpoint, name: &str) -> anyhow::Result<()> {
 }
 
 /// Resource and name of all that exists in a namespace, asked past the balancer.
-async fn left(servers: &[Endpoint], namespace: &str) -> anyhow::Result<Vec<(String, String)>> {
+async fn left(servers: &[Endpoint], namespace: &str) -> Option<Vec<(String, String)>> {
     let mut objects = Vec::new();
     for resource in RESOURCES {
         let path = format!("/api/v1/namespaces/{namespace}/{resource}");
@@ -352,14 +352,11 @@ async fn left(servers: &[Endpoint], namespace: &str) -> anyhow::Result<Vec<(Stri
             objects.push((resource.to_owned(), name));
         }
     }
-    Ok(objects)
+    Some(objects)
 }
 
-/// The names in a collection, asked past the balancer until one apiserver answers.
-///
-/// # Errors
-/// None does.
-pub(super) async fn names(servers: &[Endpoint], path: &str) -> anyhow::Result<Vec<String>> {
+/// The names in a collection, asked past the balancer until one apiserver answers; `None` if none does.
+pub(super) async fn names(servers: &[Endpoint], path: &str) -> Option<Vec<String>> {
     #[derive(Deserialize)]
     struct List {
         items: Vec<Item>,
@@ -374,17 +371,13 @@ pub(super) async fn names(servers: &[Endpoint], path: &str) -> anyhow::Result<Ve
     }
 
     let mut turn = servers.iter().cycle();
-    wait::until(timing::LOAD_LISTED, "an apiserver to list what is there", async || {
-        let Some(server) = turn.next() else {
-            return std::ops::ControlFlow::Continue("there is no apiserver".to_owned());
-        };
-        let ask = Ask::get(path, AuditIds::of("left").next(), "rollproof-load");
-        let (exchange, body) = server.exchange(&mut None, &ask).await;
-        match serde_json::from_slice::<List>(&body) {
-            Ok(list) if exchange.succeeded() => {
-                std::ops::ControlFlow::Break(list.items.into_iter().map(|item| item.metadata.name).collect())
-            }
-            _ => std::ops::ControlFlow::Continue(format!("{:?}", exchange.failure)),
+    found_within(timing::LOAD_LISTED, || {
+        let server = turn.next();
+        async move {
+            let ask = Ask::get(path, AuditIds::of("left").next(), "rollproof-load");
+            let (exchange, body) = server?.exchange(&mut None, &ask).await;
+            let list: List = serde_json::from_slice(&body).ok().filter(|_| exchange.succeeded())?;
+            Some(list.items.into_iter().map(|item| item.metadata.name).collect())
         }
     })
     .await

@@ -156,6 +156,24 @@ impl Observing {
     }
 }
 
+/// Looks every [`timing::LOOK_EVERY`] until `look` finds something; `None` when `limit` is over. Where a probe's task may
+/// wait, which [`wait::until`] cannot be part of: its future is not Send for every closure.
+async fn found_within<T, Look>(limit: std::time::Duration, mut look: impl FnMut() -> Look) -> Option<T>
+where
+    Look: Future<Output = Option<T>>,
+{
+    let mut looks = tokio::time::interval(timing::LOOK_EVERY);
+    let looking = async {
+        loop {
+            looks.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(limit, looking).await.ok()
+}
+
 /// The Audit-IDs of everything that the probes have asked for.
 pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
     recorder.collect(|seen| match &seen.event {

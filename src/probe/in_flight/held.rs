@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
@@ -15,16 +14,16 @@ use http_body_util::{BodyExt as _, Empty, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::super::AuditIds;
-use super::super::load::names;
 use super::{LISTED, NAMESPACE};
 use crate::lab::control_plane::Shared;
 use crate::lab::http::{Endpoint, classify};
-use crate::lab::wait;
+use crate::probe::load::names;
+use crate::probe::{AuditIds, found_within};
 use crate::timeline::{ErrorClass, Failure, Held, InFlight, Moment};
 use crate::timing;
 
@@ -86,7 +85,7 @@ impl Desk {
         let (request, rest) = match self.held {
             Held::List => {
                 let path = format!("{}?labelSelector=held%3Dlist", collection());
-                (request.method(Method::GET).uri(path).body(Empty::new().boxed())?, None)
+                (request.method(Method::GET).uri(path).body(BoxBody::new(Empty::new()))?, None)
             }
             Held::Create => {
                 // The name is the server's choice: were the request executed twice, there would be two objects.
@@ -98,18 +97,16 @@ impl Desk {
                 pieces.unbounded_send(first).context("nobody reads the body")?;
                 let stream = StreamBody::new(stream.map(|piece| Ok::<_, Infallible>(Frame::data(piece))));
                 let request = request.method(Method::POST).uri(collection()).header(header::CONTENT_LENGTH, length);
-                (request.body(BodyExt::boxed(stream))?, Some((pieces, body)))
+                (request.body(BoxBody::new(stream))?, Some((pieces, body)))
             }
         };
         let answer = AbortOnDropHandle::new(tokio::spawn(async move { sender.send_request(request).await }));
-        let what = format!("{} to receive {audit_id}", self.server.name);
-        let received = wait::until(timing::IN_FLIGHT_RECEIVED, &what, async || {
-            match logged(&self.server.audit_log, log_from, &audit_id, "RequestReceived") {
-                true => ControlFlow::Break(Moment::now()),
-                false => ControlFlow::Continue("its audit log does not tell of it".to_owned()),
-            }
+        let received = found_within(timing::IN_FLIGHT_RECEIVED, || async {
+            logged(&self.server.audit_log, log_from, &audit_id, "RequestReceived").then(Moment::now)
         });
-        let received = received.await?;
+        let received = received.await.with_context(|| {
+            format!("the audit log of {} does not tell of {audit_id}", self.server.name)
+        })?;
         Ok(Request { began, began_at, received, audit_id, log_from, rest, answer, _driver: driver })
     }
 
@@ -140,7 +137,7 @@ impl Desk {
             Held::List => (LISTED, body.as_ref().map_or(Some(0), |body| items(body))),
             Held::Create => {
                 let path = format!("{}?labelSelector=held%3D{audit_id}", collection());
-                (1, names(&self.servers, &path).await.ok().map(|found| found.len()))
+                (1, names(&self.servers, &path).await.map(|found| found.len()))
             }
         };
         let seen = InFlight {
@@ -162,27 +159,26 @@ impl Desk {
 
     /// A connection through the balancer to this desk's server, with a small receive buffer.
     async fn connect(&self) -> anyhow::Result<(SendRequest<Body>, AbortOnDropHandle<()>)> {
-        let limit = timing::BALANCER_READY;
-        let what = format!("the balancer to lead to {}", self.server.name);
-        let stream = wait::until(limit, &what, async || {
-            let opened = async {
-                let socket = if self.to.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-                socket.set_recv_buffer_size(SMALL_WINDOW)?;
-                let tcp = socket.connect(self.to.address).await?;
-                self.to.secure(tcp).await.map_err(|(phase, failure)| anyhow!("{phase:?}: {}", failure.text))
-            };
-            match opened.await {
-                Ok((stream, Some(server))) if server == self.server.name => ControlFlow::Break(stream),
-                Ok((_, met)) => ControlFlow::Continue(format!("met {met:?}")),
-                Err(error) => ControlFlow::Continue(format!("{error:#}")),
+        let stream = found_within(timing::BALANCER_READY, || async {
+            match self.open().await {
+                Ok((stream, server)) if server.as_ref() == Some(&self.server.name) => Some(stream),
+                _ => None,
             }
         });
-        let (sender, connection) = http1::handshake(TokioIo::new(stream.await?)).await?;
+        let stream = stream.await.with_context(|| format!("the balancer does not lead to {}", self.server.name))?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let driver = AbortOnDropHandle::new(tokio::spawn(async move {
             // Its error comes out of the request.
             let _ = connection.await;
         }));
         Ok((sender, driver))
+    }
+
+    async fn open(&self) -> anyhow::Result<(TlsStream<TcpStream>, Option<String>)> {
+        let socket = if self.to.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_recv_buffer_size(SMALL_WINDOW)?;
+        let tcp = socket.connect(self.to.address).await?;
+        self.to.secure(tcp).await.map_err(|(phase, failure)| anyhow!("{phase:?}: {}", failure.text))
     }
 }
 
