@@ -99,6 +99,10 @@ pub struct Timers {
     pub health_timeout: Duration,
 }
 
+/// A pod's default grace period of 30 s, as a kubelet enforces it, compressed: shorter than the shutdown delay, so that an
+/// apiserver is killed in the middle of it.
+pub const SHORT_GRACE_PERIOD: Duration = millis(1300);
+
 /// Failed health checks in a row that take a backend out of service.
 pub const HEALTH_FALL: u32 = 2;
 

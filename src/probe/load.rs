@@ -21,7 +21,7 @@ use crate::timeline::{Effect, Event, Load, LoadLeft, LoadVerb, Moment, Recorder}
 use crate::timing;
 
 /// What a worker creates in each cycle, by resource.
-pub const RESOURCES: [&str; 3] = ["serviceaccounts", "secrets", "configmaps"];
+const RESOURCES: [&str; 3] = ["serviceaccounts", "secrets", "configmaps"];
 
 /// How many workers the report has.
 pub const WORKERS: usize = 10;
@@ -242,7 +242,13 @@ impl Worker {
         }
     }
 
-    async fn attempt(&mut self, verb: LoadVerb, object: &Object, retries: Option<String>, may_be_missing: bool) -> Load {
+    async fn attempt(
+        &mut self,
+        verb: LoadVerb,
+        object: &Object,
+        retries: Option<String>,
+        may_be_missing: bool,
+    ) -> Load {
         let ask = self.ask(verb, object);
         let began = Moment::now();
         let (exchange, _) = self.to.exchange(&mut self.kept, ask).await;
@@ -337,7 +343,8 @@ async fn create_namespace(server: &Endpoint, name: &str) -> anyhow::Result<()> {
     let ask = Ask::new(Method::POST, "/api/v1/namespaces".to_owned(), body, audit_id, "rollproof-load");
     let (exchange, answer) = server.exchange(&mut None, &ask).await;
     if exchange.status != Some(201) {
-        let why = exchange.failure.map_or_else(|| String::from_utf8_lossy(&answer).into_owned(), |failure| failure.text);
+        let why =
+            exchange.failure.map_or_else(|| String::from_utf8_lossy(&answer).into_owned(), |failure| failure.text);
         bail!("cannot create the load's namespace {name}: {why}");
     }
     Ok(())

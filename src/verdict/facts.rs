@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::watches::Watch;
 use crate::timeline::{
-    ConnectionKind, Effect, Event, InFlight, Lifecycle, Load, LoadLeft, Moment, Recording, Request, Restart, ServerHealth,
-    Step, Verb, Write,
+    ConnectionKind, Effect, Event, InFlight, Lifecycle, Load, LoadLeft, Moment, Recording, Request, Restart,
+    ServerHealth, Step, Verb, Write,
 };
 use crate::timing::Bounds;
 

@@ -46,8 +46,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let breach = facts.in_flight.iter().find_map(|(at, held)| Some((*at, *held, breach(held)?)));
     let (from, until) = facts.disturbed();
     let verdict = match breach {
-        Some((_, held, what)) => every_fault(facts)
-            .map_or_else(|| violated(facts, held, what), Verdict::inconclusive),
+        Some((_, held, what)) => every_fault(facts).map_or_else(|| violated(facts, held, what), Verdict::inconclusive),
         None => every_fault(facts)
             .or(unmet)
             .or_else(|| {

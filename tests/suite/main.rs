@@ -4,6 +4,7 @@ mod balancer;
 mod command;
 mod config;
 mod keeper;
+mod load;
 mod provision;
 mod recordings;
 mod report;

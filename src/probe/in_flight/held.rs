@@ -104,9 +104,9 @@ impl Desk {
         let received = found_within(timing::IN_FLIGHT_RECEIVED, || async {
             logged(&self.server.audit_log, log_from, &audit_id, "RequestReceived").then(Moment::now)
         });
-        let received = received.await.with_context(|| {
-            format!("the audit log of {} does not tell of {audit_id}", self.server.name)
-        })?;
+        let received = received
+            .await
+            .with_context(|| format!("the audit log of {} does not tell of {audit_id}", self.server.name))?;
         Ok(Request { began, began_at, received, audit_id, log_from, rest, answer, _driver: driver })
     }
 
@@ -123,7 +123,12 @@ impl Desk {
             }
             let answer = answer.await.map_err(|error| classify(&error))?.map_err(|error| classify(&error))?;
             status = Some(answer.status().as_u16());
-            answer.into_body().collect().await.map(http_body_util::Collected::to_bytes).map_err(|error| classify(&error))
+            answer
+                .into_body()
+                .collect()
+                .await
+                .map(http_body_util::Collected::to_bytes)
+                .map_err(|error| classify(&error))
         };
         let body = match tokio::time::timeout(timing::IN_FLIGHT_FINISHED, going_on).await {
             Ok(body) => body,
