@@ -225,19 +225,20 @@ impl Worker {
         }
     }
 
-    /// One step. Where the kept connection turns out to be closed, a fresh one gets one try: always if not a byte had been
-    /// sent, else only if the request is idempotent (RFC 9110, 9.2.2). A create whose bytes may have left is not repeated.
+    /// One step, with one retry on a fresh connection where that [may be](Load::may_be_repeated). A create whose bytes may
+    /// have left is not repeated.
     async fn step(&mut self, verb: LoadVerb, object: &Object) -> Effect {
         let first = self.attempt(verb, object, None, object.doubtful).await;
-        let repeatable = first.exchange.unsent || verb != LoadVerb::Create;
-        if !(first.met_a_closed_connection() && repeatable) {
+        if !first.may_be_repeated() {
             return effect(&first);
         }
-        let doubtful = object.doubtful || (verb == LoadVerb::Delete && !first.exchange.unsent);
+        self.kept = None;
+        let lost = first.exchange.failure.is_some() && !first.exchange.unsent;
+        let doubtful = object.doubtful || (verb == LoadVerb::Delete && lost);
         let second = self.attempt(verb, object, Some(first.exchange.audit_id.clone()), doubtful).await;
         // If the first may have taken effect, its repetition's failure does not say that it did not.
         match effect(&second) {
-            Effect::Never if !first.exchange.unsent => Effect::Maybe,
+            Effect::Never => first.exchange.effect(),
             effect => effect,
         }
     }

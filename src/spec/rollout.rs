@@ -159,9 +159,10 @@ pub static NO_OUTAGE_LOAD: Requirement = Requirement {
     id: "ROLLOUT-12",
     level: Level::Must,
     title: "no outage under load",
-    sentence: "While apiservers are gracefully restarted one after the other, no request of the load fails, but for one on \
-               a kept connection that was closed while idle, which no apiserver received: one retry repairs it, unless it \
-               is a create whose bytes may have left, which must not be repeated.",
+    sentence: "While apiservers are gracefully restarted one after the other, no request of the load fails, but for one \
+               that no apiserver took up and one retry repairs, because it met a kept connection that had been closed while \
+               idle or was refused with 503 and Retry-After; a create whose bytes may have left on such a connection must \
+               not be repeated.",
     source: "OpenShift field report (ten workers that create, get and delete); RFC 9110, 9.2.2 (a client must not retry a \
              request that is not idempotent unless it knows that it was not applied)",
     needs: &[Need::RestartableServers, Need::ServerLogs],

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Exchange;
+use super::{Exchange, Phase};
 
 /// One request of a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,8 +17,7 @@ pub struct Load {
     pub resource: String,
     /// The object's name, never used again for another; empty for a list.
     pub object: String,
-    /// The Audit-ID of the request that this one repeats on a fresh connection. A create is repeated only if it was
-    /// [unsent](Exchange::unsent).
+    /// The Audit-ID of the request that this one repeats on a fresh connection, because it [may](Self::may_be_repeated).
     pub retries: Option<String>,
     /// An earlier answer about this object was lost, so 404 is as good an answer as 200.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -63,7 +62,19 @@ impl Load {
     /// idle, as far as the client can know.
     pub fn met_a_closed_connection(&self) -> bool {
         let reused = self.exchange.connection.as_ref().is_some_and(|connection| connection.reused);
-        reused && self.exchange.failure.is_some() && self.exchange.phase == super::Phase::Headers
+        reused && self.exchange.failure.is_some() && self.exchange.phase == Phase::Headers
+    }
+
+    /// Whether a client may repeat it: because it is idempotent and met a closed connection, because not a byte of it was
+    /// sent there, or because the server refused it for now: 503 with Retry-After, which client-go repeats whatever the verb
+    /// (client-go `rest/with_retry.go`).
+    ///
+    /// An apiserver answers so on kept connections from NotAcceptingNewRequest until it has closed them (k8s.io/apiserver
+    /// `pkg/server/filters/waitgroup.go`), and does nothing else with the request.
+    pub fn may_be_repeated(&self) -> bool {
+        let told = self.exchange.status == Some(503) && self.exchange.retry_after.is_some();
+        let repeatable = self.exchange.unsent || self.verb != LoadVerb::Create;
+        told || (repeatable && self.met_a_closed_connection())
     }
 }
 
