@@ -5,6 +5,7 @@ mod command;
 mod config;
 mod keeper;
 mod load;
+mod load_command;
 mod provision;
 mod recordings;
 mod report;
