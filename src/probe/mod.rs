@@ -140,10 +140,8 @@ impl Observing {
         // Twice the least number: the judge wants that many in each stretch, and counts more strictly than we do.
         let wanted = self.samples * 2;
         wait::until(limit, "every probe to have its samples", async || {
-            let short = |(probe, beyond): &(&Box<dyn Running>, &u64)| {
-                probe.takes_samples() && probe.samples() < **beyond + wanted
-            };
-            let short = self.running.iter().zip(beyond).find(short);
+            let mut sampling = self.running.iter().zip(beyond).filter(|(probe, _)| probe.takes_samples());
+            let short = sampling.find(|(probe, beyond)| probe.samples() < **beyond + wanted);
             match short {
                 None => ControlFlow::Break(()),
                 Some((probe, beyond)) => {
