@@ -19,7 +19,7 @@ use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
 use crate::timeline::{Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
-use crate::timing::{self, Bounds};
+use crate::timing::{self, Bounds, Profile};
 use crate::verdict;
 
 /// A scenario to be: what it does to the apiservers, in which lab, and what is judged.
@@ -28,12 +28,13 @@ pub struct Scenario {
     disturbance: Option<Restart>,
     judged_by: Vec<(&'static Requirement, Expected)>,
     needs: Vec<Need>,
+    only_in: Option<Profile>,
     adjust: Box<dyn FnOnce(&mut Setup)>,
 }
 
 /// A scenario that disturbs nothing, in a careful team's lab.
 pub fn undisturbed() -> Scenario {
-    Scenario { disturbance: None, judged_by: Vec::new(), needs: Vec::new(), adjust: Box::new(|_| ()) }
+    Scenario { disturbance: None, judged_by: Vec::new(), needs: Vec::new(), only_in: None, adjust: Box::new(|_| ()) }
 }
 
 /// A scenario that restarts apiservers, in a careful team's lab.
@@ -51,6 +52,11 @@ impl Scenario {
     pub fn needs(mut self, need: Need) -> Self {
         self.needs.push(need);
         self
+    }
+
+    /// Runs it in one profile only: elsewhere it would take too long, or prove nothing.
+    pub fn only_in(self, profile: Profile) -> Self {
+        Self { only_in: Some(profile), ..self }
     }
 
     /// The subject is to keep these requirements.
@@ -80,19 +86,21 @@ impl Scenario {
     }
 
     async fn perform(
-        self,
+        mut self,
         name: &str,
         config: &Config,
         run: &RunDir,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> ScenarioReport {
+        let mut setup = Setup::careful(config);
+        std::mem::replace(&mut self.adjust, Box::new(|_| ()))(&mut setup);
         let judged_by = self
             .judged_by
             .iter()
             .map(|(requirement, expected)| JudgedBy { requirement: requirement.id.to_owned(), expected: *expected });
         let mut report = ScenarioReport {
             scenario: name.to_owned(),
-            cell: planned_cell(config),
+            cell: planned_cell(config, &setup),
             judged_by: judged_by.collect(),
             outcome: Outcome::Lab("the scenario did not come to its end".to_owned()),
             recording: None,
@@ -101,10 +109,10 @@ impl Scenario {
             began: SystemTime::now(),
         };
         let began = Moment::now();
-        report.outcome = match self.missing(config) {
+        report.outcome = match self.missing(config, &setup) {
             Some(skipped) => skipped,
             None => self
-                .perform_in_lab(name, config, run, &mut report, body)
+                .perform_in_lab(name, config, setup, run, &mut report, body)
                 .await
                 .unwrap_or_else(|error| Outcome::Lab(format!("{error:#}"))),
         };
@@ -113,8 +121,18 @@ impl Scenario {
     }
 
     /// What the lab cannot do, if anything.
-    fn missing(&self, config: &Config) -> Option<Outcome> {
-        let needs = self.judged_by.iter().flat_map(|(requirement, _)| requirement.needs).chain(&self.needs);
+    fn missing(&self, config: &Config, setup: &Setup) -> Option<Outcome> {
+        let skipped = |need: &str, reason| Some(Outcome::Skipped { need: need.to_owned(), reason });
+        if let Some(profile) = self.only_in.filter(|profile| *profile != config.profile) {
+            return skipped("profile", format!("it runs in the {profile} profile only"));
+        }
+        if let (Some(wanted), Some(given)) = (setup.apiservers, config.apiservers)
+            && wanted != given
+        {
+            return skipped("apiservers", format!("it is about {wanted} apiservers, and ROLLPROOF_APISERVERS says {given}"));
+        }
+        let policies = setup.sets_policies().then_some(&Need::BalancerPolicies);
+        let needs = self.judged_by.iter().flat_map(|(requirement, _)| requirement.needs).chain(&self.needs).chain(policies);
         for need in needs {
             let reason = match need {
                 Need::BalancerIgnoresHealth if !config.balancer.is_ours() => {
@@ -126,13 +144,16 @@ impl Scenario {
                         config.balancer
                     )
                 }
+                Need::BalancerPolicies if !config.balancer.is_ours() => {
+                    format!("{} cannot be told how to carry connections", config.balancer)
+                }
                 _ => continue,
             };
             let name = need.name().to_owned();
             if config.require.includes(*need) {
                 return Some(Outcome::Lab(format!("{reason}, and ROLLPROOF_REQUIRE names {name}")));
             }
-            return Some(Outcome::Skipped { need: name, reason });
+            return skipped(&name, reason);
         }
         None
     }
@@ -141,18 +162,27 @@ impl Scenario {
         self,
         name: &str,
         config: &Config,
+        setup: Setup,
         run: &RunDir,
         report: &mut ScenarioReport,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> anyhow::Result<Outcome> {
         let say = |text: String| progress(name, &text);
-        let binaries = binaries(config, name).await?;
-        let mut setup = Setup::careful(config);
-        (self.adjust)(&mut setup);
+        let binaries = binaries(config.kubernetes_version.as_deref(), name, Sources::from_env()?).await?;
+        let older = match setup.upgrade_from {
+            // What KUBEBUILDER_ASSETS brings is the version to upgrade to.
+            Some(version) => {
+                Some(self::binaries(Some(version), name, Sources { assets: None, ..Sources::from_env()? }).await?)
+            }
+            None => None,
+        };
         let bounds = Bounds::with(&setup.timers);
         let recorder = Recorder::default();
-        let starting = Lab::start(setup, config, &binaries, recorder.clone());
-        let lab = narrated("starting etcd, apiservers and balancer", say, starting).await?;
+        let starting = Lab::start(setup, config, older.as_ref().unwrap_or(&binaries), recorder.clone());
+        let mut lab = narrated("starting etcd, apiservers and balancer", say, starting).await?;
+        if older.is_some() {
+            lab = lab.upgradable_to(&binaries.kube_apiserver);
+        }
 
         let header = header(name, &lab, self.disturbance, bounds, &report.judged_by);
         report.cell = header.cell.clone();
@@ -205,14 +235,9 @@ fn judged(recording: &Recording) -> anyhow::Result<Outcome> {
 }
 
 /// The binaries, found or made; with progress.
-async fn binaries(config: &Config, name: &str) -> anyhow::Result<Binaries> {
-    let (version, name) = (config.kubernetes_version.clone(), name.to_owned());
-    tokio::task::spawn_blocking(move || {
-        provision::provision(&provision::wanted(version.as_deref())?, &Sources::from_env()?, &|text| {
-            progress(&name, text);
-        })
-    })
-    .await?
+async fn binaries(version: Option<&str>, name: &str, sources: Sources) -> anyhow::Result<Binaries> {
+    let (version, name) = (provision::wanted(version)?, name.to_owned());
+    tokio::task::spawn_blocking(move || provision::provision(&version, &sources, &|text| progress(&name, text))).await?
 }
 
 fn header(name: &str, lab: &Lab, disturbance: Option<Restart>, bounds: Bounds, judged_by: &[JudgedBy]) -> Header {
@@ -253,13 +278,13 @@ fn collect(lab: &Lab, evidence: &Path) -> anyhow::Result<()> {
 }
 
 /// The cell as far as it is known before there is a lab.
-fn planned_cell(config: &Config) -> Cell {
+fn planned_cell(config: &Config, setup: &Setup) -> Cell {
     let version = provision::wanted(config.kubernetes_version.as_deref());
     Cell {
         control_plane: "local".to_owned(),
         kubernetes: version
             .map_or_else(|_| config.kubernetes_version.clone().unwrap_or_default(), |version| version.to_string()),
-        apiservers: config.apiservers.unwrap_or(lab::APISERVERS),
+        apiservers: setup.apiservers.or(config.apiservers).unwrap_or(lab::APISERVERS),
         balancer: config.balancer.to_string(),
         protocol: "http1".to_owned(),
         client: "kube-rs".to_owned(),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -30,6 +30,8 @@ pub type Roster = BTreeMap<String, String>;
 pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
+    /// The address to come from; `None` leaves it to the kernel.
+    pub from: Option<IpAddr>,
     /// CA and client certificate.
     pub tls: Arc<rustls::ClientConfig>,
     /// Whom the serving certificates belong to.
@@ -82,7 +84,7 @@ impl Endpoint {
     /// # Errors
     /// The phase it failed in, and why.
     pub async fn dial(&self) -> Result<Connection, (Phase, Failure)> {
-        let tcp = TcpStream::connect(self.address).await.map_err(|error| (Phase::Dial, classify(&error)))?;
+        let tcp = self.connect().await.map_err(|error| (Phase::Dial, classify(&error)))?;
         let _ = tcp.set_nodelay(true);
         let local = tcp.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
         let name = ServerName::IpAddress(self.address.ip().into());
@@ -96,6 +98,13 @@ impl Endpoint {
             let _ = connection.await;
         }));
         Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), _driver: driver })
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let Some(from) = self.from else { return TcpStream::connect(self.address).await };
+        let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(SocketAddr::new(from, 0))?;
+        socket.connect(self.address).await
     }
 
     /// Sends one request: on the kept connection if there is one that is still open, else on a new one, which is kept. A

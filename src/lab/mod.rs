@@ -16,11 +16,13 @@ pub mod wait;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 
 use ::http::Method;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use http::{Ask, Endpoint};
 
 use crate::config::Config;
@@ -30,7 +32,7 @@ use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
-use provision::Binaries;
+use provision::{Binaries, Binary};
 
 /// The namespace that the suite works in, and the only one.
 pub const NAMESPACE: &str = "rollproof";
@@ -54,6 +56,13 @@ pub struct Setup {
     pub on_unhealthy: OnUnhealthy,
     /// Whether the balancer tries another backend when one refuses.
     pub redispatch: bool,
+    /// Whether the balancer carries clients on an apiserver's node to that apiserver always, whatever its health.
+    pub hairpin: bool,
+    /// How many apiservers the scenario is about; `None` leaves it to `ROLLPROOF_APISERVERS`. Where that says otherwise, the
+    /// scenario is skipped: whoever asks for a number means it.
+    pub apiservers: Option<usize>,
+    /// The version that the apiservers are started in, for [`Lab::upgrade`] to the configured one.
+    pub upgrade_from: Option<&'static str>,
 }
 
 impl Setup {
@@ -65,7 +74,15 @@ impl Setup {
             health: HealthPolicy::Follow,
             on_unhealthy: OnUnhealthy::Keep,
             redispatch: false,
+            hairpin: false,
+            apiservers: None,
+            upgrade_from: None,
         }
+    }
+
+    /// Whether it asks the balancer for a policy that only the suite's own is known to have.
+    pub fn sets_policies(&self) -> bool {
+        self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep
     }
 }
 
@@ -79,6 +96,8 @@ pub struct Lab {
     setup: Setup,
     cell: Cell,
     subjects: Vec<Subject>,
+    /// What [`Lab::upgrade`] upgrades to.
+    newer: Option<PathBuf>,
 }
 
 impl Lab {
@@ -112,7 +131,7 @@ impl Lab {
         for (name, value) in &setup.flags {
             flags.set(name, value);
         }
-        let apiservers = config.apiservers.unwrap_or(APISERVERS);
+        let apiservers = setup.apiservers.or(config.apiservers).unwrap_or(APISERVERS);
         let control_plane = ControlPlane::start(&keeper, &claim, binaries, &flags, apiservers as u8, &recorder).await?;
         let balancer = Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &recorder).await?;
 
@@ -138,16 +157,30 @@ impl Lab {
             client: "kube-rs".to_owned(),
             profile: config.profile,
         };
-        let lab = Self { claim, keeper, control_plane, balancer, recorder, setup, cell, subjects };
+        let lab = Self { claim, keeper, control_plane, balancer, recorder, setup, cell, subjects, newer: None };
         lab.balancer.ready(&lab.through_balancer()).await?;
         lab.prepare().await?;
         Ok(lab)
+    }
+
+    /// A lab that [`Lab::upgrade`] can upgrade to this kube-apiserver.
+    pub fn upgradable_to(mut self, newer: &Binary) -> Self {
+        let Binary { path, version, digest, .. } = newer.clone();
+        self.cell.kubernetes = format!("{}-to-{version}", self.cell.kubernetes);
+        self.subjects.push(Subject { name: "kube-apiserver".to_owned(), version, digest });
+        self.newer = Some(path);
+        self
     }
 
     /// The balancer, as an administrator's client meets it.
     pub fn through_balancer(&self) -> Endpoint {
         let direct = &self.control_plane.servers[0].endpoint;
         Endpoint { address: self.balancer.address(), ..direct.clone() }
+    }
+
+    /// The balancer, as an administrator's client on the node of that apiserver meets it.
+    pub fn from_node(&self, index: u8) -> Endpoint {
+        Endpoint { from: Some(network::node(self.claim.lab, index)), ..self.through_balancer() }
     }
 
     /// The apiservers, by number.
@@ -220,17 +253,59 @@ impl Lab {
     /// # Errors
     /// As [`Lab::roll`].
     pub async fn restart(&self, server: &Apiserver, how: Restart) -> anyhow::Result<()> {
-        let fault = Fault { restart: how, server: server.name.clone() };
-        self.recorder.record(Event::FaultOn(fault.clone()));
+        self.until_ready(server, how).await?;
+        self.until_met(server, how).await
+    }
+
+    /// Restarts the apiservers one after the other, the next as soon as the last is ready: the balancer may not know yet
+    /// that the last is back, and think that all are down.
+    ///
+    /// # Errors
+    /// As [`Lab::roll`].
+    pub async fn roll_without_a_gap(&self, how: Restart) -> anyhow::Result<()> {
+        let mut not_met = FuturesUnordered::new();
+        for server in self.servers() {
+            let mut restart = pin!(self.until_ready(server, how));
+            loop {
+                tokio::select! {
+                    ready = &mut restart => break ready?,
+                    Some(met) = not_met.next() => { met?; }
+                }
+            }
+            not_met.push(self.until_met(server, how));
+        }
+        not_met.try_collect().await
+    }
+
+    /// Restarts the apiservers one after the other, gracefully and as [`Lab::roll`] does, each in the newer version.
+    ///
+    /// # Errors
+    /// As [`Lab::roll`]; or the lab was not started in an older version ([`Setup::upgrade_from`]).
+    pub async fn upgrade(&self) -> anyhow::Result<()> {
+        let newer = self.newer.as_ref().context("the lab has no newer version to upgrade to: set Setup::upgrade_from")?;
+        for server in self.servers() {
+            server.replace_program(newer);
+            self.restart(server, Restart::Graceful).await?;
+        }
+        Ok(())
+    }
+
+    /// From FaultOn to the first /readyz 200 of the new process.
+    async fn until_ready(&self, server: &Apiserver, how: Restart) -> anyhow::Result<()> {
+        self.recorder.record(Event::FaultOn(Fault { restart: how, server: server.name.clone() }));
         let limit = match how {
             Restart::Graceful => self.setup.timers.graceful_stop(),
             Restart::Killed => timing::STRIKE,
         };
         server.stop(how, limit).await?;
         server.start().await?;
-        server.ready().await?;
+        server.ready().await
+    }
+
+    /// From there to FaultOff.
+    async fn until_met(&self, server: &Apiserver, how: Restart) -> anyhow::Result<()> {
         self.met_through_balancer(server).await?;
-        self.recorder.record(Event::FaultOff(fault));
+        self.recorder.record(Event::FaultOff(Fault { restart: how, server: server.name.clone() }));
         self.control_plane.check()?;
         self.balancer.check()
     }

@@ -18,11 +18,13 @@ use crate::timing;
 pub struct Requester {
     on: ConnectionKind,
     every: Duration,
+    /// The apiserver whose node it runs on, if any.
+    node: Option<u8>,
 }
 
 /// A requester on new connections.
 pub fn requests() -> Requester {
-    Requester { on: ConnectionKind::New, every: timing::REQUEST_EVERY }
+    Requester { on: ConnectionKind::New, every: timing::REQUEST_EVERY, node: None }
 }
 
 impl Requester {
@@ -39,6 +41,12 @@ impl Requester {
         Self { on: ConnectionKind::Reused, ..self }
     }
 
+    /// It runs on the node of that apiserver, which a balancer may tell by its source address.
+    #[must_use]
+    pub fn from_node(self, index: u8) -> Self {
+        Self { node: Some(index), ..self }
+    }
+
     /// How often it asks.
     #[must_use]
     pub fn every(self, every: Duration) -> Self {
@@ -53,12 +61,13 @@ impl Probe for Requester {
                 ConnectionKind::New => "requester-new",
                 ConnectionKind::Reused => "requester-reused",
             };
+            let name = self.node.map_or_else(|| name.to_owned(), |index| format!("{name}-on-node-{index}"));
             let at_work = Arc::new(AtWork {
-                name: name.to_owned(),
+                audit_ids: AuditIds::of(&name),
+                name,
                 on: self.on,
-                to: lab.through_balancer(),
+                to: self.node.map_or_else(|| lab.through_balancer(), |index| lab.from_node(index)),
                 recorder: lab.recorder().clone(),
-                audit_ids: AuditIds::of(name),
                 samples: Samples::default(),
             });
             let (end, tasks) = (CancellationToken::new(), TaskTracker::new());

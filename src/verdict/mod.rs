@@ -5,11 +5,16 @@
 //! recording shows; whether the recording is good enough to say so is [`conclusive`]'s business, the same for all.
 
 mod back;
+mod carried;
 mod conclusive;
+mod drains;
+mod early;
 mod excerpt;
 mod facts;
+mod follows;
 mod fresh;
 mod gapless;
+mod late;
 mod livez;
 mod ordered;
 mod outage;
@@ -25,7 +30,7 @@ pub use excerpt::describe;
 use std::time::Duration;
 
 use self::facts::Facts;
-use crate::spec::{Requirement, requirement, rollout, watch};
+use crate::spec::{Requirement, balancer, requirement, rollout, watch};
 use crate::timeline::{Expected, Recording};
 
 /// What a recording says about a requirement.
@@ -70,7 +75,7 @@ pub struct Figure {
     pub name: String,
     /// In `unit`s.
     pub value: f64,
-    /// `s`, `ms`, or empty for a count.
+    /// `s`, `ms`, `%`, or empty for a count.
     pub unit: &'static str,
 }
 
@@ -153,6 +158,10 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&rollout::BACK, back::judge),
     (&rollout::KILL_OUTAGE_NEW, outage::bounded_on_new),
     (&rollout::KILL_OUTAGE_REUSED, outage::bounded_on_reused),
+    (&balancer::NEVER_LATE, late::judge),
+    (&balancer::NEVER_EARLY, early::judge),
+    (&balancer::DRAINS, drains::judge),
+    (&balancer::FOLLOWS, follows::judge),
 ];
 
 /// The requirements that have a judge, in the order of the table.

@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::carried::max_elapsed;
 use super::conclusive::{Traffic, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
@@ -75,7 +76,9 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
     let kind = format!("{on:?}").to_lowercase();
     let verdict = Verdict::worst(verdicts)
         .unwrap_or_else(|| Verdict::inconclusive(format!("no requester on {kind} connections is in the recording")));
-    (verdict, figures(&samples, &all))
+    let mut figures = figures(&samples, &all);
+    figures.extend(max_elapsed(facts, on));
+    (verdict, figures)
 }
 
 /// The outages that one fault costs, as one: between them the client was served, but by luck. A balancer that sends every

@@ -21,7 +21,7 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
     let watch = ["WATCH-1", "WATCH-2", "WATCH-3", "WATCH-4", "WATCH-5", "WATCH-6"];
     let more: &[&str] = match disturbance {
         None => &["ROLLOUT-1", "ROLLOUT-2"],
-        Some(Restart::Graceful) => &["ROLLOUT-1", "ROLLOUT-2", "ROLLOUT-3", "ROLLOUT-4", "ROLLOUT-5", "ROLLOUT-6"],
+        Some(Restart::Graceful) => &["ROLLOUT-1", "ROLLOUT-2", "ROLLOUT-3", "ROLLOUT-4", "ROLLOUT-5", "ROLLOUT-6", "BALANCER-1", "BALANCER-2", "BALANCER-3", "BALANCER-4"],
         Some(Restart::Killed) => &["ROLLOUT-6", "ROLLOUT-7", "ROLLOUT-8"],
     };
     let mut run =
@@ -42,6 +42,7 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
     for server in SERVERS.into_iter().filter(|_| disturbance.is_some()) {
         run.sample_health(server);
     }
+    run.carry(disturbance.is_some());
     run.sorted()
 }
 
@@ -180,6 +181,39 @@ impl Run {
         let last = (from + 3015 - 7) / TICK + 100;
         self.see(from + 3016, list_call(Call::Watch, Some(last)));
         self.see(when.end, Event::FaultOff(fault));
+    }
+
+    /// Says which request met which server: new connections go in turn to those in service, the kept one lies on a server
+    /// until that closes it.
+    fn carry(&mut self, disturbed: bool) {
+        let out = |server: usize, at: u64, from: u64, until: u64| {
+            disturbed && (FAULTS[server].start + from..FAULTS[server].start + until).contains(&at)
+        };
+        let (mut turn, mut kept, mut since) = (0, 0, None);
+        for seen in &mut self.0.observations {
+            let at = seen.at.0 / 1_000_000;
+            let Event::Request(request) = &mut seen.event else { continue };
+            let server = match request.on {
+                ConnectionKind::New => {
+                    turn += 1;
+                    if out(turn % 2, at, 1000, 6500) { (turn + 1) % 2 } else { turn % 2 }
+                }
+                ConnectionKind::Reused => {
+                    if out(kept, at, 3013, 6500) {
+                        (kept, since) = ((kept + 1) % 2, None);
+                    }
+                    kept
+                }
+            };
+            let reused = request.on == ConnectionKind::Reused && since.is_some();
+            let local = match request.on {
+                ConnectionKind::New => format!("127.0.0.1:{at}"),
+                ConnectionKind::Reused => format!("kept-{}", *since.get_or_insert(at)),
+            };
+            let connection = ConnectionUse { local, remote: "127.0.0.1:16443".into(), reused, idle: millis(TICK) };
+            request.exchange.connection = Some(connection);
+            request.exchange.server = Some(SERVERS[server].into());
+        }
     }
 
     fn sample_health(&mut self, server: &str) {

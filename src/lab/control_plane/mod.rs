@@ -135,7 +135,7 @@ impl ControlPlane {
                 folder: Some(own_folder.clone()),
                 log: own_folder.join("kube-apiserver.log"),
             };
-            let endpoint = Endpoint { address: place.listen, tls: tls.clone(), roster: roster.clone() };
+            let endpoint = Endpoint { address: place.listen, from: None, tls: tls.clone(), roster: roster.clone() };
             let server = Apiserver::new(
                 name,
                 endpoint,
