@@ -2,6 +2,7 @@
 
 pub use std::time::Duration;
 
+pub use crate::lab::Setup;
 pub use crate::lab::balancer::{HealthPolicy, OnUnhealthy};
 pub use crate::probe::{Probes, requests, server_health, watch, watcher, write};
 pub use crate::scenario::{disturbed_by, undisturbed};

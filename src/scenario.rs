@@ -54,9 +54,9 @@ impl Scenario {
         self
     }
 
-    /// Runs it in one profile only: elsewhere it would take too long, or prove nothing.
-    pub fn only_in(self, profile: Profile) -> Self {
-        Self { only_in: Some(profile), ..self }
+    /// Runs it in one profile only, if one is named: elsewhere it would take too long, or prove nothing.
+    pub fn only_in(self, profile: impl Into<Option<Profile>>) -> Self {
+        Self { only_in: profile.into(), ..self }
     }
 
     /// The subject is to keep these requirements.
@@ -129,10 +129,14 @@ impl Scenario {
         if let (Some(wanted), Some(given)) = (setup.apiservers, config.apiservers)
             && wanted != given
         {
-            return skipped("apiservers", format!("it is about {wanted} apiservers, and ROLLPROOF_APISERVERS says {given}"));
+            return skipped(
+                "apiservers",
+                format!("it is about {wanted} apiservers, and ROLLPROOF_APISERVERS says {given}"),
+            );
         }
         let policies = setup.sets_policies().then_some(&Need::BalancerPolicies);
-        let needs = self.judged_by.iter().flat_map(|(requirement, _)| requirement.needs).chain(&self.needs).chain(policies);
+        let needs =
+            self.judged_by.iter().flat_map(|(requirement, _)| requirement.needs).chain(&self.needs).chain(policies);
         for need in needs {
             let reason = match need {
                 Need::BalancerIgnoresHealth if !config.balancer.is_ours() => {

@@ -80,6 +80,11 @@ impl Setup {
         }
     }
 
+    /// Sets a kube-apiserver flag, by name without dashes.
+    pub fn flag(&mut self, name: &str, value: &str) {
+        self.flags.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Whether it asks the balancer for a policy that only the suite's own is known to have.
     pub fn sets_policies(&self) -> bool {
         self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep
@@ -282,7 +287,8 @@ impl Lab {
     /// # Errors
     /// As [`Lab::roll`]; or the lab was not started in an older version ([`Setup::upgrade_from`]).
     pub async fn upgrade(&self) -> anyhow::Result<()> {
-        let newer = self.newer.as_ref().context("the lab has no newer version to upgrade to: set Setup::upgrade_from")?;
+        let newer =
+            self.newer.as_ref().context("the lab has no newer version to upgrade to: set Setup::upgrade_from")?;
         for server in self.servers() {
             server.replace_program(newer);
             self.restart(server, Restart::Graceful).await?;

@@ -61,7 +61,7 @@ fn on_new(request: &Request) -> bool {
 pub(super) fn traffic(facts: &Facts<'_>) -> Traffic {
     let requests = facts.requesters_on(ConnectionKind::New).flat_map(|(_, requests)| requests);
     let samples = requests.map(|(at, request)| (*at, request.exchange.succeeded()));
-    Traffic::of(facts, "requesters on new connections".to_owned(), samples)
+    Traffic::of(facts, "whoever opens new connections".to_owned(), samples)
 }
 
 /// When a stopped apiserver's /readyz turned red, as far as we know: it does so as the first thing after SIGTERM.
@@ -79,7 +79,8 @@ pub(super) fn never_met(restart: &Restarted<'_>, connections: &[Carried<'_>]) ->
 /// `max-elapsed-new` or `max-elapsed-reused`: how long after SIGTERM requests on such connections still met the stopping
 /// apiserver, the longest of all restarts.
 pub(super) fn max_elapsed(facts: &Facts<'_>, on: ConnectionKind) -> Option<Figure> {
-    let terms: Vec<_> = facts.restarts.iter().filter_map(|restart| Some((restart, restart.at(Step::TermSent)?))).collect();
+    let terms: Vec<_> =
+        facts.restarts.iter().filter_map(|restart| Some((restart, restart.at(Step::TermSent)?))).collect();
     let elapsed = |at: Moment, server: &str| {
         let stopping = terms.iter().find(|(restart, term)| {
             restart.server == server && at >= *term && at < restart.at(Step::Started).unwrap_or(facts.end)

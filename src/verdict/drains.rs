@@ -121,8 +121,7 @@ fn claim(facts: &Facts<'_>, restart: &Restarted<'_>, kept: &Kept<'_>) -> Verdict
         true => term + facts.recording.header.timers.shutdown_delay,
         false => restart.at(Step::Exited).unwrap_or(facts.end),
     };
-    let mut cuts: Vec<_> =
-        kept.cuts.iter().filter(|(at, on, _)| *on == server && *at >= term && *at < until).collect();
+    let mut cuts: Vec<_> = kept.cuts.iter().filter(|(at, on, _)| *on == server && *at >= term && *at < until).collect();
     cuts.sort_by_key(|(at, ..)| *at);
     let Some((at, _, what)) = cuts.first() else { return Verdict::Upheld };
     let (count, after) = (cuts.len(), at.since(term).as_secs_f64());

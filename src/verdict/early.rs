@@ -22,7 +22,8 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let connections = new_connections(facts);
     let claims = facts.restarts.iter().map(|restart| claim(facts, restart, &connections));
     let verdict = Verdict::worst(claims).unwrap_or(Verdict::Upheld);
-    let early = facts.restarts.iter().filter_map(|restart| Some(early(&connections, restart, unready(facts, restart)?)));
+    let early =
+        facts.restarts.iter().filter_map(|restart| Some(early(&connections, restart, unready(facts, restart)?)));
     let figures = vec![Figure::count("early connections", early.map(|early| early.len()).sum())];
     (conclude(facts, &[&traffic(facts)], verdict), figures)
 }
@@ -33,7 +34,9 @@ fn claim(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &[Carried<'_>]
         return Verdict::inconclusive(why);
     }
     let Some((started, until)) = unready(facts, restart) else {
-        return Verdict::inconclusive(format!("/readyz of {server} was not seen red between its start and its first 200"));
+        return Verdict::inconclusive(format!(
+            "/readyz of {server} was not seen red between its start and its first 200"
+        ));
     };
     let early = early(connections, restart, (started, until));
     let Some(first) = early.first() else { return Verdict::Upheld };

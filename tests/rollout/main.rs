@@ -2,5 +2,7 @@
 //!
 //! A scenario's body only acts; verdicts come from its recording. Every test is one lab, so they run one at a time.
 
+mod balancer;
 mod rollout;
+mod settings;
 mod steady_state;

@@ -33,6 +33,10 @@ fn promised(how: Restart) -> Vec<&'static Requirement> {
             &rollout::LIVEZ_GREEN,
             &rollout::SIGNAL_ORDER,
             &rollout::BACK,
+            &balancer::NEVER_LATE,
+            &balancer::NEVER_EARLY,
+            &balancer::DRAINS,
+            &balancer::FOLLOWS,
         ],
         Restart::Killed => vec![&rollout::BACK, &rollout::KILL_OUTAGE_NEW, &rollout::KILL_OUTAGE_REUSED],
     }
@@ -82,8 +86,8 @@ async fn behind_a_balancer_that_ignores_health_new_connections_fail() {
     disturbed_by(Restart::Graceful)
         .in_a_lab(|lab| lab.health = HealthPolicy::Ignore)
         .needs(Need::BalancerIgnoresHealth)
-        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE])
-        .violates(&[&rollout::NO_OUTAGE_NEW])
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE, &balancer::DRAINS])
+        .violates(&[&rollout::NO_OUTAGE_NEW, &balancer::NEVER_LATE, &balancer::NEVER_EARLY, &balancer::FOLLOWS])
         .run(async |lab| {
             let probes = every_probe().start(lab).await?;
             lab.roll(Restart::Graceful).await?;

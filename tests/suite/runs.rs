@@ -21,7 +21,18 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
     let watch = ["WATCH-1", "WATCH-2", "WATCH-3", "WATCH-4", "WATCH-5", "WATCH-6"];
     let more: &[&str] = match disturbance {
         None => &["ROLLOUT-1", "ROLLOUT-2"],
-        Some(Restart::Graceful) => &["ROLLOUT-1", "ROLLOUT-2", "ROLLOUT-3", "ROLLOUT-4", "ROLLOUT-5", "ROLLOUT-6", "BALANCER-1", "BALANCER-2", "BALANCER-3", "BALANCER-4"],
+        Some(Restart::Graceful) => &[
+            "ROLLOUT-1",
+            "ROLLOUT-2",
+            "ROLLOUT-3",
+            "ROLLOUT-4",
+            "ROLLOUT-5",
+            "ROLLOUT-6",
+            "BALANCER-1",
+            "BALANCER-2",
+            "BALANCER-3",
+            "BALANCER-4",
+        ],
         Some(Restart::Killed) => &["ROLLOUT-6", "ROLLOUT-7", "ROLLOUT-8"],
     };
     let mut run =
@@ -238,6 +249,20 @@ impl Run {
             }
         }
     }
+}
+
+/// A connection that the builtin balancer carried, for so many milliseconds.
+pub(crate) fn carried(server: &str, end: End, ended_by: Party, lasted: u64) -> Event {
+    Event::Connection(Connection {
+        client: "127.0.0.1:9".into(),
+        backend: Some(server.into()),
+        sent: 0,
+        received: 0,
+        idle: millis(0),
+        lasted: millis(lasted),
+        ended_by,
+        end,
+    })
 }
 
 pub(crate) fn within(at: Moment, when: &Range<u64>) -> bool {

@@ -30,8 +30,17 @@ fn tooth(id: &str) -> Option<Recording> {
         "ROLLOUT-6" => graceful().header(|header| header.bounds.back = millis(100)).0,
         "ROLLOUT-7" => killed(New),
         "ROLLOUT-8" => killed(Reused),
+        "BALANCER-1" => slow_to_detect(graceful()).with(5500, carried("apiserver-0", End::Fin, Party::Client, 5)).0,
+        "BALANCER-2" => graceful().with(7500, carried("apiserver-0", End::Unreachable, Party::Balancer, 1)).0,
+        "BALANCER-3" => graceful().with(1000, carried("apiserver-0", End::Reset, Party::Balancer, 3000)).0,
+        "BALANCER-4" => graceful().with(5200, carried("apiserver-0", End::Fin, Party::Client, 5)).0,
         _ => return None,
     })
+}
+
+/// A run behind a balancer that may take longer than the shutdown delay.
+fn slow_to_detect(run: Run) -> Run {
+    run.header(|header| header.timers.health_fall = 10)
 }
 
 #[test]

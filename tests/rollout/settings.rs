@@ -1,0 +1,79 @@
+//! Settings of the apiservers, as cases: what each costs in a graceful roll.
+
+use rollproof::prelude::*;
+use rstest::rstest;
+use serial_test::serial;
+
+use crate::rollout::every_probe;
+
+/// What holds for a watch whatever happens to apiservers. (WATCH-6 aside: how soon depends on the settings.)
+pub(crate) static WATCHED: [&Requirement; 4] =
+    [&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE];
+
+/// All that a graceful roll is to keep.
+pub(crate) fn promised() -> Vec<&'static Requirement> {
+    let rollout = rollout::ALL.iter().filter(|it| it.id != "ROLLOUT-7" && it.id != "ROLLOUT-8");
+    watches::ALL.iter().chain(rollout).chain(balancer::ALL).copied().collect()
+}
+
+/// With these settings a graceful roll costs nothing.
+///
+/// In the pr profile runs what changes how requests are refused; the others take a minute, or prove nothing in 3 s.
+#[rstest]
+#[case::send_retry_after(None, |lab: &mut Setup| lab.flag("shutdown-send-retry-after", "true"))]
+// A watch lives until its apiserver gives up waiting for it.
+#[case::no_grace_for_watches(Profile::Nightly, |lab: &mut Setup| {
+    lab.timers.watch_termination_grace = Duration::ZERO;
+    lab.flag("request-timeout", "5s");
+})]
+// As OpenShift shipped it: 70 s of delay, 60 s for requests, 135 s in all.
+#[case::as_in_the_field_report(Profile::Nightly, |lab: &mut Setup| {
+    lab.timers.watch_termination_grace = Duration::ZERO;
+})]
+// Only HTTP/2 connections are told to go away.
+#[case::goaway_chance(Profile::Nightly, |lab: &mut Setup| lab.flag("goaway-chance", "0.02"))]
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn nothing_is_lost_with(#[case] profile: impl Into<Option<Profile>>, #[case] set: fn(&mut Setup)) {
+    disturbed_by(Restart::Graceful)
+        .only_in(profile)
+        .in_a_lab(set)
+        .upholds(&promised())
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// Controls: with these settings new connections fail. The watches go on all the same.
+#[rstest]
+#[case::a_delay_shorter_than_detection(None, |lab: &mut Setup| lab.timers.shutdown_delay /= 15, &[&balancer::NEVER_LATE])]
+// kube-apiserver's own defaults: no delay, and an open watch holds the process for 60 s behind a closed listener.
+#[case::default_flags(Profile::Nightly, |lab: &mut Setup| {
+    lab.timers.shutdown_delay = Duration::ZERO;
+    lab.timers.watch_termination_grace = Duration::ZERO;
+}, &[])]
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn new_connections_fail_with(
+    #[case] profile: impl Into<Option<Profile>>,
+    #[case] set: fn(&mut Setup),
+    #[case] also: &[&'static Requirement],
+) {
+    disturbed_by(Restart::Graceful)
+        .only_in(profile)
+        .in_a_lab(set)
+        .needs(Need::BalancerWithoutRetry)
+        .upholds(&WATCHED)
+        .upholds(&[&rollout::SIGNAL_ORDER, &rollout::BACK, &balancer::DRAINS, &balancer::NEVER_EARLY])
+        .violates(&[&rollout::NO_OUTAGE_NEW])
+        .violates(also)
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
