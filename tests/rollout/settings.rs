@@ -18,27 +18,34 @@ pub(crate) fn promised() -> Vec<&'static Requirement> {
 
 /// With these settings a graceful roll costs nothing.
 ///
-/// In the pr profile runs what changes how requests are refused; the others take a minute, or prove nothing in 3 s.
+/// In the pr profile runs what changes how requests are refused; the others take a minute, or prove nothing in 3 s. WATCH-4
+/// is left out with retry-after: a watch that is told to come back in 5 s may meet the restarted apiserver by then, whose
+/// watch cache begins after the watch's revision (410).
 #[rstest]
-#[case::send_retry_after(None, |lab: &mut Setup| lab.flag("shutdown-send-retry-after", "true"))]
+#[case::send_retry_after(None, |lab: &mut Setup| lab.flag("shutdown-send-retry-after", "true"), &["WATCH-4"])]
 // A watch lives until its apiserver gives up waiting for it.
 #[case::no_grace_for_watches(Profile::Nightly, |lab: &mut Setup| {
     lab.timers.watch_termination_grace = Duration::ZERO;
     lab.flag("request-timeout", "5s");
-})]
+}, &[])]
 // As OpenShift shipped it: 70 s of delay, 60 s for requests, 135 s in all.
 #[case::as_in_the_field_report(Profile::Nightly, |lab: &mut Setup| {
     lab.timers.watch_termination_grace = Duration::ZERO;
-})]
+}, &[])]
 // Only HTTP/2 connections are told to go away.
-#[case::goaway_chance(Profile::Nightly, |lab: &mut Setup| lab.flag("goaway-chance", "0.02"))]
+#[case::goaway_chance(Profile::Nightly, |lab: &mut Setup| lab.flag("goaway-chance", "0.02"), &[])]
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
-async fn nothing_is_lost_with(#[case] profile: impl Into<Option<Profile>>, #[case] set: fn(&mut Setup)) {
+async fn nothing_is_lost_with(
+    #[case] profile: impl Into<Option<Profile>>,
+    #[case] set: fn(&mut Setup),
+    #[case] but: &[&str],
+) {
+    let promised: Vec<_> = promised().into_iter().filter(|it| !but.contains(&it.id)).collect();
     disturbed_by(Restart::Graceful)
         .only_in(profile)
         .in_a_lab(set)
-        .upholds(&promised())
+        .upholds(&promised)
         .run(async |lab| {
             let probes = every_probe().start(lab).await?;
             lab.roll(Restart::Graceful).await?;
