@@ -63,12 +63,12 @@ async fn detection_slower_than_the_shutdown_delay_fails_new_connections() {
         .only_in(Profile::Nightly)
         .in_a_lab(|lab| {
             let checks_in_the_delay = lab.timers.shutdown_delay.div_duration_f64(lab.timers.health_interval);
-            // The first may come at once, so it takes two more than fit.
-            lab.timers.health_fall = checks_in_the_delay.ceil() as u32 + 3;
+            // The first may come at once.
+            lab.timers.health_fall = checks_in_the_delay.ceil() as u32 + 2;
         })
         .needs(Need::BalancerWithoutRetry)
         .upholds(&WATCHED)
-        .upholds(&[&balancer::NEVER_EARLY, &balancer::DRAINS, &balancer::FOLLOWS])
+        .upholds(&[&balancer::DRAINS, &balancer::FOLLOWS])
         .violates(&[&rollout::NO_OUTAGE_NEW, &balancer::NEVER_LATE])
         .run(async |lab| {
             let probes = every_probe().start(lab).await?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::command::{self, Command, serves};
 use super::{Backend, Builtin, Settings};
 use crate::config::BalancerKind;
-use crate::lab::control_plane::{ControlPlane, Shared};
+use crate::lab::control_plane::ControlPlane;
 use crate::lab::http::Endpoint;
 use crate::lab::keeper::{Claim, Keeper};
 use crate::lab::{Setup, network, wait};
@@ -41,15 +41,13 @@ impl Balancer {
             .iter()
             .map(|server| Backend { name: server.name.clone(), address: server.address() })
             .collect();
-        let own_nodes = |lab, servers: &[Shared]| {
-            (0..).zip(servers).map(|(index, server)| (network::node(lab, index), server.name.clone())).collect()
-        };
+        let nodes = (0..).zip(&control_plane.servers).filter(|_| setup.hairpin);
         let settings = Settings {
             listen,
             health: setup.health,
             on_unhealthy: setup.on_unhealthy,
             redispatch: setup.redispatch,
-            hairpin: setup.hairpin.then(|| own_nodes(claim.lab, &control_plane.servers)).unwrap_or_default(),
+            hairpin: nodes.map(|(index, server)| (network::node(claim.lab, index), server.name.clone())).collect(),
             ..Settings::new(backends, control_plane.ca.clone(), &setup.timers)
         };
         match kind {
