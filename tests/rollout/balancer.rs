@@ -44,7 +44,8 @@ async fn a_balancer_that_resets_unhealthy_connections_does_not_drain() {
     disturbed_by(Restart::Graceful)
         .in_a_lab(|lab| lab.on_unhealthy = OnUnhealthy::Reset)
         .upholds(&WATCHED)
-        .upholds(&[&rollout::NO_OUTAGE_NEW, &balancer::NEVER_LATE, &balancer::NEVER_EARLY, &balancer::FOLLOWS])
+        // Whether a request is in flight at that moment is a matter of luck: ROLLOUT-1 and -2 are not judged.
+        .upholds(&[&balancer::NEVER_LATE, &balancer::NEVER_EARLY, &balancer::FOLLOWS])
         .violates(&[&balancer::DRAINS])
         .run(async |lab| {
             let probes = every_probe().start(lab).await?;
