@@ -18,7 +18,7 @@ use crate::lab::{self, Lab, Setup, machine, narrated};
 use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
-use crate::timeline::{Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
+use crate::timeline::{self, Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
 use crate::timing::{self, Bounds};
 use crate::verdict;
 
@@ -71,11 +71,11 @@ impl Scenario {
         let config = Config::from_env().unwrap_or_else(|error| panic!("{error}"));
         let run = RunDir::of_this_process(config.report_dir.as_deref()).unwrap_or_else(|error| panic!("{error:#}"));
         let report = self.perform(&name, &config, run, body).await;
-        if let Err(error) = report::write(run, &report) {
-            panic!("{error:#}");
-        }
-        if let Err(text) = report.verdict_text() {
-            panic!("{text}");
+        let written = report::write(run, &report).map_err(|error| format!("{error:#}"));
+        match (report.verdict_text(), written) {
+            (Ok(()), Ok(())) => {}
+            (Err(text), Ok(())) | (Ok(()), Err(text)) => panic!("{text}"),
+            (Err(text), Err(trouble)) => panic!("{text}\n{trouble}"),
         }
     }
 
@@ -117,6 +117,9 @@ impl Scenario {
         let needs = self.judged_by.iter().flat_map(|(requirement, _)| requirement.needs).chain(&self.needs);
         for need in needs {
             let reason = match need {
+                Need::SeveralServers if config.apiservers == Some(1) => {
+                    "with one apiserver no balancer can bridge its restart".to_owned()
+                }
                 Need::BalancerIgnoresHealth if !config.balancer.is_ours() => {
                     format!("{} cannot be told to ignore health", config.balancer)
                 }
@@ -174,6 +177,9 @@ impl Scenario {
         lab.end_balancer_command().await;
         let collected = collect(&lab, &run.evidence(name)).map(|()| report.evidence = Some(run.evidence(name)));
         let finished = recorder.finish();
+        if let Some(path) = report.recording.as_mut().filter(|path| is_large(path)) {
+            *path = timeline::compress(path).with_context(|| format!("cannot compress {}", path.display()))?;
+        }
         let outcome = match (acted, finished) {
             (Err(_), _) => Outcome::Lab(format!("the scenario was not over after {:?}", timing::SCENARIO_LIMIT)),
             (Ok(Err(panic)), _) => Outcome::Panicked(panic_text(panic.as_ref())),
@@ -198,6 +204,12 @@ impl Scenario {
         }
         Ok(outcome)
     }
+}
+
+/// Whether a recording is worth compressing. Smaller ones are easier to look at as they are.
+fn is_large(recording: &Path) -> bool {
+    const LARGE_BYTES: u64 = 16 << 20;
+    std::fs::metadata(recording).is_ok_and(|file| file.len() > LARGE_BYTES)
 }
 
 fn judged(recording: &Recording) -> anyhow::Result<Outcome> {
@@ -247,9 +259,14 @@ fn collect(lab: &Lab, evidence: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the evidence folder {}", evidence.display()))?;
     for (name, log) in lab.logs() {
         let copy = evidence.join(name);
-        std::fs::copy(&log, &copy).with_context(|| format!("cannot copy {} to {}", log.display(), copy.display()))?;
+        copy_readable(&log, &copy).with_context(|| format!("cannot copy {} to {}", log.display(), copy.display()))?;
     }
     Ok(())
+}
+
+/// Copies a log, but not its mode: apiservers write audit logs for themselves alone, and evidence is there to be read.
+fn copy_readable(from: &Path, to: &Path) -> std::io::Result<u64> {
+    std::io::copy(&mut std::fs::File::open(from)?, &mut std::fs::File::create_new(to)?)
 }
 
 /// The cell as far as it is known before there is a lab.
@@ -261,7 +278,7 @@ fn planned_cell(config: &Config) -> Cell {
             .map_or_else(|_| config.kubernetes_version.clone().unwrap_or_default(), |version| version.to_string()),
         apiservers: config.apiservers.unwrap_or(lab::APISERVERS),
         balancer: config.balancer.to_string(),
-        protocol: "http1".to_owned(),
+        protocol: "http1+http2".to_owned(),
         client: "kube-rs".to_owned(),
         profile: config.profile,
     }

@@ -103,6 +103,10 @@ pub struct Timers {
 /// apiserver is killed in the middle of it.
 pub const SHORT_GRACE_PERIOD: Duration = millis(1300);
 
+/// A kept connection that was closed while idle says so within a round trip, on a busy machine within this. Whoever waits
+/// longer for the news was hung up on.
+pub const CLOSE_NOTICED: Duration = secs(1);
+
 /// Failed health checks in a row that take a backend out of service.
 pub const HEALTH_FALL: u32 = 2;
 
@@ -242,8 +246,12 @@ pub const NAMESPACE_GONE: Duration = secs(30);
 pub const PROBE_READY: Duration = secs(30);
 /// After a disturbance, until every probe has its samples "after".
 pub const PROBE_SETTLED: Duration = secs(30);
+/// The fence write, until an attempt at it is acknowledged.
+pub const FENCE_WRITTEN: Duration = secs(15);
 /// After the fence write, until a watch has seen it. Longer than any client library's own recovery in these scenarios.
 pub const FENCE_SEEN: Duration = secs(30);
+/// An answer of the keeper. It may have to wait twice for processes to die.
+pub const KEEPER_ANSWER: Duration = secs(30);
 /// Children of a struck lab, from SIGKILL to the last one reaped. Measured under 0.1 s.
 pub const STRIKE: Duration = secs(10);
 /// A balancer command, from SIGTERM to SIGKILL.

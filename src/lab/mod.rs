@@ -143,7 +143,7 @@ impl Lab {
             kubernetes: binaries.kube_apiserver.version.clone(),
             apiservers,
             balancer: config.balancer.to_string(),
-            protocol: "http1".to_owned(),
+            protocol: "http1+http2".to_owned(),
             client: "kube-rs".to_owned(),
             profile: config.profile,
         };

@@ -16,7 +16,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
 use super::http::{Ask, Connection, Endpoint, Named, classify, nothing_yet};
 use super::tls;
-use crate::timeline::{ErrorClass, Exchange, Failure};
+use crate::timeline::{ErrorClass, Exchange, Failure, Protocol};
 use crate::timing;
 
 /// Where requests go.
@@ -89,6 +89,7 @@ impl Remote {
             endpoint: Endpoint {
                 address: SocketAddr::from(([0, 0, 0, 0], 0)),
                 tls: Arc::new(tls),
+                protocol: Protocol::Http1,
                 roster: Arc::default(),
                 named: Some(Arc::new(Named { certificate, host: authority })),
             },

@@ -10,10 +10,20 @@ use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::client::TlsStream;
 
+use crate::timeline::Protocol;
+
 /// ALPN name of HTTP/1.1 (RFC 7301, section 6).
 pub const HTTP_1_1: &[u8] = b"http/1.1";
 /// ALPN name of HTTP/2 over TLS (RFC 9113, section 3.2).
 pub const HTTP_2: &[u8] = b"h2";
+
+/// The ALPN name of a protocol.
+pub const fn alpn(protocol: Protocol) -> &'static [u8] {
+    match protocol {
+        Protocol::Http1 => HTTP_1_1,
+        Protocol::Http2 => HTTP_2,
+    }
+}
 
 /// A client that speaks HTTP/1.1: [`client_config_speaking`] with [`HTTP_1_1`] alone.
 ///

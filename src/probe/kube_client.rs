@@ -4,10 +4,13 @@
 //! stack is put together here from kube's own parts, in the order of kube-client `src/client/builder.rs`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response};
+use hyper_rustls::HttpsConnector;
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -15,33 +18,106 @@ use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt as _};
-use kube::config::KubeConfigOptions;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use tower::retry::RetryLayer;
 use tower::{BoxError, Layer, Service, ServiceBuilder};
 
 use super::AuditIds;
-use crate::lab::http::classify;
+use crate::lab::http::{classify, retry_after, was_connecting};
 use crate::lab::{Lab, NAMESPACE};
-use crate::timeline::{Call, Event, ListWatch, Moment, Recorder};
+use crate::timeline::{Call, Event, Failure, ListWatch, Moment};
+
+/// kube-rs's connections through the balancer: what its clients share.
+#[derive(Clone)]
+pub struct Library {
+    config: kube::Config,
+    http: Http,
+}
+
+/// What kube-rs sends its requests with.
+type Http = legacy::Client<TimeoutConnector<HttpsConnector<HttpConnector>>, Body>;
+
+/// A request as kube-rs sent it, below its retries.
+pub struct Sent {
+    /// When.
+    pub began: Moment,
+    /// Its method.
+    pub method: Method,
+    /// Its query, empty if there is none.
+    pub query: String,
+    /// The Audit-ID header that we added.
+    pub audit_id: String,
+    /// The answer's status and Retry-After, or why there was none.
+    pub answer: Result<(u16, Option<u32>), Failure>,
+    /// Whether it failed before there was a connection to send it on.
+    pub connecting: bool,
+    /// Until the answer's headers.
+    pub took: Duration,
+}
+
+/// Is told of each request that kube-rs has sent.
+type Observer = Arc<dyn Fn(Sent) + Send + Sync>;
+
+impl Library {
+    /// Pooled connections, as kube-rs has them.
+    ///
+    /// # Errors
+    /// The kubeconfig names what is not there, or what TLS cannot use.
+    pub async fn new(kubeconfig: Kubeconfig) -> anyhow::Result<Self> {
+        Self::keeping(kubeconfig, usize::MAX).await
+    }
+
+    /// A new connection for each request: kube-rs in a program that has just started.
+    ///
+    /// # Errors
+    /// As [`Library::new`].
+    pub async fn without_pool(kubeconfig: Kubeconfig) -> anyhow::Result<Self> {
+        Self::keeping(kubeconfig, 0).await
+    }
+
+    async fn keeping(kubeconfig: Kubeconfig, idle: usize) -> anyhow::Result<Self> {
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(http)?);
+        connector.set_connect_timeout(config.connect_timeout);
+        connector.set_read_timeout(config.read_timeout);
+        connector.set_write_timeout(config.write_timeout);
+        let http = legacy::Builder::new(TokioExecutor::new()).pool_max_idle_per_host(idle).build(connector);
+        Ok(Self { config, http })
+    }
+
+    /// A client on these connections. Each request gets an Audit-ID of its own, and `observer` is told of it.
+    pub fn client(
+        &self,
+        audit_ids: impl Fn() -> String + Send + Sync + 'static,
+        observer: impl Fn(Sent) + Send + Sync + 'static,
+    ) -> kube::Client {
+        let observe = Observe { audit_ids: Arc::new(audit_ids), observer: Arc::new(observer) };
+        let retry = self.config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
+        let stack = ServiceBuilder::new()
+            .layer(self.config.base_uri_layer())
+            .option_layer(retry)
+            .layer(observe)
+            .map_err(BoxError::from)
+            .service(self.http.clone());
+        kube::Client::new(stack, NAMESPACE)
+    }
+}
 
 /// A client of kube-rs through the balancer, each of whose list and watch requests is recorded under the probe's name.
 pub(super) async fn client(lab: &Lab, probe: &'static str) -> anyhow::Result<kube::Client> {
-    let config = kube::Config::from_custom_kubeconfig(lab.kubeconfig(), &KubeConfigOptions::default()).await?;
-    let mut http = HttpConnector::new();
-    http.enforce_http(false);
-    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(http)?);
-    connector.set_connect_timeout(config.connect_timeout);
-    connector.set_read_timeout(config.read_timeout);
-    connector.set_write_timeout(config.write_timeout);
-    let http = legacy::Builder::new(TokioExecutor::new()).build::<_, Body>(connector);
-    let observe = Observe { probe, recorder: lab.recorder().clone(), audit_ids: AuditIds::of(probe) };
-    let stack = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry())))
-        .layer(observe)
-        .map_err(BoxError::from)
-        .service(http);
-    Ok(kube::Client::new(stack, NAMESPACE))
+    let (recorder, audit_ids) = (lab.recorder().clone(), AuditIds::of(probe));
+    let observer = move |sent: Sent| {
+        if sent.method != Method::GET {
+            return;
+        }
+        let (call, from) = call_of(&sent.query);
+        let answer = sent.answer.map(|(status, _)| status);
+        let call = ListWatch { probe: probe.to_owned(), call, from, audit_id: sent.audit_id, answer, took: sent.took };
+        recorder.record_at(sent.began, Event::ListWatch(call));
+    };
+    Ok(Library::new(lab.kubeconfig()).await?.client(move || audit_ids.next(), observer))
 }
 
 /// The change that an object of the writer carries; 0 for an object that is not the writer's.
@@ -55,12 +131,11 @@ pub(super) fn revision_of(map: &ConfigMap) -> u64 {
     map.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-/// Adds an Audit-ID to each request and records it.
+/// Adds an Audit-ID to each request and tells of it.
 #[derive(Clone)]
 struct Observe {
-    probe: &'static str,
-    recorder: Recorder,
-    audit_ids: AuditIds,
+    audit_ids: Arc<dyn Fn() -> String + Send + Sync>,
+    observer: Observer,
 }
 
 impl<S> Layer<S> for Observe {
@@ -91,25 +166,23 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Observe { probe, recorder, audit_ids } = self.observe.clone();
-        let audit_id = audit_ids.next();
+        let Observe { audit_ids, observer } = self.observe.clone();
+        let audit_id = audit_ids();
         if let Ok(value) = HeaderValue::from_str(&audit_id) {
             request.headers_mut().insert("Audit-ID", value);
         }
-        let call = (request.method() == Method::GET).then(|| call_of(request.uri().query().unwrap_or_default()));
+        let (method, query) = (request.method().clone(), request.uri().query().unwrap_or_default().to_owned());
         let began = Moment::now();
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
-            if let Some((call, from)) = call {
-                let outcome = answer
-                    .as_ref()
-                    .map(|response| response.status().as_u16())
-                    .map_err(|error| classify(error.as_ref()));
-                let took = Moment::now().since(began);
-                let call = ListWatch { probe: probe.to_owned(), call, from, audit_id, answer: outcome, took };
-                recorder.record_at(began, Event::ListWatch(call));
-            }
+            let took = Moment::now().since(began);
+            let connecting = answer.as_ref().is_err_and(|error| was_connecting(error.as_ref()));
+            let outcome = answer
+                .as_ref()
+                .map(|response| (response.status().as_u16(), retry_after(response.headers())))
+                .map_err(|error| classify(error.as_ref()));
+            observer(Sent { began, method, query, audit_id, answer: outcome, connecting, took });
             answer
         })
     }

@@ -225,19 +225,21 @@ impl Worker {
         }
     }
 
-    /// One step. Where the kept connection turns out to be closed, a fresh one gets one try: always if not a byte had been
-    /// sent, else only if the request is idempotent (RFC 9110, 9.2.2). A create whose bytes may have left is not repeated.
+    /// One step. Where the kept connection turns out to be closed, or to lead to a stopping server that refuses, a fresh one
+    /// gets one try: always if not a byte had been sent or the server refused, else only if the request is idempotent
+    /// (RFC 9110, 9.2.2). A create whose bytes may have left is not repeated.
     async fn step(&mut self, verb: LoadVerb, object: &Object) -> Effect {
         let first = self.attempt(verb, object, None, object.doubtful).await;
-        let repeatable = first.exchange.unsent || verb != LoadVerb::Create;
-        if !(first.met_a_closed_connection() && repeatable) {
+        let not_applied = first.exchange.unsent || first.exchange.refused_by_a_stopping_server();
+        if !(first.exchange.may_be_repeated() && (not_applied || verb != LoadVerb::Create)) {
             return effect(&first);
         }
-        let doubtful = object.doubtful || (verb == LoadVerb::Delete && !first.exchange.unsent);
+        self.kept = None;
+        let doubtful = object.doubtful || (verb == LoadVerb::Delete && !not_applied);
         let second = self.attempt(verb, object, Some(first.exchange.audit_id.clone()), doubtful).await;
         // If the first may have taken effect, its repetition's failure does not say that it did not.
         match effect(&second) {
-            Effect::Never if !first.exchange.unsent => Effect::Maybe,
+            Effect::Never if !not_applied => Effect::Maybe,
             effect => effect,
         }
     }

@@ -5,7 +5,8 @@
 //! to a probe, a hang included, is an observation and never an `Err`: an error here is one of the lab.
 
 mod in_flight;
-mod kube_client;
+pub mod kube_client;
+mod kube_requester;
 mod load;
 mod requester;
 mod server_health;
@@ -15,6 +16,7 @@ mod watcher;
 mod writer;
 
 pub use in_flight::{InFlightProbe, in_flight};
+pub use kube_requester::{KubeRequester, kube_requests};
 pub use load::{LoadProbe, WORKERS, Workers, load};
 pub use requester::{Requester, requests};
 pub use server_health::{ServerHealthProbe, server_health};
@@ -28,6 +30,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use anyhow::bail;
 use futures::future::{BoxFuture, LocalBoxFuture};
 
 use crate::lab::{Lab, wait};
@@ -110,6 +113,11 @@ impl Probes {
     /// One could not start, or saw nothing good: then the lab is broken, since nothing has been disturbed yet.
     pub async fn start(self, lab: &Lab) -> anyhow::Result<Observing> {
         let running = futures::future::try_join_all(self.idle.into_iter().map(|probe| probe.start(lab))).await?;
+        let mut names: Vec<&str> = running.iter().map(|probe| probe.name()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("two probes are called {}: their observations could not be told apart", twice[0]);
+        }
         let samples = u64::from(Bounds::with(&lab.setup().timers).samples);
         let observing = Observing { running, samples };
         observing.sampled(timing::PROBE_READY, &vec![0; observing.running.len()]).await?;
@@ -118,6 +126,15 @@ impl Probes {
 }
 
 impl Observing {
+    /// Goes on observing until each probe has this many more good samples.
+    ///
+    /// # Errors
+    /// One does not get them.
+    pub async fn go_on(&self, samples: u64) -> anyhow::Result<()> {
+        let wanted: Vec<u64> = self.running.iter().map(|probe| probe.samples() + samples).collect();
+        self.sampled(timing::PROBE_SETTLED, &wanted).await
+    }
+
     /// Goes on observing until each probe has its samples "after"; then stops all of them.
     ///
     /// A probe that gets no good sample any more is no error: that is what its observations say.
@@ -140,10 +157,8 @@ impl Observing {
         // Twice the least number: the judge wants that many in each stretch, and counts more strictly than we do.
         let wanted = self.samples * 2;
         wait::until(limit, "every probe to have its samples", async || {
-            let short = |(probe, beyond): &(&Box<dyn Running>, &u64)| {
-                probe.takes_samples() && probe.samples() < **beyond + wanted
-            };
-            let short = self.running.iter().zip(beyond).find(short);
+            let mut sampling = self.running.iter().zip(beyond).filter(|(probe, _)| probe.takes_samples());
+            let short = sampling.find(|(probe, beyond)| probe.samples() < **beyond + wanted);
             match short {
                 None => ControlFlow::Break(()),
                 Some((probe, beyond)) => {
@@ -177,6 +192,7 @@ where
 /// The Audit-IDs of everything that the probes have asked for.
 pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
     recorder.collect(|seen| match &seen.event {
+        // Attempts before the last were answered, or the library would not have made another.
         Event::Request(request) => Some(request.exchange.audit_id.clone()),
         Event::Write(write) => Some(write.exchange.audit_id.clone()),
         Event::ListWatch(call) => Some(call.audit_id.clone()),

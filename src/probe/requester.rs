@@ -1,4 +1,4 @@
-//! A requester: asks for the same object again and again, on new connections or on a kept one.
+//! A requester: asks for the same object again and again, on new connections or on a kept one, by HTTP/1.1 or HTTP/2.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,32 +11,47 @@ use tokio_util::task::TaskTracker;
 use super::{AuditIds, Fence, Probe, Running, Samples};
 use crate::lab::http::{Ask, Connection, Endpoint};
 use crate::lab::{Lab, NAMESPACE, PROBED};
-use crate::timeline::{ConnectionKind, Event, Moment, Phase, Recorder, Request};
+use crate::timeline::{ConnectionKind, Event, Moment, Protocol, Recorder, Request};
 use crate::timing;
 
 /// A requester to be. Through the balancer, every [`timing::REQUEST_EVERY`].
 pub struct Requester {
-    on: ConnectionKind,
+    on: Connections,
+    over: Protocol,
     every: Duration,
 }
 
-/// A requester on new connections.
+/// A requester's connections.
+#[derive(Clone, Copy)]
+enum Connections {
+    New,
+    Kept,
+}
+
+/// A requester on new connections, by HTTP/1.1.
 pub fn requests() -> Requester {
-    Requester { on: ConnectionKind::New, every: timing::REQUEST_EVERY }
+    Requester { on: Connections::New, over: Protocol::Http1, every: timing::REQUEST_EVERY }
 }
 
 impl Requester {
     /// Each request opens its own connection. They start on schedule, whatever became of those before.
     #[must_use]
     pub fn on_new_connections(self) -> Self {
-        Self { on: ConnectionKind::New, ..self }
+        Self { on: Connections::New, ..self }
     }
 
-    /// All requests use one connection, which is replaced when it breaks. A request that meets a closed connection is
-    /// repeated once on a fresh one, as HTTP clients do.
+    /// All requests use one connection, which is replaced when it breaks. A request that meets a closed connection, or a
+    /// GOAWAY that leaves it out (RFC 9113, 6.8), or a stopping server's refusal, is repeated once on a fresh one, as HTTP
+    /// clients do: [`Exchange::may_be_repeated`](crate::timeline::Exchange::may_be_repeated).
     #[must_use]
     pub fn on_a_reused_connection(self) -> Self {
-        Self { on: ConnectionKind::Reused, ..self }
+        Self { on: Connections::Kept, ..self }
+    }
+
+    /// By HTTP/2 instead of HTTP/1.1. A kept connection is one connection there too: one request at a time.
+    #[must_use]
+    pub fn over_http2(self) -> Self {
+        Self { over: Protocol::Http2, ..self }
     }
 
     /// How often it asks.
@@ -49,22 +64,24 @@ impl Requester {
 impl Probe for Requester {
     fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
-            let name = match self.on {
-                ConnectionKind::New => "requester-new",
-                ConnectionKind::Reused => "requester-reused",
+            let (name, on) = match (self.on, self.over) {
+                (Connections::New, Protocol::Http1) => ("requester-new", ConnectionKind::New),
+                (Connections::Kept, Protocol::Http1) => ("requester-reused", ConnectionKind::Reused),
+                (Connections::New, Protocol::Http2) => ("requester-new-http2", ConnectionKind::New),
+                (Connections::Kept, Protocol::Http2) => ("requester-reused-http2", ConnectionKind::Reused),
             };
             let at_work = Arc::new(AtWork {
                 name: name.to_owned(),
-                on: self.on,
-                to: lab.through_balancer(),
+                on,
+                to: lab.through_balancer().over(self.over),
                 recorder: lab.recorder().clone(),
                 audit_ids: AuditIds::of(name),
                 samples: Samples::default(),
             });
             let (end, tasks) = (CancellationToken::new(), TaskTracker::new());
             match self.on {
-                ConnectionKind::New => tasks.spawn(at_work.clone().on_new(self.every, end.clone(), tasks.clone())),
-                ConnectionKind::Reused => tasks.spawn(at_work.clone().on_kept(self.every, end.clone())),
+                Connections::New => tasks.spawn(at_work.clone().on_new(self.every, end.clone(), tasks.clone())),
+                Connections::Kept => tasks.spawn(at_work.clone().on_kept(self.every, end.clone())),
             };
             Ok(Box::new(RunningRequester { at_work, end, tasks }) as Box<dyn Running>)
         })
@@ -133,7 +150,8 @@ impl AtWork {
         }
     }
 
-    /// One request. Returns its Audit-ID if the kept connection turned out to be closed before any byte of an answer.
+    /// One request. Returns its Audit-ID if the kept connection turned out to be closed before any byte of an answer, or to
+    /// lead to a server that is stopping; that connection is not kept.
     async fn ask(&self, kept: &mut Option<Connection>, retries: Option<String>) -> Option<String> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps/{PROBED}");
         let ask = Ask::get(&path, self.audit_ids.next(), &self.name);
@@ -142,15 +160,17 @@ impl AtWork {
         if exchange.succeeded() {
             self.samples.add_one();
         }
-        let reused = exchange.connection.as_ref().is_some_and(|connection| connection.reused);
-        let closed = reused && exchange.failure.is_some() && exchange.phase == Phase::Headers;
-        let request = Request { probe: self.name.clone(), on: self.on, retries, exchange };
+        let again = exchange.may_be_repeated();
+        if again {
+            *kept = None;
+        }
+        let request = Request { probe: self.name.clone(), on: self.on, retries, exchange, attempts: Vec::new() };
         self.recorder.record_at(began, Event::Request(request));
-        closed.then_some(ask.audit_id)
+        again.then_some(ask.audit_id)
     }
 }
 
-fn schedule(every: Duration) -> tokio::time::Interval {
+pub(super) fn schedule(every: Duration) -> tokio::time::Interval {
     let mut schedule = tokio::time::interval(every);
     schedule.set_missed_tick_behavior(MissedTickBehavior::Delay);
     schedule

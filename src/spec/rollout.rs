@@ -14,6 +14,7 @@ pub const ALL: &[&Requirement] = &[
     &KILL_OUTAGE_REUSED,
     &IN_FLIGHT,
     &LEDGER,
+    &NO_OUTAGE_IN_LIBRARY,
     &NO_OUTAGE_LOAD,
 ];
 
@@ -22,11 +23,11 @@ pub static NO_OUTAGE_NEW: Requirement = Requirement {
     id: "ROLLOUT-1",
     level: Level::Must,
     title: "no outage, new connections",
-    sentence: "While apiservers are gracefully restarted one after the other, every request on a new connection through \
+    sentence: "While apiservers are gracefully restarted one after the other, as while nothing happens, every request on a new connection through \
                the balancer succeeds.",
     source: "OpenShift field report (\"new connections are accepted within a certain grace period\"); \
              kube-apiserver --shutdown-delay-duration",
-    needs: &[Need::RestartableServers],
+    needs: &[Need::RestartableServers, Need::SeveralServers],
     remedy: "The balancer must take an apiserver out of service before its listener closes: let it check /readyz over \
              HTTPS, and make --shutdown-delay-duration longer than interval x threshold + timeout of that check.",
 };
@@ -36,12 +37,12 @@ pub static NO_OUTAGE_REUSED: Requirement = Requirement {
     id: "ROLLOUT-2",
     level: Level::Must,
     title: "no outage, reused connections",
-    sentence: "While apiservers are gracefully restarted one after the other, every request on a reused connection through \
-               the balancer succeeds, or is repaired by one retry on a fresh connection because the old one had been \
-               closed while idle.",
+    sentence: "While apiservers are gracefully restarted one after the other, as while nothing happens, every request on a reused connection through \
+               the balancer succeeds, or is repaired by one retry on a fresh connection because no server had taken it up: \
+               the old connection had been closed while idle, or its stopping apiserver refused (503 with Retry-After).",
     source: "OpenShift field report (\"in-flight connections are given enough time to complete\"); RFC 9110, 9.2.2 and \
-             RFC 9112, 9.3.1 (retrying on a closed connection)",
-    needs: &[Need::RestartableServers],
+             RFC 9112, 9.3.1 (retrying on a closed connection); k8s.io/apiserver pkg/server/filters/waitgroup.go",
+    needs: &[Need::RestartableServers, Need::SeveralServers],
     remedy: "A reset in the middle of a request: the balancer cuts established connections when a target turns unhealthy \
              (turn on connection draining), or the apiserver was killed before its requests had finished (make \
              terminationGracePeriodSeconds longer than delay + request timeout).",
@@ -105,7 +106,7 @@ pub static KILL_OUTAGE_NEW: Requirement = Requirement {
     sentence: "When an apiserver is killed, requests on new connections through the balancer fail for no longer than the \
                balancer needs to detect it.",
     source: "OpenShift field report (NonGracefulTermination); design of health-checked balancers",
-    needs: &[Need::RestartableServers],
+    needs: &[Need::RestartableServers, Need::SeveralServers],
     remedy: "The balancer keeps a dead backend in service: check interval, threshold and timeout of its health check, and \
              whether it tries another backend when one refuses (redispatch).",
 };
@@ -118,7 +119,7 @@ pub static KILL_OUTAGE_REUSED: Requirement = Requirement {
     sentence: "When an apiserver is killed, requests on a reused connection through the balancer fail for no longer than \
                the balancer needs to detect it.",
     source: "gateway field report (the gateway keeps a dead upstream); OpenShift field report",
-    needs: &[Need::RestartableServers],
+    needs: &[Need::RestartableServers, Need::SeveralServers],
     remedy: "The balancer keeps the client's connection open though the server's is gone, or reconnects to the dead \
              server: let it close both sides together, and check /readyz.",
 };
@@ -154,14 +155,31 @@ pub static LEDGER: Requirement = Requirement {
              in the audit logs.",
 };
 
+/// What the user of a client library is told.
+pub static NO_OUTAGE_IN_LIBRARY: Requirement = Requirement {
+    id: "ROLLOUT-11",
+    level: Level::Should,
+    title: "no outage, as the client library reports it",
+    sentence: "While apiservers are gracefully restarted one after the other, a client library that retries as it does by \
+               default reports no failed read through the balancer, but for a single one that no apiserver had received, \
+               because its pooled connection was being closed at that moment.",
+    source: "OpenShift field report (errors as client-go's users saw them); kube-client src/client/retry.rs; RFC 9112, \
+             9.3.1 and 9.6 (a client can lose the race against a server that closes an idle connection)",
+    needs: &[Need::RestartableServers],
+    remedy: "kube-rs repeats what was answered with 429, 503 or 504, and what it could not send; a refused connection, a \
+             reset or an unexpected EOF reaches its user. Compare with ROLLOUT-1: where raw requests fail too, the balancer \
+             is to blame. Where only the library fails, let the user of a read try once more.",
+};
+
 /// The load goes on.
 pub static NO_OUTAGE_LOAD: Requirement = Requirement {
     id: "ROLLOUT-12",
     level: Level::Must,
     title: "no outage under load",
     sentence: "While apiservers are gracefully restarted one after the other, no request of the load fails, but for one on \
-               a kept connection that was closed while idle, which no apiserver received: one retry repairs it, unless it \
-               is a create whose bytes may have left, which must not be repeated.",
+               a kept connection that no apiserver had taken up, because it was closed while idle or its stopping \
+               apiserver refused (503 with Retry-After): one retry repairs it, unless it is a create whose bytes may have \
+               left unanswered, which must not be repeated.",
     source: "OpenShift field report (ten workers that create, get and delete); RFC 9110, 9.2.2 (a client must not retry a \
              request that is not idempotent unless it knows that it was not applied)",
     needs: &[Need::RestartableServers, Need::ServerLogs],

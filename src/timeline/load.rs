@@ -18,7 +18,7 @@ pub struct Load {
     /// The object's name, never used again for another; empty for a list.
     pub object: String,
     /// The Audit-ID of the request that this one repeats on a fresh connection. A create is repeated only if it was
-    /// [unsent](Exchange::unsent).
+    /// [unsent](Exchange::unsent) or refused by a stopping server.
     pub retries: Option<String>,
     /// An earlier answer about this object was lost, so 404 is as good an answer as 200.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -59,11 +59,10 @@ impl Load {
         self.exchange.succeeded() || (self.may_be_missing && missing)
     }
 
-    /// Whether it met a kept connection that ended before any byte of an answer: one that may have been closed while
-    /// idle, as far as the client can know.
+    /// Whether it met a kept connection that at once turned out to be closed, before any byte of an answer: one that may
+    /// have been closed while idle, as far as the client can know.
     pub fn met_a_closed_connection(&self) -> bool {
-        let reused = self.exchange.connection.as_ref().is_some_and(|connection| connection.reused);
-        reused && self.exchange.failure.is_some() && self.exchange.phase == super::Phase::Headers
+        self.exchange.failure.is_some() && self.exchange.may_be_repeated()
     }
 }
 

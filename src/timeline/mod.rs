@@ -11,12 +11,12 @@ mod observation;
 mod outage;
 mod recorder;
 
-pub use file::{FORMAT, FileError};
+pub use file::{FORMAT, FileError, compress};
 pub use in_flight::{Held, InFlight};
 pub use load::{Load, LoadLeft, LoadVerb};
 pub use moment::Moment;
 pub use observation::*;
-pub use outage::{Attempt, Outage, outages};
+pub use outage::{Counted, Outage, outages};
 pub use recorder::Recorder;
 
 use std::collections::BTreeMap;

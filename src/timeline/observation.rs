@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{InFlight, Load, LoadLeft, Moment};
-use crate::timing::nanos;
+use crate::timing::{self, nanos};
 
 /// Something that was seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,9 +93,22 @@ pub struct Request {
     /// On a connection of its own, or on one that is kept.
     pub on: ConnectionKind,
     /// The Audit-ID of the request that this one repeats on a fresh connection, because the kept connection turned out to
-    /// be closed before any byte of an answer.
+    /// be closed before any byte of an answer, or led to a stopping server that refused it.
     pub retries: Option<String>,
     /// How it went.
+    pub exchange: Exchange,
+    /// What came before it, where a client library repeated the request by itself: each attempt below the library's
+    /// retries but the last, in order. The request as the user knows it began with the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempt>,
+}
+
+/// One attempt of a client library at a request of its user.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it began.
+    pub at: Moment,
+    /// How it went, as far as the library's HTTP client tells: a body that breaks off is not seen here.
     pub exchange: Exchange,
 }
 
@@ -107,6 +120,19 @@ pub enum ConnectionKind {
     New,
     /// One connection kept for all requests: what a client meets that is already there.
     Reused,
+    /// As a client library sees fit, and after the retries it does by itself: what its user is told.
+    Library,
+}
+
+/// The version of HTTP that is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2.
+    Http2,
 }
 
 /// One write of a writer.
@@ -161,6 +187,9 @@ impl Write {
 pub struct Exchange {
     /// The Audit-ID header that we sent; the apiserver's audit log has the same.
     pub audit_id: String,
+    /// What was spoken. A recording that does not say it is of HTTP/1.1.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Which connection, if one was made.
     pub connection: Option<ConnectionUse>,
     /// The last phase reached. An exchange that failed, failed in it.
@@ -197,6 +226,25 @@ impl Exchange {
             (None, _) if self.unsent => Effect::Never,
             _ => Effect::Maybe,
         }
+    }
+
+    /// A stopping apiserver's 503 with Retry-After: it takes no requests any more, and has not looked at this one. It says
+    /// itself that there is a good chance to meet another server at once (k8s.io/apiserver pkg/server/filters/waitgroup.go).
+    pub fn refused_by_a_stopping_server(&self) -> bool {
+        self.failure.is_none() && self.status == Some(503) && self.retry_after.is_some()
+    }
+
+    /// Whether one retry on a fresh connection is fair: it went out on a kept connection, and at once turned out to be closed
+    /// (RST, FIN, GOAWAY), or to lead to a stopping server that refuses. A connection that answers nothing for long is no
+    /// such thing: that is a hang.
+    pub fn may_be_repeated(&self) -> bool {
+        use ErrorClass::{BrokenPipe, ConnectionReset, Goaway, UnexpectedEof};
+        let reused = self.connection.as_ref().is_some_and(|connection| connection.reused);
+        let closed = self.failure.as_ref().is_some_and(|failure| {
+            matches!(failure.class, UnexpectedEof | ConnectionReset | BrokenPipe | Goaway)
+                && self.phase == Phase::Headers
+        });
+        reused && self.took <= timing::CLOSE_NOTICED && (closed || self.refused_by_a_stopping_server())
     }
 
     /// 429: the server answered, and asked to come back later.
@@ -250,8 +298,10 @@ pub struct Failure {
 pub enum ErrorClass {
     /// The connection ended in the middle of something.
     UnexpectedEof,
-    /// HTTP/2: the server asked to go elsewhere.
+    /// HTTP/2: the server asked to go elsewhere. The text says with which reason.
     Goaway,
+    /// HTTP/2: the server gave up this one stream (RST_STREAM).
+    StreamReset,
     /// RST.
     ConnectionReset,
     /// EPIPE: we wrote to a connection that was reset before.
@@ -275,6 +325,7 @@ impl fmt::Display for ErrorClass {
         f.write_str(match self {
             Self::UnexpectedEof => "unexpected EOF",
             Self::Goaway => "GOAWAY",
+            Self::StreamReset => "stream reset",
             Self::ConnectionReset => "connection reset by peer",
             Self::BrokenPipe => "broken pipe",
             Self::ConnectionRefused => "connection refused",

@@ -1,7 +1,7 @@
 //! Observations as one-line text, and the few around a violation.
 
 use super::facts::Facts;
-use crate::timeline::{ChangeKind, Effect, Event, Exchange, LoadVerb, Moment, Observation, Verb};
+use crate::timeline::{ChangeKind, ConnectionKind, Effect, Event, Exchange, LoadVerb, Moment, Observation, Verb};
 
 /// How many relevant observations an excerpt shows up to the violation, and after it.
 const BEFORE: usize = 6;
@@ -32,8 +32,12 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
     let what = match &seen.event {
         Event::Request(request) => {
             let retry = if request.retries.is_some() { ", a retry" } else { "" };
-            let on = format!("{:?} connection", request.on).to_lowercase();
-            format!("{}: request on a {on}{retry}: {}", request.probe, outcome(&request.exchange))
+            let how = match request.on {
+                ConnectionKind::New => "on a new connection",
+                ConnectionKind::Reused => "on a reused connection",
+                ConnectionKind::Library => "by the client library",
+            };
+            format!("{}: request {how}{retry}: {}", request.probe, outcome(&request.exchange))
         }
         Event::Write(write) => {
             let effect = match write.effect() {

@@ -16,7 +16,7 @@
 use super::conclusive::{Traffic, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
-use super::outage::{class_list, classes, length, phase};
+use super::outage::{class_list, classes, phase};
 use super::{Figure, Verdict};
 use crate::timeline::{Event, Load, LoadVerb, Moment, Outage, Restart, outages};
 
@@ -63,13 +63,13 @@ fn counted<'a>(facts: &Facts<'a>, steps: &[(Moment, &'a Load)]) -> Vec<(Moment, 
 }
 
 fn claim(facts: &Facts<'_>, found: &[Outage<'_, Load>]) -> Verdict {
-    let Some(worst) = found.iter().max_by_key(|outage| length(outage)) else { return Verdict::Upheld };
+    let Some(worst) = found.iter().max_by_key(|outage| outage.length()) else { return Verdict::Upheld };
     let count = match found.len() {
         1 => "1 outage".to_owned(),
         count => format!("{count} outages, the worst"),
     };
     let first = worst.failed[0];
-    let (seconds, from) = (length(worst).as_secs_f64(), facts.clock(worst.from));
+    let (seconds, from) = (worst.length().as_secs_f64(), facts.clock(worst.from));
     let open = if worst.recovered { "" } else { " and not over at the end" };
     let (failed, classes, phase) = (worst.failed.len(), class_list(&worst.failed), phase(facts, worst));
     let (verb, resource, worker) = (first.verb, &first.resource, &first.worker);
@@ -90,7 +90,7 @@ fn claim(facts: &Facts<'_>, found: &[Outage<'_, Load>]) -> Verdict {
 fn figures(loads: &[&Load], found: &[Outage<'_, Load>], lost: usize) -> Vec<Figure> {
     let repaired = loads.iter().filter(|load| load.retries.is_some() && load.succeeded()).count();
     let mut figures = vec![
-        Figure::seconds("worst outage", found.iter().map(length).max().unwrap_or_default()),
+        Figure::seconds("worst outage", found.iter().map(Outage::length).max().unwrap_or_default()),
         Figure::count("outages", found.len()),
         Figure::count("requests", loads.len()),
         Figure::count("429", loads.iter().filter(|load| load.exchange.refused_for_now()).count()),

@@ -158,6 +158,7 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&rollout::KILL_OUTAGE_REUSED, outage::bounded_on_reused),
     (&rollout::IN_FLIGHT, in_flight::judge),
     (&rollout::LEDGER, ledger::judge),
+    (&rollout::NO_OUTAGE_IN_LIBRARY, outage::none_in_library),
     (&rollout::NO_OUTAGE_LOAD, load::judge),
 ];
 

@@ -1,4 +1,4 @@
-//! ROLLOUT-1, -2, -7, -8: what restarts cost requesters.
+//! ROLLOUT-1, -2, -7, -8, -11: what restarts cost requesters.
 //!
 //! During a graceful roll (and in a steady state, the baseline) no outage is allowed; a kill may cost a bounded one.
 //! What counts as an outage is [`timeline::outages`](crate::timeline::outages)'s: a 429 is none, nor is an idle close
@@ -9,7 +9,12 @@
 //! graceful:  ok ok reset ok(retry) ok, on a kept connection ->  upheld, 1 failure repaired by one retry
 //! killed:    ok error ... (2 s) ... error ok, bound 3.5 s   ->  upheld, worst outage 2 s
 //! killed:    ok error ... (4 s) ... error ok, bound 3.5 s   ->  violated
+//! library:   503 ok, which it repeated by itself            ->  upheld; below its retries, 1 outage
+//! library:   ok EOF ok, on a connection being closed        ->  upheld, 1 failure counted
 //! ```
+//!
+//! Each requester is judged by itself, and the one that was without service for longest is named: the probes' names tell
+//! protocol and connection.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,7 +23,9 @@ use super::conclusive::{Traffic, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::{Figure, Verdict};
-use crate::timeline::{Attempt, ConnectionKind, Event, Outage, Request, Restart, outages};
+use crate::timeline::{
+    ConnectionKind, Counted, ErrorClass, Event, Exchange, Moment, Outage, Phase, Request, Restart, outages,
+};
 
 /// ROLLOUT-1.
 pub(super) fn none_on_new(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
@@ -28,6 +35,11 @@ pub(super) fn none_on_new(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
 /// ROLLOUT-2.
 pub(super) fn none_on_reused(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     none(facts, ConnectionKind::Reused)
+}
+
+/// ROLLOUT-11.
+pub(super) fn none_in_library(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    none(facts, ConnectionKind::Library)
 }
 
 /// ROLLOUT-7.
@@ -56,26 +68,68 @@ fn bounded(facts: &Facts<'_>, on: ConnectionKind) -> (Verdict, Vec<Figure>) {
     }
 }
 
+/// A requester and what befell it.
+struct Seen<'a> {
+    probe: &'a str,
+    requests: &'a [(Moment, &'a Request)],
+    outages: Vec<Outage<'a>>,
+    /// Failures of a client library that do not count as outages.
+    lost: usize,
+}
+
+impl Seen<'_> {
+    fn worst(&self) -> Duration {
+        self.outages.iter().map(Outage::length).max().unwrap_or_default()
+    }
+
+    fn count(&self, which: impl Fn(&Request) -> bool) -> usize {
+        self.requests.iter().filter(|(_, request)| which(request)).count()
+    }
+
+    fn classes(&self) -> BTreeMap<String, usize> {
+        classes(self.requests.iter().map(|(_, request)| *request))
+    }
+}
+
 /// Judges the outages of each requester of one kind; those no longer than `allowed` are.
 fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (Verdict, Vec<Figure>) {
-    let mut all = Vec::new();
-    let mut samples = Vec::new();
-    let verdicts: Vec<_> = facts
-        .requesters_on(on)
-        .map(|(probe, requests)| {
-            let found = outages(requests.iter().copied(), |audit_id| facts.received.contains(audit_id));
-            let found = if allowed.is_some() { by_fault(facts, found) } else { found };
-            let verdict = claim(facts, probe, &found, allowed);
-            all.extend(found);
-            samples.extend(requests.iter().map(|(_, request)| *request));
-            let traffic = requests.iter().map(|(at, request)| (*at, request.exchange.succeeded()));
-            conclude(facts, &[&Traffic::of(facts, format!("the requester {probe}"), traffic)], verdict)
-        })
-        .collect();
-    let kind = format!("{on:?}").to_lowercase();
-    let verdict = Verdict::worst(verdicts)
-        .unwrap_or_else(|| Verdict::inconclusive(format!("no requester on {kind} connections is in the recording")));
-    (verdict, figures(&samples, &all))
+    let seen = facts.requesters_on(on).map(|(probe, requests)| {
+        let mut found = outages(requests.iter().copied(), |audit_id| facts.received.contains(audit_id));
+        let all = found.len();
+        found.retain(|outage| on != ConnectionKind::Library || !met_a_closing_connection(facts, outage));
+        let lost = all - found.len();
+        let outages = if allowed.is_some() { by_fault(facts, found) } else { found };
+        Seen { probe, requests, outages, lost }
+    });
+    let mut seen: Vec<_> = seen.collect();
+    // Of several that broke it, the worst is shown.
+    seen.sort_by_key(|seen| std::cmp::Reverse(seen.worst()));
+    let verdicts = seen.iter().map(|Seen { probe, requests, outages, .. }| {
+        let verdict = claim(facts, probe, outages, allowed);
+        // A 429 tells nothing about what another request would have met.
+        let traffic = requests.iter().filter(|(_, request)| !request.exchange.refused_for_now());
+        let traffic = traffic.map(|(at, request)| (*at, request.exchange.succeeded()));
+        conclude(facts, &[&Traffic::of(facts, format!("the requester {probe}"), traffic)], verdict)
+    });
+    let kind = match on {
+        ConnectionKind::New => "requester on new connections",
+        ConnectionKind::Reused => "requester on reused connections",
+        ConnectionKind::Library => "client library",
+    };
+    let verdict =
+        Verdict::worst(verdicts).unwrap_or_else(|| Verdict::inconclusive(format!("no {kind} is in the recording")));
+    (verdict, figures(&seen, on))
+}
+
+/// A single read that was sent on a pooled connection while that was being closed: no apiserver has received it, and the
+/// next one succeeds. A client cannot avoid that race, only repeat the read; how often it is lost is luck, and counted.
+fn met_a_closing_connection(facts: &Facts<'_>, outage: &Outage<'_>) -> bool {
+    let [failed] = outage.failed.as_slice() else { return false };
+    let Exchange { phase, failure, audit_id, .. } = &failed.exchange;
+    let closed = failure.as_ref().is_some_and(|failure| {
+        matches!(failure.class, ErrorClass::UnexpectedEof | ErrorClass::ConnectionReset | ErrorClass::BrokenPipe)
+    });
+    outage.recovered && closed && *phase == Phase::Headers && !facts.received.contains(audit_id.as_str())
 }
 
 /// The outages that one fault costs, as one: between them the client was served, but by luck. A balancer that sends every
@@ -89,7 +143,7 @@ fn by_fault<'a>(facts: &Facts<'a>, found: Vec<Outage<'a>>) -> Vec<Outage<'a>> {
     for outage in found {
         match merged.last_mut().filter(|last| fault_of(last) == fault_of(&outage)) {
             Some(last) => {
-                last.until = outage.until;
+                last.until = last.until.max(outage.until);
                 last.recovered = outage.recovered;
                 last.failed.extend(outage.failed);
             }
@@ -100,9 +154,15 @@ fn by_fault<'a>(facts: &Facts<'a>, found: Vec<Outage<'a>>) -> Vec<Outage<'a>> {
 }
 
 fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<Duration>) -> Verdict {
+    if let Some(early) = found.iter().find(|outage| !facts.restarts.is_empty() && outage.until < facts.disturbed().0) {
+        let (from, classes) = (facts.clock(early.from), class_list(&early.failed));
+        return Verdict::inconclusive(format!(
+            "requests failed before anything was disturbed: {classes} from {from} on ({probe})"
+        ));
+    }
     let breaches: Vec<_> =
-        found.iter().filter(|outage| allowed.is_none_or(|allowed| length(outage) > allowed)).collect();
-    let Some(worst) = breaches.iter().max_by_key(|outage| length(outage)) else { return Verdict::Upheld };
+        found.iter().filter(|outage| allowed.is_none_or(|allowed| outage.length() > allowed)).collect();
+    let Some(worst) = breaches.iter().max_by_key(|outage| outage.length()) else { return Verdict::Upheld };
     let expected = match allowed {
         None => "no outage".to_owned(),
         Some(allowed) => format!("no outage longer than {:.3} s", allowed.as_secs_f64()),
@@ -111,7 +171,7 @@ fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<D
         1 => "1 outage".to_owned(),
         count => format!("{count} outages, the worst"),
     };
-    let (seconds, from) = (length(worst).as_secs_f64(), facts.clock(worst.from));
+    let (seconds, from) = (worst.length().as_secs_f64(), facts.clock(worst.from));
     let open = if worst.recovered { "" } else { " and not over at the end" };
     let (failed, classes) = (worst.failed.len(), class_list(&worst.failed));
     let phase = phase(facts, worst);
@@ -126,12 +186,6 @@ fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<D
             _ => false,
         }),
     }
-}
-
-/// How long an outage lasted. One that did not end lasted at least until its last request had failed.
-pub(super) fn length<T: Attempt>(outage: &Outage<'_, T>) -> Duration {
-    let last = outage.failed.last().filter(|_| !outage.recovered).map_or(Duration::ZERO, |last| last.exchange().took);
-    outage.length() + last
 }
 
 /// Which apiserver an outage is to be laid to: the one whose life went through a step last, and where it stood.
@@ -149,12 +203,12 @@ pub(super) fn phase<T>(facts: &Facts<'_>, outage: &Outage<'_, T>) -> String {
 }
 
 /// Failures by class, in the fixed order of the classes: `connection refused x3, timeout x1`.
-pub(super) fn class_list<T: Attempt>(failed: &[&T]) -> String {
+pub(super) fn class_list<T: Counted>(failed: &[&T]) -> String {
     let classes = classes(failed.iter().copied());
     classes.into_iter().map(|(class, count)| format!("{class} x{count}")).collect::<Vec<_>>().join(", ")
 }
 
-pub(super) fn classes<'a, T: Attempt + 'a>(requests: impl Iterator<Item = &'a T>) -> BTreeMap<String, usize> {
+pub(super) fn classes<'a, T: Counted + 'a>(requests: impl Iterator<Item = &'a T>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for request in requests.filter(|request| !request.succeeded() && !request.exchange().refused_for_now()) {
         let class = match (&request.exchange().failure, request.exchange().status) {
@@ -167,20 +221,57 @@ pub(super) fn classes<'a, T: Attempt + 'a>(requests: impl Iterator<Item = &'a T>
     counts
 }
 
-fn figures(samples: &[&Request], found: &[Outage<'_>]) -> Vec<Figure> {
-    let lengths = || found.iter().map(length);
-    let counted = |which: fn(&Request) -> bool| samples.iter().filter(|request| which(request)).count();
+/// Of all requesters together, then of each.
+fn figures(seen: &[Seen<'_>], on: ConnectionKind) -> Vec<Figure> {
+    let refused = |request: &Request| request.exchange.refused_for_now();
+    let repaired = |request: &Request| request.retries.is_some() && request.exchange.succeeded();
+    let sum = |count: &dyn Fn(&Seen<'_>) -> usize| seen.iter().map(count).sum();
     let mut figures = vec![
-        Figure::seconds("worst outage", lengths().max().unwrap_or_default()),
-        Figure::seconds("total outage", lengths().sum()),
-        Figure::count("outages", found.len()),
-        Figure::count("samples", samples.len()),
-        Figure::count("429", counted(|request| request.exchange.refused_for_now())),
-        Figure::count(
-            "failures repaired by one retry",
-            counted(|request| request.retries.is_some() && request.exchange.succeeded()),
-        ),
+        Figure::seconds("worst outage", seen.iter().map(Seen::worst).max().unwrap_or_default()),
+        Figure::seconds("total outage", seen.iter().flat_map(|seen| &seen.outages).map(Outage::length).sum()),
+        Figure::count("outages", sum(&|seen| seen.outages.len())),
+        Figure::count("samples", sum(&|seen| seen.requests.len())),
+        Figure::count("429", sum(&|seen| seen.count(refused))),
+        Figure::count("failures repaired by one retry", sum(&|seen| seen.count(repaired))),
     ];
-    figures.extend(classes(samples.iter().copied()).into_iter().map(|(class, count)| Figure::count(class, count)));
+    if on == ConnectionKind::Library {
+        figures.push(Figure::count("failures on a closing connection", sum(&|seen| seen.lost)));
+        figures.push(Figure::count(
+            "attempts repeated by the library",
+            sum(&|seen| seen.requests.iter().map(|(_, request)| request.attempts.len()).sum()),
+        ));
+        let below = seen.iter().map(|seen| below_retries(seen.requests)).max();
+        figures.push(Figure::seconds("worst outage below its retries", below.unwrap_or_default()));
+    }
+    let total = seen.iter().flat_map(Seen::classes).fold(BTreeMap::new(), |mut total, (class, count)| {
+        *total.entry(class).or_insert(0) += count;
+        total
+    });
+    figures.extend(total.into_iter().map(|(class, count)| Figure::count(class, count)));
+    // The order of names, whoever was worst: reports of several runs are compared.
+    let mut seen: Vec<_> = seen.iter().filter(|_| seen.len() > 1).collect();
+    seen.sort_by_key(|seen| seen.probe);
+    for one in seen {
+        let probe = one.probe;
+        figures.push(Figure::seconds(&format!("{probe}: worst outage"), one.worst()));
+        figures.push(Figure::count(format!("{probe}: repaired"), one.count(repaired)));
+        let classes = one.classes().into_iter();
+        figures.extend(classes.map(|(class, count)| Figure::count(format!("{probe}: {class}"), count)));
+    }
     figures
+}
+
+/// The worst outage as one sees it that does not repeat by itself what the library does.
+fn below_retries(requests: &[(Moment, &Request)]) -> Duration {
+    let each = requests.iter().flat_map(|(at, request)| {
+        let attempt =
+            |exchange: &Exchange| Request { exchange: exchange.clone(), attempts: Vec::new(), ..(*request).clone() };
+        let repeated: Vec<_> = request.attempts.iter().map(|one| (one.at, attempt(&one.exchange))).collect();
+        // The recording has no moment for the last attempt but that it came after the one before.
+        let last = request.attempts.last().map_or(*at, |one| one.at + one.exchange.took);
+        repeated.into_iter().chain([(last, attempt(&request.exchange))])
+    });
+    let each: Vec<_> = each.collect();
+    let found = outages(each.iter().map(|(at, request)| (*at, request)), |_| true);
+    found.iter().map(Outage::length).max().unwrap_or_default()
 }

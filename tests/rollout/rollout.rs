@@ -11,12 +11,16 @@ pub(crate) fn every_probe() -> Probes {
         .with(watcher())
         .with(requests().on_new_connections())
         .with(requests().on_a_reused_connection())
+        .with(requests().on_new_connections().over_http2())
+        .with(requests().on_a_reused_connection().over_http2())
+        .with(kube_requests())
+        .with(kube_requests().on_new_connections())
         .with(write())
         .with(server_health())
 }
 
 /// What holds for a watch whatever happens to apiservers.
-static WATCHED: [&Requirement; 5] =
+pub(crate) static WATCHED: [&Requirement; 5] =
     [&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE, &watches::FRESH];
 
 /// What a graceful restart must not cost, and what a kill may.
@@ -33,6 +37,7 @@ fn promised(how: Restart) -> Vec<&'static Requirement> {
             &rollout::LIVEZ_GREEN,
             &rollout::SIGNAL_ORDER,
             &rollout::BACK,
+            &rollout::NO_OUTAGE_IN_LIBRARY,
         ],
         Restart::Killed => vec![&rollout::BACK, &rollout::KILL_OUTAGE_NEW, &rollout::KILL_OUTAGE_REUSED],
     }
@@ -66,7 +71,7 @@ async fn without_a_shutdown_delay_new_connections_fail() {
         .in_a_lab(|lab| lab.timers.shutdown_delay = Duration::ZERO)
         .needs(Need::BalancerWithoutRetry)
         .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE])
-        .violates(&[&rollout::NO_OUTAGE_NEW])
+        .violates(&[&rollout::NO_OUTAGE_NEW, &rollout::NO_OUTAGE_IN_LIBRARY])
         .run(async |lab| {
             let probes = every_probe().start(lab).await?;
             lab.roll(Restart::Graceful).await?;
@@ -83,7 +88,7 @@ async fn behind_a_balancer_that_ignores_health_new_connections_fail() {
         .in_a_lab(|lab| lab.health = HealthPolicy::Ignore)
         .needs(Need::BalancerIgnoresHealth)
         .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE])
-        .violates(&[&rollout::NO_OUTAGE_NEW])
+        .violates(&[&rollout::NO_OUTAGE_NEW, &rollout::NO_OUTAGE_IN_LIBRARY])
         .run(async |lab| {
             let probes = every_probe().start(lab).await?;
             lab.roll(Restart::Graceful).await?;

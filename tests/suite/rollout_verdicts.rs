@@ -35,7 +35,7 @@ fn a_graceful_restart_may_cost_no_request() {
         .expect(violated("ROLLOUT-2", "2 outages, the worst of 0.200 s from +14.001s"));
     graceful()
         .requests_fail(New, 1000..1050, ConnectionRefused)
-        .expect(violated("ROLLOUT-1", "while no apiserver was being restarted"));
+        .expect(inconclusive("ROLLOUT-1", "requests failed before anything was disturbed"));
     graceful()
         .requests_fail(New, 8000..30_000, ConnectionRefused)
         .expect(violated("ROLLOUT-1", "and not over at the end"));
@@ -93,12 +93,93 @@ fn a_failure_is_an_outage_if_a_server_had_received_the_request() {
     let closed = run(Some(Graceful)).requests_fail(Reused, 7000..7050, ErrorClass::UnexpectedEof);
     let first = "requester-reused-7000".to_owned();
     let exchange = Exchange { audit_id: format!("{first}-again"), ..answered(200) };
-    let retry = Request { probe: requester(Reused).into(), on: New, retries: Some(first.clone()), exchange };
+    let retry = Request {
+        probe: requester(Reused).into(),
+        on: New,
+        retries: Some(first.clone()),
+        exchange,
+        attempts: Vec::new(),
+    };
     let repaired = closed.with(7005, Event::Request(retry));
     repaired.expect(upheld());
     let received =
         Audited { server: "apiserver-0".into(), audit_id: first, stages: vec!["RequestReceived".into()], status: None };
     repaired.with(19_999, Event::Audited(received)).expect(violated("ROLLOUT-2", "unexpected EOF x1"));
+}
+
+#[test]
+fn a_stopping_server_s_refusal_is_repaired_by_a_retry_and_by_nothing_else() {
+    let refused = |retry_after| {
+        run(Some(Graceful)).edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.exchange.audit_id == "requester-reused-7000" => {
+                (request.exchange.status, request.exchange.retry_after) = (Some(503), retry_after);
+            }
+            _ => {}
+        })
+    };
+    refused(Some(1)).expect(violated("ROLLOUT-2", "status 503 x1"));
+    let exchange = Exchange { audit_id: "again".into(), ..answered(200) };
+    let of = Some("requester-reused-7000".to_owned());
+    let retry = Request { probe: requester(Reused).into(), on: New, retries: of, exchange, attempts: Vec::new() };
+    let repaired = refused(Some(1)).with(7005, Event::Request(retry));
+    repaired.expect(upheld());
+    assert_eq!(figure(&repaired, "ROLLOUT-2", "failures repaired by one retry"), Some(1.0));
+}
+
+#[test]
+fn a_hang_is_not_repaired_by_a_retry() {
+    let hung = |class, took| {
+        let exchange = Exchange { audit_id: "again".into(), ..answered(200) };
+        let of = Some("requester-reused-7000".to_owned());
+        let retry = Request { probe: requester(Reused).into(), on: New, retries: of, exchange, attempts: Vec::new() };
+        let failed = run(Some(Graceful)).requests_fail(Reused, 7000..7050, class);
+        let failed = failed.edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.exchange.audit_id == "requester-reused-7000" => {
+                request.exchange.took = took;
+            }
+            _ => {}
+        });
+        failed.with(7045, Event::Request(retry))
+    };
+    hung(ErrorClass::UnexpectedEof, millis(2)).expect(upheld());
+    hung(ErrorClass::Timeout, secs(10)).expect(violated("ROLLOUT-2", "1 outage of 10.000 s"));
+    // A RST after nine seconds of silence is the same hang.
+    hung(ConnectionReset, secs(9)).expect(violated("ROLLOUT-2", "1 outage of 9.000 s"));
+}
+
+#[test]
+fn an_outage_lasts_until_its_requests_have_failed() {
+    let slow =
+        run(Some(Killed)).requests_fail(New, 3000..6000, ErrorClass::Timeout).edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.on == New && !request.exchange.succeeded() => {
+                request.exchange.took = secs(10);
+            }
+            _ => {}
+        });
+    slow.expect(violated("ROLLOUT-7", "1 outage of 12.950 s"));
+}
+
+#[test]
+fn nothing_but_429_is_no_evidence() {
+    let refused = run(Some(Graceful)).edit(|seen| match &mut seen.event {
+        Event::Request(request) if request.on == New && seen.at.0 > 3_000_000_000 && seen.at.0 < 17_500_000_000 => {
+            request.exchange.status = Some(429);
+        }
+        _ => {}
+    });
+    refused.expect(inconclusive("ROLLOUT-1", "requester-new"));
+}
+
+#[test]
+fn a_livez_that_hangs_is_not_green() {
+    let hangs = run(Some(Graceful)).edit(|seen| match &mut seen.event {
+        Event::ServerHealth(health) if health.path == "/livez" && seen.at == Moment(4_000_000_000) => {
+            let text = "no answer within 10s".to_owned();
+            (health.answer, health.took) = (Err(Failure { class: ErrorClass::Timeout, text }), secs(10));
+        }
+        _ => {}
+    });
+    hangs.expect(violated("ROLLOUT-4", "/livez of apiserver-0 said timeout"));
 }
 
 #[test]
@@ -117,7 +198,8 @@ fn one_retry_repairs_a_connection_closed_while_idle_and_is_counted() {
     let closed = || run(Some(Graceful)).requests_fail(Reused, 7000..7050, ErrorClass::UnexpectedEof);
     let retry = |of: &str, on, status| {
         let exchange = Exchange { audit_id: format!("{of}-again"), ..answered(status) };
-        Event::Request(Request { probe: requester(Reused).into(), on, retries: Some(of.into()), exchange })
+        let (probe, retries, attempts) = (requester(Reused).into(), Some(of.into()), Vec::new());
+        Event::Request(Request { probe, on, retries, exchange, attempts })
     };
     let first = "requester-reused-7000";
     // The fresh connection is a new one; which kind the retry is recorded as makes no difference.

@@ -15,12 +15,12 @@ pub(crate) const FAULTS: [Range<u64>; 2] = [3000..10_000, 10_500..17_500];
 const END: u64 = 20_000;
 const TICK: u64 = 50;
 
-/// Twenty seconds of two requesters, a writer, a watch and health samples, in which all is well: two apiservers are
+/// Twenty seconds of three requesters, a writer, a watch and health samples, in which all is well: two apiservers are
 /// restarted like that, or nothing happens.
 pub(crate) fn run(disturbance: Option<Restart>) -> Run {
     let watch = ["WATCH-1", "WATCH-2", "WATCH-3", "WATCH-4", "WATCH-5", "WATCH-6"];
     let more: &[&str] = match disturbance {
-        None => &["ROLLOUT-1", "ROLLOUT-2"],
+        None => &["ROLLOUT-1", "ROLLOUT-2", "ROLLOUT-11"],
         Some(Restart::Graceful) => &[
             "ROLLOUT-1",
             "ROLLOUT-2",
@@ -30,6 +30,7 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
             "ROLLOUT-6",
             "ROLLOUT-9",
             "ROLLOUT-10",
+            "ROLLOUT-11",
             "ROLLOUT-12",
         ],
         Some(Restart::Killed) => &["ROLLOUT-6", "ROLLOUT-7", "ROLLOUT-8"],
@@ -42,6 +43,7 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
     for at in (500..END).step_by(TICK as usize) {
         run.see(at, Event::Request(request(ConnectionKind::New, at)));
         run.see(at + 1, Event::Request(request(ConnectionKind::Reused, at)));
+        run.see(at + 1, Event::Request(request(ConnectionKind::Library, at)));
         run.change(at + 2);
     }
     if let Some(how) = disturbance {
@@ -62,12 +64,20 @@ pub(crate) fn requester(on: ConnectionKind) -> &'static str {
     match on {
         ConnectionKind::New => "requester-new",
         ConnectionKind::Reused => "requester-reused",
+        ConnectionKind::Library => "kube-rs",
     }
 }
 
 pub(crate) fn request(on: ConnectionKind, at: u64) -> Request {
-    let exchange = Exchange { audit_id: format!("{}-{at}", requester(on)), ..answered(200) };
-    Request { probe: requester(on).into(), on, retries: None, exchange }
+    let connection = ConnectionUse {
+        local: String::new(),
+        remote: String::new(),
+        reused: on != ConnectionKind::New,
+        idle: millis(TICK),
+    };
+    let audit_id = format!("{}-{at}", requester(on));
+    let exchange = Exchange { audit_id, connection: Some(connection), ..answered(200) };
+    Request { probe: requester(on).into(), on, retries: None, exchange, attempts: Vec::new() }
 }
 
 impl Run {
@@ -104,7 +114,10 @@ impl Run {
         self.edit(|seen| match &mut seen.event {
             Event::Request(request) if request.on == on && within(seen.at, &when) => {
                 let audit_id = std::mem::take(&mut request.exchange.audit_id);
-                request.exchange = Exchange { audit_id, ..failed(Phase::Dial, class) };
+                // A kept connection is there already: what fails on it fails later than in dialling.
+                let phase = if on == ConnectionKind::New { Phase::Dial } else { Phase::Headers };
+                let connection = request.exchange.connection.take();
+                request.exchange = Exchange { audit_id, connection, ..failed(phase, class) };
             }
             _ => {}
         })

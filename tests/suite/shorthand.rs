@@ -257,6 +257,7 @@ pub(crate) fn written(change: u64, verb: Verb, object: &str, effect: Effect) -> 
 pub(crate) fn answered(status: u16) -> Exchange {
     Exchange {
         audit_id: String::new(),
+        protocol: Protocol::Http1,
         connection: None,
         phase: Phase::Done,
         status: Some(status),

@@ -8,7 +8,7 @@ use rollproof::verdict::{Verdict, judge, judge_all};
 use crate::runs::*;
 use crate::shorthand::*;
 
-use ConnectionKind::{New, Reused};
+use ConnectionKind::{Library, New, Reused};
 use Restart::{Graceful, Killed};
 
 /// A recording in which the requirement is violated.
@@ -32,6 +32,7 @@ fn tooth(id: &str) -> Option<Recording> {
         "ROLLOUT-8" => killed(Reused),
         "ROLLOUT-9" => crate::load::cut_in_flight(graceful()).0,
         "ROLLOUT-10" => crate::load::lose_an_object(graceful()).0,
+        "ROLLOUT-11" => graceful().requests_fail(Library, 6050..6100, ErrorClass::ConnectionRefused).0,
         "ROLLOUT-12" => crate::load::refuse_a_delete(graceful()).0,
         _ => return None,
     })
@@ -114,7 +115,7 @@ fn judging_takes_time_in_proportion_to_the_recording() {
     for n in 0..30_000 {
         let at = 20_000 + 3 * n;
         let mut first = request(Reused, at);
-        first.exchange.status = Some(500);
+        (first.exchange.status, first.exchange.retry_after) = (Some(503), Some(1));
         let retries = Some(first.exchange.audit_id.clone());
         let object = format!("many-{n}");
         let delivered = Delivered {

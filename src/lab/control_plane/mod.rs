@@ -21,7 +21,7 @@ use super::http::{Endpoint, Roster};
 use super::keeper::{Child, Claim, Keeper, Program};
 use super::provision::Binaries;
 use super::{network, tls, wait};
-use crate::timeline::Recorder;
+use crate::timeline::{Protocol, Recorder};
 use crate::timing::{self, Timers};
 
 use apiserver::Place;
@@ -135,7 +135,13 @@ impl ControlPlane {
                 folder: Some(own_folder.clone()),
                 log: own_folder.join("kube-apiserver.log"),
             };
-            let endpoint = Endpoint { address: place.listen, tls: tls.clone(), roster: roster.clone(), named: None };
+            let endpoint = Endpoint {
+                address: place.listen,
+                tls: tls.clone(),
+                protocol: Protocol::Http1,
+                roster: roster.clone(),
+                named: None,
+            };
             let server = Apiserver::new(
                 name,
                 endpoint,

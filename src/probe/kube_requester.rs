@@ -1,0 +1,191 @@
+//! kube-rs as a requester: what a user of the library is told, after the retries that it does by itself.
+//!
+//! kube-rs repeats what was answered with 429, 503 or 504, and its HTTP client what it could not send because a pooled
+//! connection had been closed. Nothing repeats what was sent and not answered.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::{BoxFuture, LocalBoxFuture};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::Api;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::kube_client::{Library, Sent};
+use super::requester::schedule;
+use super::{AuditIds, Fence, Probe, Running, Samples};
+use crate::lab::http::classify;
+use crate::lab::{Lab, PROBED};
+use crate::timeline::{
+    Attempt, ConnectionKind, ErrorClass, Event, Exchange, Failure, Moment, Phase, Protocol, Recorder, Request,
+};
+use crate::timing;
+
+/// A requester to be that asks by way of kube-rs, through the balancer, every [`timing::REQUEST_EVERY`].
+pub struct KubeRequester {
+    pooled: bool,
+}
+
+/// kube-rs with its pool of connections, asking one request after the other.
+pub fn kube_requests() -> KubeRequester {
+    KubeRequester { pooled: true }
+}
+
+impl KubeRequester {
+    /// kube-rs in programs that have just started: there is no pool, and requests start on schedule, whatever became of
+    /// those before.
+    #[must_use]
+    pub fn on_new_connections(self) -> Self {
+        Self { pooled: false }
+    }
+}
+
+impl Probe for KubeRequester {
+    fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
+        Box::pin(async move {
+            let (name, library) = match self.pooled {
+                true => ("kube-rs", Library::new(lab.kubeconfig()).await?),
+                false => ("kube-rs-new", Library::without_pool(lab.kubeconfig()).await?),
+            };
+            let at_work = Arc::new(AtWork {
+                name,
+                library,
+                recorder: lab.recorder().clone(),
+                audit_ids: AuditIds::of(name),
+                samples: Samples::default(),
+            });
+            let (end, tasks) = (CancellationToken::new(), TaskTracker::new());
+            tasks.spawn(at_work.clone().work(self.pooled, end.clone(), tasks.clone()));
+            Ok(Box::new(RunningKubeRequester { at_work, end, tasks }) as Box<dyn Running>)
+        })
+    }
+}
+
+struct RunningKubeRequester {
+    at_work: Arc<AtWork>,
+    end: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Running for RunningKubeRequester {
+    fn name(&self) -> &str {
+        self.at_work.name
+    }
+
+    fn samples(&self) -> u64 {
+        self.at_work.samples.count()
+    }
+
+    fn stop(self: Box<Self>, _: Option<Fence>) -> BoxFuture<'static, Option<Fence>> {
+        Box::pin(async move {
+            self.end.cancel();
+            self.tasks.close();
+            // Each request has its own timeout, so this ends.
+            self.tasks.wait().await;
+            None
+        })
+    }
+}
+
+impl Drop for RunningKubeRequester {
+    fn drop(&mut self) {
+        self.end.cancel();
+    }
+}
+
+struct AtWork {
+    name: &'static str,
+    library: Library,
+    recorder: Recorder,
+    audit_ids: AuditIds,
+    samples: Samples,
+}
+
+impl AtWork {
+    async fn work(self: Arc<Self>, one_by_one: bool, end: CancellationToken, tasks: TaskTracker) {
+        let mut schedule = schedule(timing::REQUEST_EVERY);
+        while end.run_until_cancelled(schedule.tick()).await.is_some() {
+            let own = self.clone();
+            match one_by_one {
+                true => own.ask().await,
+                false => drop(tasks.spawn(async move { own.ask().await })),
+            }
+        }
+    }
+
+    /// One request, as a user makes it. Its client is a new one, so that what it sends is told from what others send; the
+    /// connections are shared.
+    async fn ask(&self) {
+        let attempts = Arc::new(Mutex::new(Vec::new()));
+        let (seen, audit_ids) = (attempts.clone(), self.audit_ids.clone());
+        let observer = move |sent| seen.lock().unwrap_or_else(PoisonError::into_inner).push(attempt(sent));
+        let api: Api<ConfigMap> = Api::default_namespaced(self.library.client(move || audit_ids.next(), observer));
+        let began = Moment::now();
+        let answer = tokio::time::timeout(timing::REQUEST_TIMEOUT, api.get(PROBED)).await;
+        let took = Moment::now().since(began);
+        let mut attempts = std::mem::take(&mut *attempts.lock().unwrap_or_else(PoisonError::into_inner));
+        let exchange = match answer {
+            Ok(answer) => {
+                let last = attempts.pop().map(|last: Attempt| last.exchange);
+                outcome(answer, last.unwrap_or_else(|| unsent(String::new())))
+            }
+            Err(_) => {
+                let text = format!("no answer within {:?}", timing::REQUEST_TIMEOUT);
+                let failure = Some(Failure { class: ErrorClass::Timeout, text });
+                Exchange { phase: Phase::Headers, failure, ..unsent(String::new()) }
+            }
+        };
+        let exchange = Exchange { took, ..exchange };
+        if exchange.succeeded() {
+            self.samples.add_one();
+        }
+        let (probe, on) = (self.name.to_owned(), ConnectionKind::Library);
+        let request = Request { probe, on, retries: None, exchange, attempts };
+        self.recorder.record_at(began, Event::Request(request));
+    }
+}
+
+/// What the library sent, as an exchange. Which connection it used, the library does not tell.
+fn attempt(sent: Sent) -> Attempt {
+    let exchange = Exchange { took: sent.took, ..unsent(sent.audit_id) };
+    let exchange = match sent.answer {
+        Ok((status, retry_after)) => {
+            Exchange { phase: Phase::Done, status: Some(status), retry_after, failure: None, ..exchange }
+        }
+        Err(failure) => {
+            let phase = if sent.connecting { Phase::Dial } else { Phase::Headers };
+            Exchange { phase, failure: Some(failure), ..exchange }
+        }
+    };
+    Attempt { at: sent.began, exchange }
+}
+
+/// What the user was told about a request whose `last` attempt went like that.
+fn outcome(answer: Result<ConfigMap, kube::Error>, last: Exchange) -> Exchange {
+    match answer {
+        Ok(_) => Exchange { phase: Phase::Done, failure: None, ..last },
+        // An answer, and a whole one: its status is an error.
+        Err(kube::Error::Api(status)) => {
+            Exchange { phase: Phase::Done, status: Some(status.code), failure: None, ..last }
+        }
+        Err(error) => {
+            let phase = if last.status.is_some() { Phase::Body } else { last.phase };
+            Exchange { phase, failure: Some(classify(&error)), ..last }
+        }
+    }
+}
+
+fn unsent(audit_id: String) -> Exchange {
+    Exchange {
+        audit_id,
+        protocol: Protocol::Http1,
+        connection: None,
+        phase: Phase::Dial,
+        status: None,
+        retry_after: None,
+        failure: None,
+        unsent: false,
+        server: None,
+        took: std::time::Duration::ZERO,
+    }
+}
