@@ -7,6 +7,7 @@ use std::any::Any;
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -150,12 +151,17 @@ impl Scenario {
     ) -> anyhow::Result<Outcome> {
         let say = |text: String| progress(name, &text);
         let binaries = binaries(config, name).await?;
+        note_panics_of_probes();
         let mut setup = Setup::careful(config);
         (self.adjust)(&mut setup);
         let bounds = Bounds::with(&setup.timers);
         let recorder = Recorder::default();
-        let starting = Lab::start(setup, config, &binaries, recorder.clone());
-        let lab = narrated("starting etcd, apiservers and balancer", say, starting).await?;
+        let limit = timing::scenario_limit(&setup.timers, config.apiservers.unwrap_or(lab::APISERVERS) as u32);
+        let evidence = run.evidence(name);
+        let starting = Lab::start(setup, config, &binaries, recorder.clone(), Some(&evidence));
+        let lab = narrated("starting etcd, apiservers and balancer", say, starting).await.inspect_err(|_| {
+            report.evidence = Some(evidence.clone()).filter(|folder| folder.exists());
+        })?;
 
         let header = header(name, &lab, self.disturbance, bounds, &report.judged_by);
         report.cell = header.cell.clone();
@@ -165,7 +171,7 @@ impl Scenario {
                 report.recording = Some(run.recording(name));
                 let ticker = Ticker::start(recorder.clone(), bounds.stall);
                 let acting = AssertUnwindSafe(body(&lab)).catch_unwind();
-                let limited = async { Ok(tokio::time::timeout(timing::SCENARIO_LIMIT, acting).await) };
+                let limited = async { Ok(tokio::time::timeout(limit, acting).await) };
                 let acted = narrated("observing", say, limited).await?;
                 drop(ticker);
                 acted
@@ -174,14 +180,18 @@ impl Scenario {
         };
 
         // Evidence first: cleaning up must not cost any.
-        lab.end_balancer_command().await;
-        let collected = collect(&lab, &run.evidence(name)).map(|()| report.evidence = Some(run.evidence(name)));
+        let sound = lab.check();
+        lab.end_balancer().await;
+        let collected = collect(&lab, &evidence).map(|()| report.evidence = Some(evidence));
         let finished = recorder.finish();
         if let Some(path) = report.recording.as_mut().filter(|path| is_large(path)) {
-            *path = timeline::compress(path).with_context(|| format!("cannot compress {}", path.display()))?;
+            // One that cannot be compressed stays as it is.
+            *path = timeline::compress(path).unwrap_or_else(|_| path.clone());
         }
         let outcome = match (acted, finished) {
-            (Err(_), _) => Outcome::Lab(format!("the scenario was not over after {:?}", timing::SCENARIO_LIMIT)),
+            (Ok(Ok(_)), _) if let Some(panic) = taken_panic() => Outcome::Panicked(panic),
+            (Ok(Ok(_)), _) if let Err(broken) = sound => Outcome::Lab(format!("{broken:#}")),
+            (Err(_), _) => Outcome::Lab(format!("the scenario was not over after {limit:?}")),
             (Ok(Err(panic)), _) => Outcome::Panicked(panic_text(panic.as_ref())),
             (Ok(Ok(Err(error))), _) => Outcome::Lab(format!("{error:#}")),
             (Ok(Ok(Ok(()))), Err(trouble)) => Outcome::Lab(format!("{trouble:#}")),
@@ -282,6 +292,26 @@ fn planned_cell(config: &Config) -> Cell {
         client: "kube-rs".to_owned(),
         profile: config.profile,
     }
+}
+
+/// What panicked in a task of a probe. tokio catches it, and without this it would look like a probe that saw nothing.
+static PANIC_OF_A_PROBE: Mutex<Option<String>> = Mutex::new(None);
+
+fn note_panics_of_probes() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().name().is_some_and(|name| name.starts_with("tokio")) {
+                PANIC_OF_A_PROBE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| info.to_string());
+            }
+            before(info);
+        }));
+    });
+}
+
+fn taken_panic() -> Option<String> {
+    PANIC_OF_A_PROBE.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// A line about something long, past libtest's capture of `eprintln!`.

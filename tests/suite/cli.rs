@@ -88,7 +88,7 @@ fn judge_goes_on_after_a_file_that_it_cannot_read() {
     assert!(out.contains("9 upheld"), "{out}");
     let (code, out, err) = judge(&["--jsonl"], &files.violated);
     assert_eq!((code, err), (1, expected));
-    assert_eq!(out.lines().count(), 8, "{out}");
+    assert_eq!(out.lines().count(), 9, "{out}");
 }
 
 #[rstest]

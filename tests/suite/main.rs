@@ -3,6 +3,7 @@
 mod balancer;
 mod cli;
 mod config;
+mod error_classes;
 mod keeper;
 mod load;
 mod network;

@@ -116,11 +116,11 @@ impl Apiserver {
         Ok(())
     }
 
-    /// Ends the process, gracefully (SIGTERM) or not (SIGKILL), and waits until its end is recorded. One that has not ended
-    /// `grace` after SIGTERM is killed, as a kubelet does.
+    /// Ends the process, gracefully (SIGTERM) or not (SIGKILL), and waits until its end is recorded. A graceful end that takes
+    /// longer than `limit`, or than `grace` as a kubelet does it, is cut short by SIGKILL.
     ///
     /// # Errors
-    /// It does not run, or does not end within `limit`.
+    /// It does not run, or does not even die of SIGKILL.
     pub async fn stop(&self, how: Restart, grace: Option<Duration>, limit: Duration) -> anyhow::Result<()> {
         let running = self.running().take();
         let Running { child, exit_recorder } = running.with_context(|| format!("{} does not run", self.name))?;
@@ -130,14 +130,15 @@ impl Apiserver {
         };
         self.step(step, "");
         child.signal(signal).await?;
-        if let Some(grace) = grace.filter(|_| how == Restart::Graceful)
-            && tokio::time::timeout(grace, child.exited()).await.is_err()
-        {
-            self.step(Step::KillSent, "the grace period is over");
+        let grace = grace.filter(|grace| how == Restart::Graceful && *grace < limit);
+        let mut exit_recorder = exit_recorder;
+        if tokio::time::timeout(grace.unwrap_or(limit), &mut exit_recorder).await.is_err() {
+            // A kubelet's patience has an end too. That it came to this is in the recording.
+            self.step(Step::KillSent, grace.map_or("", |_| "the grace period is over"));
             child.signal(Signal::KILL).await?;
+            let recorded = tokio::time::timeout(timing::STRIKE, exit_recorder).await;
+            recorded.with_context(|| format!("{} has not ended {:?} after SIGKILL", self.name, timing::STRIKE))??;
         }
-        let recorded = tokio::time::timeout(limit, exit_recorder).await;
-        recorded.with_context(|| format!("{} has not ended {limit:?} after {step:?}", self.name))??;
         // Else the exit recorder ended because the keeper did.
         child.exited().await.map(|_| ())
     }

@@ -8,6 +8,7 @@
 //! has its last byte.
 
 mod classify;
+mod wire;
 
 pub use classify::{classify, was_connecting};
 
@@ -95,6 +96,7 @@ pub struct Connection {
     server: Option<String>,
     used: bool,
     idle_since: Moment,
+    trouble: wire::Trouble,
     /// Drives the connection, and ends with it; dropping it closes the socket.
     driver: AbortOnDropHandle<hyper::Result<()>>,
 }
@@ -149,20 +151,28 @@ impl Connection {
         !self.sender.is_closed()
     }
 
-    /// Why hyper did not send or finish a request.
+    /// Why hyper did not send a request, or not finish it.
+    ///
+    /// Of a connection that ended before hyper took the request, it only says so; of one that the server closed after a
+    /// GOAWAY, only that it was closed. The socket and the connection's driver know more.
     async fn failure(&mut self, error: hyper::Error) -> Failure {
-        // hyper only says that the connection ended before it took the request. Its driver knows why.
-        let ended_before = error.is_canceled() || error.is_closed();
-        if !ended_before {
-            return classify(&error);
+        let found = classify(&error);
+        let http2 = matches!(self.sender, Sender::Http2(_));
+        let unsent = error.is_canceled() || error.is_closed();
+        if found.class != ErrorClass::UnexpectedEof || !(unsent || http2) {
+            return found;
+        }
+        if let Some(trouble) = self.trouble.get() {
+            return trouble.clone();
         }
         match (&mut self.driver).await {
-            Ok(Err(cause)) => classify(&cause),
-            // hyper's HTTP/2 driver ends well only after GOAWAY with NO_ERROR: we still hold the connection.
-            Ok(Ok(())) if matches!(self.sender, Sender::Http2(_)) => {
-                Failure { class: ErrorClass::Goaway, text: format!("{error}: GOAWAY with NO_ERROR") }
+            Ok(Err(cause)) => Some(classify(&cause)).filter(|known| known.class != ErrorClass::Other).unwrap_or(found),
+            // This driver ends well only after a GOAWAY with NO_ERROR, since we still hold the connection.
+            Ok(Ok(())) if http2 => {
+                let text = format!("{}: GOAWAY: {}", found.text, h2::Reason::NO_ERROR.description());
+                Failure { class: ErrorClass::Goaway, text }
             }
-            Ok(Ok(())) | Err(_) => classify(&error),
+            Ok(Ok(())) | Err(_) => found,
         }
     }
 }
@@ -184,6 +194,7 @@ impl Endpoint {
         let tcp = TcpStream::connect(self.address).await.map_err(|error| (Phase::Dial, classify(&error)))?;
         let local = tcp.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
         let (stream, server) = self.secure(tcp).await?;
+        let (stream, trouble) = wire::Wire::new(stream);
         let io = TokioIo::new(stream);
         let in_handshake = |error: hyper::Error| (Phase::Tls, classify(&error));
         let (sender, driver) = match self.protocol {
@@ -197,7 +208,7 @@ impl Endpoint {
             }
         };
         let driver = AbortOnDropHandle::new(driver);
-        Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), driver })
+        Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), trouble, driver })
     }
 
     /// TLS on an open connection. Returns it and the apiserver whose certificate it showed, if that is one of ours.
@@ -294,7 +305,10 @@ impl Endpoint {
         exchange.retry_after = retry_after(response.headers());
 
         exchange.phase = Phase::Body;
-        let body = response.into_body().collect().await.map_err(|error| classify(&error))?.to_bytes();
+        let body = match response.into_body().collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return Err(connection.failure(error).await),
+        };
         exchange.phase = Phase::Done;
         connection.idle_since = Moment::now();
         Ok(body)
