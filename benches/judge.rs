@@ -27,6 +27,7 @@ fn recording(size: u64) -> Recording {
         status: Some(status),
         retry_after: None,
         failure: None,
+        unsent: false,
         server: Some(format!("apiserver-{}", step % 2)),
         took: Duration::from_nanos(2_000_000 + step % 997 * 1000),
     };

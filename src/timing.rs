@@ -99,6 +99,10 @@ pub struct Timers {
     pub health_timeout: Duration,
 }
 
+/// A pod's default grace period of 30 s, as a kubelet enforces it, compressed: shorter than the shutdown delay, so that an
+/// apiserver is killed in the middle of it.
+pub const SHORT_GRACE_PERIOD: Duration = millis(1300);
+
 /// A kept connection that was closed while idle says so within a round trip, on a busy machine within this. Whoever waits
 /// longer for the news was hung up on.
 pub const CLOSE_NOTICED: Duration = secs(1);
@@ -191,6 +195,15 @@ impl Bounds {
 
 /// Between two requests of a requester, and between two writes.
 pub const REQUEST_EVERY: Duration = millis(50);
+/// Between two steps of a worker of the load: with ten workers, 100 requests a second.
+pub const LOAD_STEP_EVERY: Duration = millis(100);
+/// Between two lists of all ConfigMaps by the load's slow worker.
+pub const LOAD_LIST_EVERY: Duration = secs(1);
+/// A request that is held in flight until its apiserver is stopped, before another takes its place: the apiserver ends
+/// every request after 60 s (`--request-timeout`).
+pub const IN_FLIGHT_RENEW: Duration = secs(20);
+/// The longest that a request is held in flight once its apiserver was sent SIGTERM, since it began.
+pub const IN_FLIGHT_HELD: Duration = secs(45);
 /// Between two looks at an apiserver's own /readyz and /livez.
 pub const SERVER_HEALTH_EVERY: Duration = millis(100);
 /// Between two ticks of the ticker that watches for our own stalls.
@@ -221,6 +234,14 @@ pub const BALANCER_ACCEPT_AGAIN: Duration = millis(50);
 /// The builtin balancer, from its FIN to closing the socket. Meanwhile what still comes is read and thrown away, since
 /// closing with unread bytes turns a FIN into a RST (nginx calls it lingering close).
 pub const BALANCER_LINGER: Duration = secs(1);
+/// A held request, from its beginning until its apiserver's audit log says that it was received.
+pub const IN_FLIGHT_RECEIVED: Duration = secs(10);
+/// A held request that is let go on, until its answer is complete. The list is of some 24 MB, through a small window.
+pub const IN_FLIGHT_FINISHED: Duration = secs(30);
+/// What a load left behind, asked for until one apiserver answers.
+pub const LOAD_LISTED: Duration = secs(15);
+/// A namespace that is deleted, until it is gone: its controller takes a few seconds.
+pub const NAMESPACE_GONE: Duration = secs(30);
 /// A probe, from its start to its first samples.
 pub const PROBE_READY: Duration = secs(30);
 /// After a disturbance, until every probe has its samples "after".

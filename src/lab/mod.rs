@@ -10,6 +10,7 @@ pub mod kubeconfig;
 pub mod machine;
 pub mod network;
 pub mod provision;
+pub mod remote;
 pub mod sweep;
 pub mod tls;
 pub mod wait;
@@ -17,6 +18,7 @@ pub mod wait;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::Method;
 use anyhow::{Context as _, bail};
@@ -34,6 +36,9 @@ use provision::Binaries;
 
 /// The namespace that the suite works in, and the only one.
 pub const NAMESPACE: &str = "rollproof";
+
+/// The namespace in which the load creates and deletes.
+pub const LOAD_NAMESPACE: &str = "rollproof-load";
 
 /// An object that requesters ask for: there from the start, never changed.
 pub const PROBED: &str = "probed";
@@ -54,6 +59,9 @@ pub struct Setup {
     pub on_unhealthy: OnUnhealthy,
     /// Whether the balancer tries another backend when one refuses.
     pub redispatch: bool,
+    /// How long after SIGTERM a gracefully stopped apiserver is killed, as a kubelet does when the pod's
+    /// terminationGracePeriodSeconds are over. `None`: never.
+    pub grace_period: Option<Duration>,
 }
 
 impl Setup {
@@ -65,6 +73,7 @@ impl Setup {
             health: HealthPolicy::Follow,
             on_unhealthy: OnUnhealthy::Keep,
             redispatch: false,
+            grace_period: None,
         }
     }
 }
@@ -239,7 +248,7 @@ impl Lab {
             Restart::Graceful => self.setup.timers.graceful_stop(),
             Restart::Killed => timing::STRIKE,
         };
-        server.stop(how, limit).await?;
+        server.stop(how, self.setup.grace_period, limit).await?;
         server.start().await?;
         let back = async {
             server.ready().await?;
@@ -315,13 +324,9 @@ impl Lab {
         ];
         let mut kept = None;
         for (path, object) in objects {
-            let ask = Ask {
-                method: Method::POST,
-                path: path.to_owned(),
-                body: Bytes::from(object.to_string()),
-                audit_id: format!("rollproof-prepare-{}", Moment::now().0),
-                agent: "rollproof-lab".to_owned(),
-            };
+            let body = Bytes::from(object.to_string());
+            let audit_id = format!("rollproof-prepare-{}", Moment::now().0);
+            let ask = Ask::new(Method::POST, path.to_owned(), body, audit_id, "rollproof-lab");
             let (exchange, body) = self.through_balancer().exchange(&mut kept, &ask).await;
             if exchange.status != Some(201) {
                 let answer = String::from_utf8_lossy(&body);

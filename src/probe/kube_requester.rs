@@ -184,6 +184,7 @@ fn unsent(audit_id: String) -> Exchange {
         status: None,
         retry_after: None,
         failure: None,
+        unsent: false,
         server: None,
         took: std::time::Duration::ZERO,
     }

@@ -4,8 +4,10 @@
 //! "after", lets the writer end with a fence write, and the watches until they have seen the fence. What the subject does
 //! to a probe, a hang included, is an observation and never an `Err`: an error here is one of the lab.
 
+mod in_flight;
 pub mod kube_client;
 mod kube_requester;
+mod load;
 mod requester;
 mod server_health;
 mod ticker;
@@ -13,7 +15,9 @@ mod watch;
 mod watcher;
 mod writer;
 
+pub use in_flight::{InFlightProbe, in_flight};
 pub use kube_requester::{KubeRequester, kube_requests};
+pub use load::{LoadProbe, WORKERS, Workers, load};
 pub use requester::{Requester, requests};
 pub use server_health::{ServerHealthProbe, server_health};
 pub use ticker::Ticker;
@@ -49,6 +53,11 @@ pub trait Running: Send {
 
     /// Ends it. A writer is stopped without a fence and returns one; the others are given the fence.
     fn stop(self: Box<Self>, fence: Option<Fence>) -> BoxFuture<'static, Option<Fence>>;
+
+    /// Whether it takes samples, so that a scenario has to wait until there are enough.
+    fn takes_samples(&self) -> bool {
+        true
+    }
 
     /// Whether it is to be stopped before the others, because it makes what they observe.
     fn makes_the_fence(&self) -> bool {
@@ -150,7 +159,8 @@ impl Observing {
 
     async fn sampled(&self, limit: std::time::Duration, wanted: &[u64]) -> anyhow::Result<()> {
         wait::until(limit, "every probe to have its samples", async || {
-            let short = self.running.iter().zip(wanted).find(|(probe, wanted)| probe.samples() < **wanted);
+            let mut sampling = self.running.iter().zip(wanted).filter(|(probe, _)| probe.takes_samples());
+            let short = sampling.find(|(probe, wanted)| probe.samples() < **wanted);
             match short {
                 None => ControlFlow::Break(()),
                 Some((probe, wanted)) => {
@@ -162,6 +172,24 @@ impl Observing {
     }
 }
 
+/// Looks every [`timing::LOOK_EVERY`] until `look` finds something; `None` when `limit` is over. Where a probe's task may
+/// wait, which [`wait::until`] cannot be part of: its future is not Send for every closure.
+async fn found_within<T, Look>(limit: std::time::Duration, mut look: impl FnMut() -> Look) -> Option<T>
+where
+    Look: Future<Output = Option<T>>,
+{
+    let mut looks = tokio::time::interval(timing::LOOK_EVERY);
+    let looking = async {
+        loop {
+            looks.tick().await;
+            if let Some(found) = look().await {
+                return found;
+            }
+        }
+    };
+    tokio::time::timeout(limit, looking).await.ok()
+}
+
 /// The Audit-IDs of everything that the probes have asked for.
 pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
     recorder.collect(|seen| match &seen.event {
@@ -169,6 +197,8 @@ pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
         Event::Request(request) => Some(request.exchange.audit_id.clone()),
         Event::Write(write) => Some(write.exchange.audit_id.clone()),
         Event::ListWatch(call) => Some(call.audit_id.clone()),
+        Event::Load(load) => Some(load.exchange.audit_id.clone()),
+        Event::InFlight(held) => Some(held.audit_id.clone()),
         _ => None,
     })
 }

@@ -179,7 +179,7 @@ impl Pen {
                 Bytes::from(map.to_string())
             }
         };
-        let ask = Ask { method, path, body, audit_id: self.audit_ids.next(), agent: NAME.to_owned() };
+        let ask = Ask::new(method, path, body, self.audit_ids.next(), NAME);
 
         let began = Moment::now();
         let (exchange, body) = self.servers[self.server].exchange(&mut self.kept, &ask).await;

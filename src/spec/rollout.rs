@@ -12,7 +12,10 @@ pub const ALL: &[&Requirement] = &[
     &BACK,
     &KILL_OUTAGE_NEW,
     &KILL_OUTAGE_REUSED,
+    &IN_FLIGHT,
+    &LEDGER,
     &NO_OUTAGE_IN_LIBRARY,
+    &NO_OUTAGE_LOAD,
 ];
 
 /// New connections are always served.
@@ -121,6 +124,37 @@ pub static KILL_OUTAGE_REUSED: Requirement = Requirement {
              server: let it close both sides together, and check /readyz.",
 };
 
+/// What was in flight at SIGTERM completes.
+pub static IN_FLIGHT: Requirement = Requirement {
+    id: "ROLLOUT-9",
+    level: Level::Must,
+    title: "in-flight requests complete",
+    sentence: "A request that was in flight when its apiserver got SIGTERM completes, whole, and takes effect exactly \
+               once.",
+    source: "OpenShift field report (\"the in-flight connections are given enough time to complete\"); \
+             k8s.io/apiserver pkg/server/genericapiserver.go (InFlightRequestsDrained)",
+    needs: &[Need::RestartableServers, Need::DirectAccess, Need::ServerLogs],
+    remedy: "A request cut in the middle: the apiserver was killed before it had drained (make \
+             terminationGracePeriodSeconds longer than delay + request timeout), or the balancer cut an established \
+             connection (turn on connection draining). Two effects of one request: the balancer repeats requests that are \
+             not idempotent.",
+};
+
+/// Nothing that was acknowledged is lost, nothing comes from nowhere.
+pub static LEDGER: Requirement = Requirement {
+    id: "ROLLOUT-10",
+    level: Level::Must,
+    title: "the ledger matches",
+    sentence: "What the load was told was created, and not deleted, exists at the end; what it was told was deleted or \
+               refused does not; and nothing exists that no create explains. Lost answers may go either way.",
+    source: "OpenShift field report (create, get and delete under a rollout); etcd tests/robustness (validation against a \
+             model)",
+    needs: &[Need::DirectAccess],
+    remedy: "An object too many: something repeated a request or brought an old state back. One too few: an apiserver \
+             acknowledged what etcd did not keep. Look at the object's requests in the recording and, by their Audit-IDs, \
+             in the audit logs.",
+};
+
 /// What the user of a client library is told.
 pub static NO_OUTAGE_IN_LIBRARY: Requirement = Requirement {
     id: "ROLLOUT-11",
@@ -135,4 +169,20 @@ pub static NO_OUTAGE_IN_LIBRARY: Requirement = Requirement {
     remedy: "kube-rs repeats what was answered with 429, 503 or 504, and what it could not send; a refused connection, a \
              reset or an unexpected EOF reaches its user. Compare with ROLLOUT-1: where raw requests fail too, the balancer \
              is to blame. Where only the library fails, let the user of a read try once more.",
+};
+
+/// The load goes on.
+pub static NO_OUTAGE_LOAD: Requirement = Requirement {
+    id: "ROLLOUT-12",
+    level: Level::Must,
+    title: "no outage under load",
+    sentence: "While apiservers are gracefully restarted one after the other, no request of the load fails, but for one on \
+               a kept connection that no apiserver had taken up, because it was closed while idle or its stopping \
+               apiserver refused (503 with Retry-After): one retry repairs it, unless it is a create whose bytes may have \
+               left unanswered, which must not be repeated.",
+    source: "OpenShift field report (ten workers that create, get and delete); RFC 9110, 9.2.2 (a client must not retry a \
+             request that is not idempotent unless it knows that it was not applied)",
+    needs: &[Need::RestartableServers, Need::ServerLogs],
+    remedy: "Look at the phase of the first failure. On a new connection: as ROLLOUT-1. In the middle of a request that an \
+             apiserver had received: as ROLLOUT-2.",
 };

@@ -4,15 +4,19 @@
 //! observed and written down here first.
 
 mod file;
+mod in_flight;
+mod load;
 mod moment;
 mod observation;
 mod outage;
 mod recorder;
 
 pub use file::{FORMAT, FileError, compress};
+pub use in_flight::{Held, InFlight};
+pub use load::{Load, LoadLeft, LoadVerb};
 pub use moment::Moment;
 pub use observation::*;
-pub use outage::{Outage, outages};
+pub use outage::{Counted, Outage, outages};
 pub use recorder::Recorder;
 
 use std::collections::BTreeMap;

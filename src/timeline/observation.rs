@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Moment;
+use super::{InFlight, Load, LoadLeft, Moment};
 use crate::timing::{self, nanos};
 
 /// Something that was seen.
@@ -25,6 +25,12 @@ pub enum Event {
     Request(Request),
     /// A probe changed an object.
     Write(Write),
+    /// A worker of the load did a step of its cycle.
+    Load(Load),
+    /// What the load left behind, listed past the balancer when all workers had ended.
+    LoadLeft(LoadLeft),
+    /// A request that was held in flight came to its end.
+    InFlight(InFlight),
     /// A client library sent a list or a watch request.
     ListWatch(ListWatch),
     /// A watch delivered a change.
@@ -172,11 +178,7 @@ pub enum Effect {
 impl Write {
     /// Whether this write took effect.
     pub fn effect(&self) -> Effect {
-        match (self.exchange.status, self.exchange.phase) {
-            (Some(200..=299), Phase::Done) => Effect::Certain,
-            (Some(400..=499), _) | (None, Phase::Dial | Phase::Tls) => Effect::Never,
-            _ => Effect::Maybe,
-        }
+        self.exchange.effect()
     }
 }
 
@@ -198,6 +200,9 @@ pub struct Exchange {
     pub retry_after: Option<u32>,
     /// Why it failed, if it did.
     pub failure: Option<Failure>,
+    /// The connection was known to be closed before any byte of the request was handed to it: no server can have seen it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsent: bool,
     /// The apiserver whose serving certificate the connection showed.
     pub server: Option<String>,
     /// From the first step to the last.
@@ -211,6 +216,16 @@ impl Exchange {
     /// [`Exchange::refused_for_now`].
     pub fn succeeded(&self) -> bool {
         self.failure.is_none() && self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+
+    /// Whether it took effect, if it was to change something.
+    pub fn effect(&self) -> Effect {
+        match (self.status, self.phase) {
+            (Some(200..=299), Phase::Done) => Effect::Certain,
+            (Some(400..=499), _) | (None, Phase::Dial | Phase::Tls) => Effect::Never,
+            (None, _) if self.unsent => Effect::Never,
+            _ => Effect::Maybe,
+        }
     }
 
     /// A stopping apiserver's 503 with Retry-After: it takes no requests any more, and has not looked at this one. It says

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::{Moment, Request};
+use super::{Exchange, Load, Moment, Request};
 
 /// A stretch of failures. `[start of the first failure, start of the next success)`, as OpenShift's disruption monitors
 /// count; but failures of different kinds in a row are one outage, since the client was without service all along, and it
 /// lasts at least until the last of them had failed: who waits ten seconds for an error is without service for as long.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outage<'a> {
+pub struct Outage<'a, T = Request> {
     /// Start of the first failed request.
     pub from: Moment,
     /// Start of the next successful one, or the end of the last failed one if that is later.
@@ -17,13 +17,51 @@ pub struct Outage<'a> {
     /// Whether a success ended it.
     pub recovered: bool,
     /// The failed requests.
-    pub failed: Vec<&'a Request>,
+    pub failed: Vec<&'a T>,
 }
 
-impl Outage<'_> {
+impl<T> Outage<'_, T> {
     /// How long it was.
     pub fn length(&self) -> Duration {
         self.until.since(self.from)
+    }
+}
+
+/// A request that counts in outages.
+pub trait Counted {
+    /// How it went.
+    fn exchange(&self) -> &Exchange;
+    /// The Audit-ID of the request that it repeats.
+    fn retries(&self) -> Option<&str>;
+    /// Whether the client got what it asked for.
+    fn succeeded(&self) -> bool;
+}
+
+impl Counted for Request {
+    fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    fn retries(&self) -> Option<&str> {
+        self.retries.as_deref()
+    }
+
+    fn succeeded(&self) -> bool {
+        self.exchange.succeeded()
+    }
+}
+
+impl Counted for Load {
+    fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
+    fn retries(&self) -> Option<&str> {
+        self.retries.as_deref()
+    }
+
+    fn succeeded(&self) -> bool {
+        Self::succeeded(self)
     }
 }
 
@@ -39,28 +77,29 @@ impl Outage<'_> {
 /// ok@1 error@2 error@3 ok@4 error@5      ->  [2, 4) recovered, [5, 5] not recovered
 /// ok@1 error@2 ok@2.1(retries 2) ok@3    ->  none; if a server had received 2: [2, 2.1) recovered
 /// ```
-pub fn outages<'a>(
-    requests: impl IntoIterator<Item = (Moment, &'a Request)>,
+pub fn outages<'a, T: Counted>(
+    requests: impl IntoIterator<Item = (Moment, &'a T)>,
     received: impl Fn(&str) -> bool,
-) -> Vec<Outage<'a>> {
+) -> Vec<Outage<'a, T>> {
     let requests: Vec<_> = requests.into_iter().collect();
     let retried_well: HashSet<&str> = requests
         .iter()
-        .filter(|(_, request)| request.exchange.succeeded())
-        .filter_map(|(_, request)| request.retries.as_deref())
+        .filter(|(_, request)| request.succeeded())
+        .filter_map(|(_, request)| request.retries())
         .collect();
-    let repaired = |failed: &Request| {
-        let id = failed.exchange.audit_id.as_str();
-        failed.exchange.may_be_repeated() && failed.retries.is_none() && retried_well.contains(id) && !received(id)
+    let repaired = |failed: &T| {
+        let id = failed.exchange().audit_id.as_str();
+        let first = failed.retries().is_none() && failed.exchange().may_be_repeated();
+        first && retried_well.contains(id) && !received(id)
     };
 
-    let mut found: Vec<Outage<'a>> = Vec::new();
+    let mut found: Vec<Outage<'a, T>> = Vec::new();
     for (at, request) in requests.iter().copied() {
         let open = found.last_mut().filter(|outage| !outage.recovered);
-        if request.exchange.refused_for_now() {
+        if request.exchange().refused_for_now() {
             continue;
         }
-        match (request.exchange.succeeded(), open) {
+        match (request.succeeded(), open) {
             (true, Some(outage)) => {
                 outage.until = outage.until.max(at);
                 outage.recovered = true;
@@ -68,11 +107,11 @@ pub fn outages<'a>(
             (true, None) => {}
             (false, _) if repaired(request) => {}
             (false, Some(outage)) => {
-                outage.until = outage.until.max(at + request.exchange.took);
+                outage.until = outage.until.max(at + request.exchange().took);
                 outage.failed.push(request);
             }
             (false, None) => {
-                let until = at + request.exchange.took;
+                let until = at + request.exchange().took;
                 found.push(Outage { from: at, until, recovered: false, failed: vec![request] });
             }
         }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::bail;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::file::{End, EndLine, HeaderLine, write_line};
-use super::{Event, Header, Moment, Observation, Recording};
+use super::{Event, Header, Lifecycle, Moment, Observation, Recording};
 
 /// A shared pen. What is seen is kept in memory for the verdicts, and goes to the recording's file as it happens, so that
 /// an interrupted run loses at most what the last flush has not written.
@@ -25,6 +26,8 @@ struct Pages {
     path: PathBuf,
     /// How many observations were handed to the file, or to its buffer.
     written: usize,
+    /// Those who want to know what becomes of apiservers.
+    followers: Vec<UnboundedSender<Lifecycle>>,
     /// The first error of writing. Recording goes on in memory; [`Recorder::finish`] reports it.
     trouble: Option<std::io::Error>,
 }
@@ -38,6 +41,9 @@ impl Recorder {
     /// Writes down something that began at `at`.
     pub fn record_at(&self, at: Moment, event: Event) {
         let mut pages = self.pages();
+        if let Event::Lifecycle(step) = &event {
+            pages.followers.retain(|follower| follower.send(step.clone()).is_ok());
+        }
         pages.observations.push(Observation { at, event });
         pages.write_new();
     }
@@ -63,6 +69,13 @@ impl Recorder {
         let mut pages = self.pages();
         let flushed = pages.file.as_mut().map_or(Ok(()), |file| file.flush());
         pages.note(flushed);
+    }
+
+    /// The steps in the life of apiservers that are recorded from now on.
+    pub fn follow_lifecycle(&self) -> UnboundedReceiver<Lifecycle> {
+        let (sender, receiver) = unbounded_channel();
+        self.pages().followers.push(sender);
+        receiver
     }
 
     /// How many observations so far satisfy `which`.

@@ -1,7 +1,7 @@
 //! Observations as one-line text, and the few around a violation.
 
 use super::facts::Facts;
-use crate::timeline::{ChangeKind, ConnectionKind, Effect, Event, Exchange, Moment, Observation, Verb};
+use crate::timeline::{ChangeKind, ConnectionKind, Effect, Event, Exchange, LoadVerb, Moment, Observation, Verb};
 
 /// How many relevant observations an excerpt shows up to the violation, and after it.
 const BEFORE: usize = 6;
@@ -48,6 +48,26 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
             let revision = write.revision.map_or(String::new(), |revision| format!(" at revision {revision}"));
             let (probe, verb, object, change) = (&write.probe, verb(write.verb), &write.object, write.change);
             format!("{probe}: change {change}, {verb} {object}{revision}{effect}: {}", outcome(&write.exchange))
+        }
+        Event::Load(load) => {
+            let retry = if load.retries.is_some() { ", a retry" } else { "" };
+            let effect = match (load.verb, load.exchange.effect()) {
+                (LoadVerb::Create | LoadVerb::Delete, Effect::Maybe) => " (maybe)",
+                _ => "",
+            };
+            let (worker, verb, resource, object) = (&load.worker, load.verb, &load.resource, &load.object);
+            format!("{worker}: {verb} {resource} {object}{retry}{effect}: {}", outcome(&load.exchange))
+        }
+        Event::LoadLeft(left) => format!("load: {} objects exist at the end", left.objects.len()),
+        Event::InFlight(held) => {
+            let outcome = match (&held.failure, held.status) {
+                (Some(failure), _) => format!("failed: {} ({})", failure.class, failure.text),
+                (None, status) => status.map_or("no answer".to_owned(), |status| status.to_string()),
+            };
+            let (probe, server, id, wanted) = (&held.probe, &held.server, &held.audit_id, held.wanted);
+            let got = held.got.map_or("?".to_owned(), |got| got.to_string());
+            let until = clock(began, held.resumed);
+            format!("{probe}: {id} to {server}, held until {until}: {outcome}, {got} of {wanted}")
         }
         Event::ListWatch(call) => {
             let from = call.from.map_or("the newest".to_owned(), |revision| format!("revision {revision}"));

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::watches::Watch;
 use crate::timeline::{
-    ConnectionKind, Effect, Event, Lifecycle, Moment, Recording, Request, Restart, ServerHealth, Step, Verb, Write,
+    ConnectionKind, Effect, Event, InFlight, Lifecycle, Load, LoadLeft, Moment, Recording, Request, Restart,
+    ServerHealth, Step, Verb, Write,
 };
 use crate::timing::Bounds;
 
@@ -26,6 +27,12 @@ pub(super) struct Facts<'a> {
     pub(super) requesters: BTreeMap<&'a str, Vec<(Moment, &'a Request)>>,
     pub(super) watches: Vec<Watch<'a>>,
     pub(super) writes: Writes<'a>,
+    /// The steps of each worker of the load.
+    pub(super) load: BTreeMap<&'a str, Vec<(Moment, &'a Load)>>,
+    /// What the load left behind, if that was looked at.
+    pub(super) load_left: Option<(Moment, &'a LoadLeft)>,
+    /// Requests that were held in flight.
+    pub(super) in_flight: Vec<(Moment, &'a InFlight)>,
 }
 
 /// What the writers did.
@@ -65,6 +72,9 @@ impl<'a> Facts<'a> {
             requesters: BTreeMap::new(),
             watches: Vec::new(),
             writes: Writes::default(),
+            load: BTreeMap::new(),
+            load_left: None,
+            in_flight: Vec::new(),
         };
         let mut stories: BTreeMap<&str, Vec<_>> = BTreeMap::new();
         for seen in &recording.observations {
@@ -72,6 +82,9 @@ impl<'a> Facts<'a> {
             match &seen.event {
                 Event::Request(request) => facts.requesters.entry(&request.probe).or_default().push((at, request)),
                 Event::Write(write) => facts.writes.add(at, write),
+                Event::Load(load) => facts.load.entry(&load.worker).or_default().push((at, load)),
+                Event::LoadLeft(left) => facts.load_left = Some((at, left)),
+                Event::InFlight(held) => facts.in_flight.push((at, held)),
                 Event::ListWatch(call) => stories.entry(&call.probe).or_default().push(seen),
                 Event::Delivered(delivered) => stories.entry(&delivered.probe).or_default().push(seen),
                 Event::Listed(listed) => stories.entry(&listed.probe).or_default().push(seen),

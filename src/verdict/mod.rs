@@ -10,7 +10,10 @@ mod excerpt;
 mod facts;
 mod fresh;
 mod gapless;
+mod in_flight;
+mod ledger;
 mod livez;
+mod load;
 mod ordered;
 mod outage;
 mod readyz;
@@ -153,7 +156,10 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&rollout::BACK, back::judge),
     (&rollout::KILL_OUTAGE_NEW, outage::bounded_on_new),
     (&rollout::KILL_OUTAGE_REUSED, outage::bounded_on_reused),
+    (&rollout::IN_FLIGHT, in_flight::judge),
+    (&rollout::LEDGER, ledger::judge),
     (&rollout::NO_OUTAGE_IN_LIBRARY, outage::none_in_library),
+    (&rollout::NO_OUTAGE_LOAD, load::judge),
 ];
 
 /// The requirements that have a judge, in the order of the table.

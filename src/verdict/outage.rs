@@ -23,7 +23,9 @@ use super::conclusive::{Traffic, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::{Figure, Verdict};
-use crate::timeline::{ConnectionKind, ErrorClass, Event, Exchange, Moment, Outage, Phase, Request, Restart, outages};
+use crate::timeline::{
+    ConnectionKind, Counted, ErrorClass, Event, Exchange, Moment, Outage, Phase, Request, Restart, outages,
+};
 
 /// ROLLOUT-1.
 pub(super) fn none_on_new(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
@@ -187,7 +189,7 @@ fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<D
 }
 
 /// Which apiserver an outage is to be laid to: the one whose life went through a step last, and where it stood.
-fn phase(facts: &Facts<'_>, outage: &Outage<'_>) -> String {
+pub(super) fn phase<T>(facts: &Facts<'_>, outage: &Outage<'_, T>) -> String {
     let (disturbed, _) = facts.disturbed();
     let last = facts.lifecycle.partition_point(|(at, _)| *at <= outage.from);
     let step = facts.lifecycle[..last].last().filter(|(at, _)| !facts.restarts.is_empty() && *at >= disturbed);
@@ -201,15 +203,15 @@ fn phase(facts: &Facts<'_>, outage: &Outage<'_>) -> String {
 }
 
 /// Failures by class, in the fixed order of the classes: `connection refused x3, timeout x1`.
-fn class_list(failed: &[&Request]) -> String {
+pub(super) fn class_list<T: Counted>(failed: &[&T]) -> String {
     let classes = classes(failed.iter().copied());
     classes.into_iter().map(|(class, count)| format!("{class} x{count}")).collect::<Vec<_>>().join(", ")
 }
 
-fn classes<'a>(requests: impl Iterator<Item = &'a Request>) -> BTreeMap<String, usize> {
+pub(super) fn classes<'a, T: Counted + 'a>(requests: impl Iterator<Item = &'a T>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for request in requests.filter(|request| !request.exchange.succeeded() && !request.exchange.refused_for_now()) {
-        let class = match (&request.exchange.failure, request.exchange.status) {
+    for request in requests.filter(|request| !request.succeeded() && !request.exchange().refused_for_now()) {
+        let class = match (&request.exchange().failure, request.exchange().status) {
             (Some(failure), _) => failure.class.to_string(),
             (None, Some(status)) => format!("status {status}"),
             (None, None) => "no answer".to_owned(),

@@ -2,5 +2,6 @@
 //!
 //! A scenario's body only acts; verdicts come from its recording. Every test is one lab, so they run one at a time.
 
+mod load;
 mod rollout;
 mod steady_state;

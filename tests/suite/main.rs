@@ -5,6 +5,7 @@ mod cli;
 mod config;
 mod error_classes;
 mod keeper;
+mod load;
 mod network;
 mod provision;
 mod recordings;

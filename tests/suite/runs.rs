@@ -21,9 +21,18 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
     let watch = ["WATCH-1", "WATCH-2", "WATCH-3", "WATCH-4", "WATCH-5", "WATCH-6"];
     let more: &[&str] = match disturbance {
         None => &["ROLLOUT-1", "ROLLOUT-2", "ROLLOUT-11"],
-        Some(Restart::Graceful) => {
-            &["ROLLOUT-1", "ROLLOUT-2", "ROLLOUT-3", "ROLLOUT-4", "ROLLOUT-5", "ROLLOUT-6", "ROLLOUT-11"]
-        }
+        Some(Restart::Graceful) => &[
+            "ROLLOUT-1",
+            "ROLLOUT-2",
+            "ROLLOUT-3",
+            "ROLLOUT-4",
+            "ROLLOUT-5",
+            "ROLLOUT-6",
+            "ROLLOUT-9",
+            "ROLLOUT-10",
+            "ROLLOUT-11",
+            "ROLLOUT-12",
+        ],
         Some(Restart::Killed) => &["ROLLOUT-6", "ROLLOUT-7", "ROLLOUT-8"],
     };
     let mut run =
@@ -44,6 +53,9 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
     }
     for server in SERVERS.into_iter().filter(|_| disturbance.is_some()) {
         run.sample_health(server);
+    }
+    if disturbance == Some(Restart::Graceful) {
+        crate::load::observe(|at, event| run.see(at, event), END);
     }
     run.sorted()
 }

@@ -263,6 +263,7 @@ pub(crate) fn answered(status: u16) -> Exchange {
         status: Some(status),
         retry_after: None,
         failure: None,
+        unsent: false,
         server: None,
         took: millis(1),
     }

@@ -30,7 +30,10 @@ fn tooth(id: &str) -> Option<Recording> {
         "ROLLOUT-6" => graceful().header(|header| header.bounds.back = millis(100)).0,
         "ROLLOUT-7" => killed(New),
         "ROLLOUT-8" => killed(Reused),
+        "ROLLOUT-9" => crate::load::cut_in_flight(graceful()).0,
+        "ROLLOUT-10" => crate::load::lose_an_object(graceful()).0,
         "ROLLOUT-11" => graceful().requests_fail(Library, 6050..6100, ErrorClass::ConnectionRefused).0,
+        "ROLLOUT-12" => crate::load::refuse_a_delete(graceful()).0,
         _ => return None,
     })
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::process::Signal;
@@ -116,11 +117,11 @@ impl Apiserver {
     }
 
     /// Ends the process, gracefully (SIGTERM) or not (SIGKILL), and waits until its end is recorded. A graceful end that takes
-    /// longer than `limit` is cut short by SIGKILL.
+    /// longer than `limit`, or than `grace` as a kubelet does it, is cut short by SIGKILL.
     ///
     /// # Errors
     /// It does not run, or does not even die of SIGKILL.
-    pub async fn stop(&self, how: Restart, limit: std::time::Duration) -> anyhow::Result<()> {
+    pub async fn stop(&self, how: Restart, grace: Option<Duration>, limit: Duration) -> anyhow::Result<()> {
         let running = self.running().take();
         let Running { child, exit_recorder } = running.with_context(|| format!("{} does not run", self.name))?;
         let (signal, step) = match how {
@@ -129,10 +130,11 @@ impl Apiserver {
         };
         self.step(step, "");
         child.signal(signal).await?;
+        let grace = grace.filter(|grace| how == Restart::Graceful && *grace < limit);
         let mut exit_recorder = exit_recorder;
-        if tokio::time::timeout(limit, &mut exit_recorder).await.is_err() {
+        if tokio::time::timeout(grace.unwrap_or(limit), &mut exit_recorder).await.is_err() {
             // A kubelet's patience has an end too. That it came to this is in the recording.
-            self.step(Step::KillSent, "");
+            self.step(Step::KillSent, grace.map_or("", |_| "the grace period is over"));
             child.signal(Signal::KILL).await?;
             let recorded = tokio::time::timeout(timing::STRIKE, exit_recorder).await;
             recorded.with_context(|| format!("{} has not ended {:?} after SIGKILL", self.name, timing::STRIKE))??;

@@ -135,8 +135,13 @@ impl ControlPlane {
                 folder: Some(own_folder.clone()),
                 log: own_folder.join("kube-apiserver.log"),
             };
-            let endpoint =
-                Endpoint { address: place.listen, tls: tls.clone(), protocol: Protocol::Http1, roster: roster.clone() };
+            let endpoint = Endpoint {
+                address: place.listen,
+                tls: tls.clone(),
+                protocol: Protocol::Http1,
+                roster: roster.clone(),
+                named: None,
+            };
             let server = Apiserver::new(
                 name,
                 endpoint,

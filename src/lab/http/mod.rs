@@ -26,6 +26,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::tls;
@@ -46,6 +47,17 @@ pub struct Endpoint {
     pub protocol: Protocol,
     /// Whom the serving certificates belong to.
     pub roster: Arc<Roster>,
+    /// What its certificate and the Host header must name, where that is not the address.
+    pub named: Option<Arc<Named>>,
+}
+
+/// An endpoint that goes by a name.
+#[derive(Debug)]
+pub struct Named {
+    /// Whom the serving certificate must belong to.
+    pub certificate: ServerName<'static>,
+    /// The Host header.
+    pub host: String,
 }
 
 /// A request to be.
@@ -61,12 +73,19 @@ pub struct Ask {
     pub audit_id: String,
     /// Sent as the User-Agent header.
     pub agent: String,
+    /// Further headers, for example Authorization. Never recorded.
+    pub headers: HeaderMap,
 }
 
 impl Ask {
     /// A GET.
     pub fn get(path: &str, audit_id: String, agent: &str) -> Self {
-        Self { method: Method::GET, path: path.to_owned(), body: Bytes::new(), audit_id, agent: agent.to_owned() }
+        Self::new(Method::GET, path.to_owned(), Bytes::new(), audit_id, agent)
+    }
+
+    /// A request without further headers.
+    pub fn new(method: Method, path: String, body: Bytes, audit_id: String, agent: &str) -> Self {
+        Self { method, path, body, audit_id, agent: agent.to_owned(), headers: HeaderMap::new() }
     }
 }
 
@@ -97,23 +116,39 @@ impl Sender {
         }
     }
 
-    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
-        match self {
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, NotAnswered> {
+        let answer = match self {
             Self::Http1(sender) => {
                 // Right after an answer, hyper's driver may not have looked up yet; a request sent before it has is
                 // cancelled.
-                sender.ready().await?;
-                sender.send_request(request).await
+                sender.ready().await.map_err(|error| NotAnswered { error, unsent: true })?;
+                sender.try_send_request(request).await
             }
-            Self::Http2(sender) => sender.send_request(request).await,
-        }
+            Self::Http2(sender) => sender.try_send_request(request).await,
+        };
+        answer.map_err(|error| {
+            // hyper gives the request back if it has handed no byte of it to the connection.
+            let unsent = error.message().is_some();
+            NotAnswered { error: error.into_error(), unsent }
+        })
     }
+}
+
+/// Why hyper has no answer, and whether it knows that no byte of the request was sent.
+struct NotAnswered {
+    error: hyper::Error,
+    unsent: bool,
 }
 
 impl Connection {
     /// The apiserver whose certificate it showed, if that is one of ours.
     pub fn server(&self) -> Option<&str> {
         self.server.as_deref()
+    }
+
+    /// Whether its end has not been noticed.
+    pub fn is_open(&self) -> bool {
+        !self.sender.is_closed()
     }
 
     /// Why hyper did not send a request, or not finish it.
@@ -157,12 +192,8 @@ impl Endpoint {
     /// The phase it failed in, and why.
     pub async fn dial(&self) -> Result<Connection, (Phase, Failure)> {
         let tcp = TcpStream::connect(self.address).await.map_err(|error| (Phase::Dial, classify(&error)))?;
-        let _ = tcp.set_nodelay(true);
         let local = tcp.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
-        let name = ServerName::IpAddress(self.address.ip().into());
-        let connector = TlsConnector::from(self.tls.clone());
-        let stream = connector.connect(name, tcp).await.map_err(|error| (Phase::Tls, classify(&error)))?;
-        let server = tls::peer_certificate_digest(&stream).and_then(|digest| self.roster.get(&digest).cloned());
+        let (stream, server) = self.secure(tcp).await?;
         let (stream, trouble) = wire::Wire::new(stream);
         let io = TokioIo::new(stream);
         let in_handshake = |error: hyper::Error| (Phase::Tls, classify(&error));
@@ -180,6 +211,25 @@ impl Endpoint {
         Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), trouble, driver })
     }
 
+    /// TLS on an open connection. Returns it and the apiserver whose certificate it showed, if that is one of ours.
+    ///
+    /// # Errors
+    /// The phase it failed in, and why.
+    pub async fn secure(&self, tcp: TcpStream) -> Result<(TlsStream<TcpStream>, Option<String>), (Phase, Failure)> {
+        let _ = tcp.set_nodelay(true);
+        let by_address = || ServerName::IpAddress(self.address.ip().into());
+        let name = self.named.as_ref().map_or_else(by_address, |named| named.certificate.clone());
+        let connector = TlsConnector::from(self.tls.clone());
+        let stream = connector.connect(name, tcp).await.map_err(|error| (Phase::Tls, classify(&error)))?;
+        let server = tls::peer_certificate_digest(&stream).and_then(|digest| self.roster.get(&digest).cloned());
+        Ok((stream, server))
+    }
+
+    /// The Host header.
+    pub fn host(&self) -> String {
+        self.named.as_ref().map_or_else(|| self.address.to_string(), |named| named.host.clone())
+    }
+
     /// Sends one request: on the kept connection if there is one that is still open, else on a new one, which is kept. A
     /// connection on which something failed is not kept. Returns what happened, and the answer's body.
     pub async fn exchange(&self, kept: &mut Option<Connection>, ask: &Ask) -> (Exchange, Bytes) {
@@ -194,17 +244,7 @@ impl Endpoint {
         ask: &Ask,
     ) -> (Exchange, Bytes) {
         let began = Moment::now();
-        let mut exchange = Exchange {
-            audit_id: ask.audit_id.clone(),
-            protocol: self.protocol,
-            connection: None,
-            phase: Phase::Dial,
-            status: None,
-            retry_after: None,
-            failure: None,
-            server: None,
-            took: Duration::ZERO,
-        };
+        let mut exchange = Exchange { protocol: self.protocol, ..nothing_yet(&ask.audit_id) };
         let step = self.step_through(kept, ask, &mut exchange);
         let answer = tokio::time::timeout(limit, step).await;
         let body = match answer {
@@ -256,7 +296,10 @@ impl Endpoint {
         let request = self.request(ask).map_err(|error| classify(&error))?;
         let response = match connection.sender.send(request).await {
             Ok(response) => response,
-            Err(error) => return Err(connection.failure(error).await),
+            Err(NotAnswered { error, unsent }) => {
+                exchange.unsent = unsent;
+                return Err(connection.failure(error).await);
+            }
         };
         exchange.status = Some(response.status().as_u16());
         exchange.retry_after = retry_after(response.headers());
@@ -274,8 +317,8 @@ impl Endpoint {
     fn request(&self, ask: &Ask) -> http::Result<Request<Full<Bytes>>> {
         // HTTP/2 has scheme and authority as pseudo-headers (RFC 9113, 8.3.1), which hyper takes from the URI.
         let (uri, host) = match self.protocol {
-            Protocol::Http1 => (ask.path.clone(), Some(self.address.to_string())),
-            Protocol::Http2 => (format!("https://{}{}", self.address, ask.path), None),
+            Protocol::Http1 => (ask.path.clone(), Some(self.host())),
+            Protocol::Http2 => (format!("https://{}{}", self.host(), ask.path), None),
         };
         let mut request = Request::builder()
             .method(&ask.method)
@@ -287,7 +330,25 @@ impl Endpoint {
         if let Some(host) = host {
             request = request.header(header::HOST, host);
         }
-        request.body(Full::new(ask.body.clone()))
+        let mut request = request.body(Full::new(ask.body.clone()))?;
+        request.headers_mut().extend(ask.headers.clone());
+        Ok(request)
+    }
+}
+
+/// An exchange that has not begun.
+pub(super) fn nothing_yet(audit_id: &str) -> Exchange {
+    Exchange {
+        audit_id: audit_id.to_owned(),
+        protocol: Protocol::default(),
+        connection: None,
+        phase: Phase::Dial,
+        status: None,
+        retry_after: None,
+        failure: None,
+        unsent: false,
+        server: None,
+        took: Duration::ZERO,
     }
 }
 

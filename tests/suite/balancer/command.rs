@@ -56,7 +56,13 @@ async fn lab(listen: SocketAddr, ca_pem: &str) -> (Home, Keeper, Claim, Endpoint
         home,
         keeper,
         claim,
-        Endpoint { address: listen, protocol: rollproof::timeline::Protocol::Http1, tls, roster: Arc::default() },
+        Endpoint {
+            address: listen,
+            protocol: rollproof::timeline::Protocol::Http1,
+            tls,
+            roster: Arc::default(),
+            named: None,
+        },
     )
 }
 
