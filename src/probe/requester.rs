@@ -41,7 +41,8 @@ impl Requester {
     }
 
     /// All requests use one connection, which is replaced when it breaks. A request that meets a closed connection, or a
-    /// GOAWAY that leaves it out (RFC 9113, 6.8), is repeated once on a fresh one, as HTTP clients do.
+    /// GOAWAY that leaves it out (RFC 9113, 6.8), is repeated once on a fresh one, as HTTP clients do; so is one that a
+    /// stopping apiserver refuses with 503 and Retry-After, as client-go and kube-rs do.
     #[must_use]
     pub fn on_a_reused_connection(self) -> Self {
         Self { on: Connections::Kept, ..self }
@@ -143,13 +144,16 @@ impl AtWork {
         let mut schedule = schedule(every);
         let mut kept = None;
         while end.run_until_cancelled(schedule.tick()).await.is_some() {
-            if let Some(closed) = self.ask(&mut kept, None).await {
-                self.ask(&mut kept, Some(closed)).await;
+            if let Some(failed) = self.ask(&mut kept, None).await {
+                kept = None;
+                self.ask(&mut kept, Some(failed)).await;
             }
         }
     }
 
-    /// One request. Returns its Audit-ID if the kept connection turned out to be closed before any byte of an answer.
+    /// One request. Returns its Audit-ID if it is to be repeated: the kept connection turned out to be closed before any
+    /// byte of an answer, or to lead to an apiserver that refuses requests since it stops. That one says "There is a good
+    /// chance the client hit a different server, so a tight retry is good" (k8s.io/apiserver, filters/waitgroup.go).
     async fn ask(&self, kept: &mut Option<Connection>, retries: Option<String>) -> Option<String> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps/{PROBED}");
         let ask = Ask::get(&path, self.audit_ids.next(), &self.name);
@@ -159,10 +163,12 @@ impl AtWork {
             self.samples.add_one();
         }
         let reused = exchange.connection.as_ref().is_some_and(|connection| connection.reused);
-        let closed = reused && exchange.failure.is_some() && exchange.phase == Phase::Headers;
+        let closed = exchange.failure.is_some() && exchange.phase == Phase::Headers;
+        let stopping = exchange.status == Some(503) && exchange.retry_after.is_some();
+        let again = reused && (closed || stopping);
         let request = Request { probe: self.name.clone(), on: self.on, retries, exchange, attempts: Vec::new() };
         self.recorder.record_at(began, Event::Request(request));
-        closed.then_some(ask.audit_id)
+        again.then_some(ask.audit_id)
     }
 }
 

@@ -36,9 +36,10 @@ pub static NO_OUTAGE_REUSED: Requirement = Requirement {
     title: "no outage, reused connections",
     sentence: "While apiservers are gracefully restarted one after the other, every request on a reused connection through \
                the balancer succeeds, or is repaired by one retry on a fresh connection because the old one had been \
-               closed while idle.",
+               closed while idle, or its apiserver refused the request with 503 and Retry-After.",
     source: "OpenShift field report (\"in-flight connections are given enough time to complete\"); RFC 9110, 9.2.2 and \
-             RFC 9112, 9.3.1 (retrying on a closed connection)",
+             RFC 9112, 9.3.1 and RFC 9113, 6.8 (retrying on a closed connection); k8s.io/apiserver \
+             pkg/server/filters/waitgroup.go (503)",
     needs: &[Need::RestartableServers],
     remedy: "A reset in the middle of a request: the balancer cuts established connections when a target turns unhealthy \
              (turn on connection draining), or the apiserver was killed before its requests had finished (make \

@@ -87,7 +87,7 @@ pub struct Request {
     /// On a connection of its own, or on one that is kept.
     pub on: ConnectionKind,
     /// The Audit-ID of the request that this one repeats on a fresh connection, because the kept connection turned out to
-    /// be closed before any byte of an answer.
+    /// be closed before any byte of an answer, or to lead to an apiserver that refused the request since it stops.
     pub retries: Option<String>,
     /// How it went.
     pub exchange: Exchange,

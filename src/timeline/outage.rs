@@ -31,7 +31,7 @@ impl Outage<'_> {
 /// A 429 neither starts nor ends an outage: the server was there, and said when to come back. A failure on a kept
 /// connection that had been closed while idle, and that one retry on a fresh one repaired, is no outage: every HTTP client
 /// does that (RFC 9110, 9.2.2). Whether it was closed while idle is not the client's guess: no server has `received` the
-/// request, by Audit-ID.
+/// request, by Audit-ID. The same holds for a 503 by which an apiserver that stops sends clients elsewhere.
 ///
 /// ```text
 /// ok@1 error@2 error@3 ok@4 error@5      ->  [2, 4) recovered, [5, 5] not recovered

@@ -135,6 +135,12 @@ fn one_retry_repairs_a_connection_closed_while_idle_and_is_counted() {
         assert_eq!(figure(&repaired, "ROLLOUT-2", "unexpected EOF"), Some(1.0));
         assert_eq!(figure(&repaired, "ROLLOUT-2", "outages"), Some(0.0));
     }
+    let stopping = run(Some(Graceful)).edit(|seen| match &mut seen.event {
+        Event::Request(request) if request.exchange.audit_id == first => request.exchange.status = Some(503),
+        _ => {}
+    });
+    stopping.expect(violated("ROLLOUT-2", "status 503 x1"));
+    stopping.with(7005, retry(first, New, 200)).expect(upheld());
     let twice = closed().with(7005, retry(first, New, 503));
     twice.expect(violated("ROLLOUT-2", "2 requests failed (status 503 x1, unexpected EOF x1)"));
     let second = retry("requester-reused-7000-again", New, 200);
