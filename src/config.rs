@@ -187,17 +187,13 @@ fn control_plane(value: &str) -> Result<ControlPlaneKind, String> {
 }
 
 fn kubernetes_version(value: &str) -> Result<String, String> {
-    let version = value.strip_prefix('v').unwrap_or(value);
-    let (numbers, suffix) =
-        version.split_once('-').map_or((version, None), |(numbers, suffix)| (numbers, Some(suffix)));
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let is_suffix = |suffix: &str| {
-        !suffix.is_empty() && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.' || byte == b'-')
-    };
-    if numbers.split('.').count() == 3 && numbers.split('.').all(is_number) && suffix.is_none_or(is_suffix) {
-        Ok(format!("v{version}"))
+    let numbers: Vec<&str> = value.strip_prefix('v').unwrap_or(value).split('.').collect();
+    let are_numbers =
+        numbers.iter().all(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()));
+    if are_numbers && matches!(numbers.len(), 2 | 3) {
+        Ok(format!("v{}", numbers.join(".")))
     } else {
-        Err("it is not a version; it takes one such as v1.37.2".to_owned())
+        Err("it is not a version; it takes one such as v1.37.2, or v1.37 for its newest known patch release".to_owned())
     }
 }
 

@@ -7,6 +7,7 @@ use std::any::Any;
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
@@ -18,7 +19,7 @@ use crate::lab::{self, Lab, Setup, machine, narrated};
 use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
-use crate::timeline::{Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
+use crate::timeline::{self, Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
 use crate::timing::{self, Bounds};
 use crate::verdict;
 
@@ -71,11 +72,11 @@ impl Scenario {
         let config = Config::from_env().unwrap_or_else(|error| panic!("{error}"));
         let run = RunDir::of_this_process(config.report_dir.as_deref()).unwrap_or_else(|error| panic!("{error:#}"));
         let report = self.perform(&name, &config, run, body).await;
-        if let Err(error) = report::write(run, &report) {
-            panic!("{error:#}");
-        }
-        if let Err(text) = report.verdict_text() {
-            panic!("{text}");
+        let written = report::write(run, &report).map_err(|error| format!("{error:#}"));
+        match (report.verdict_text(), written) {
+            (Ok(()), Ok(())) => {}
+            (Err(text), Ok(())) | (Ok(()), Err(text)) => panic!("{text}"),
+            (Err(text), Err(trouble)) => panic!("{text}\n{trouble}"),
         }
     }
 
@@ -117,6 +118,9 @@ impl Scenario {
         let needs = self.judged_by.iter().flat_map(|(requirement, _)| requirement.needs).chain(&self.needs);
         for need in needs {
             let reason = match need {
+                Need::SeveralServers if config.apiservers == Some(1) => {
+                    "with one apiserver no balancer can bridge its restart".to_owned()
+                }
                 Need::BalancerIgnoresHealth if !config.balancer.is_ours() => {
                     format!("{} cannot be told to ignore health", config.balancer)
                 }
@@ -147,12 +151,17 @@ impl Scenario {
     ) -> anyhow::Result<Outcome> {
         let say = |text: String| progress(name, &text);
         let binaries = binaries(config, name).await?;
+        note_panics_of_probes();
         let mut setup = Setup::careful(config);
         (self.adjust)(&mut setup);
         let bounds = Bounds::with(&setup.timers);
         let recorder = Recorder::default();
-        let starting = Lab::start(setup, config, &binaries, recorder.clone());
-        let lab = narrated("starting etcd, apiservers and balancer", say, starting).await?;
+        let limit = timing::scenario_limit(&setup.timers, config.apiservers.unwrap_or(lab::APISERVERS) as u32);
+        let evidence = run.evidence(name);
+        let starting = Lab::start(setup, config, &binaries, recorder.clone(), Some(&evidence));
+        let lab = narrated("starting etcd, apiservers and balancer", say, starting).await.inspect_err(|_| {
+            report.evidence = Some(evidence.clone()).filter(|folder| folder.exists());
+        })?;
 
         let header = header(name, &lab, self.disturbance, bounds, &report.judged_by);
         report.cell = header.cell.clone();
@@ -162,7 +171,7 @@ impl Scenario {
                 report.recording = Some(run.recording(name));
                 let ticker = Ticker::start(recorder.clone(), bounds.stall);
                 let acting = AssertUnwindSafe(body(&lab)).catch_unwind();
-                let limited = async { Ok(tokio::time::timeout(timing::SCENARIO_LIMIT, acting).await) };
+                let limited = async { Ok(tokio::time::timeout(limit, acting).await) };
                 let acted = narrated("observing", say, limited).await?;
                 drop(ticker);
                 acted
@@ -171,11 +180,18 @@ impl Scenario {
         };
 
         // Evidence first: cleaning up must not cost any.
-        lab.end_balancer_command().await;
-        let collected = collect(&lab, &run.evidence(name)).map(|()| report.evidence = Some(run.evidence(name)));
+        let sound = lab.check();
+        lab.end_balancer().await;
+        let collected = collect(&lab, &evidence).map(|()| report.evidence = Some(evidence));
         let finished = recorder.finish();
+        if let Some(path) = report.recording.as_mut().filter(|path| is_large(path)) {
+            // One that cannot be compressed stays as it is.
+            *path = timeline::compress(path).unwrap_or_else(|_| path.clone());
+        }
         let outcome = match (acted, finished) {
-            (Err(_), _) => Outcome::Lab(format!("the scenario was not over after {:?}", timing::SCENARIO_LIMIT)),
+            (Ok(Ok(_)), _) if let Some(panic) = taken_panic() => Outcome::Panicked(panic),
+            (Ok(Ok(_)), _) if let Err(broken) = sound => Outcome::Lab(format!("{broken:#}")),
+            (Err(_), _) => Outcome::Lab(format!("the scenario was not over after {limit:?}")),
             (Ok(Err(panic)), _) => Outcome::Panicked(panic_text(panic.as_ref())),
             (Ok(Ok(Err(error))), _) => Outcome::Lab(format!("{error:#}")),
             (Ok(Ok(Ok(()))), Err(trouble)) => Outcome::Lab(format!("{trouble:#}")),
@@ -198,6 +214,12 @@ impl Scenario {
         }
         Ok(outcome)
     }
+}
+
+/// Whether a recording is worth compressing. Smaller ones are easier to look at as they are.
+fn is_large(recording: &Path) -> bool {
+    const LARGE_BYTES: u64 = 16 << 20;
+    std::fs::metadata(recording).is_ok_and(|file| file.len() > LARGE_BYTES)
 }
 
 fn judged(recording: &Recording) -> anyhow::Result<Outcome> {
@@ -247,9 +269,14 @@ fn collect(lab: &Lab, evidence: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot make the evidence folder {}", evidence.display()))?;
     for (name, log) in lab.logs() {
         let copy = evidence.join(name);
-        std::fs::copy(&log, &copy).with_context(|| format!("cannot copy {} to {}", log.display(), copy.display()))?;
+        copy_readable(&log, &copy).with_context(|| format!("cannot copy {} to {}", log.display(), copy.display()))?;
     }
     Ok(())
+}
+
+/// Copies a log, but not its mode: apiservers write audit logs for themselves alone, and evidence is there to be read.
+fn copy_readable(from: &Path, to: &Path) -> std::io::Result<u64> {
+    std::io::copy(&mut std::fs::File::open(from)?, &mut std::fs::File::create_new(to)?)
 }
 
 /// The cell as far as it is known before there is a lab.
@@ -265,6 +292,26 @@ fn planned_cell(config: &Config) -> Cell {
         client: "kube-rs".to_owned(),
         profile: config.profile,
     }
+}
+
+/// What panicked in a task of a probe. tokio catches it, and without this it would look like a probe that saw nothing.
+static PANIC_OF_A_PROBE: Mutex<Option<String>> = Mutex::new(None);
+
+fn note_panics_of_probes() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if std::thread::current().name().is_some_and(|name| name.starts_with("tokio")) {
+                PANIC_OF_A_PROBE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| info.to_string());
+            }
+            before(info);
+        }));
+    });
+}
+
+fn taken_panic() -> Option<String> {
+    PANIC_OF_A_PROBE.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// A line about something long, past libtest's capture of `eprintln!`.

@@ -99,6 +99,10 @@ pub struct Timers {
     pub health_timeout: Duration,
 }
 
+/// A kept connection that was closed while idle says so within a round trip, on a busy machine within this. Whoever waits
+/// longer for the news was hung up on.
+pub const CLOSE_NOTICED: Duration = secs(1);
+
 /// Failed health checks in a row that take a backend out of service.
 pub const HEALTH_FALL: u32 = 2;
 
@@ -221,16 +225,26 @@ pub const BALANCER_LINGER: Duration = secs(1);
 pub const PROBE_READY: Duration = secs(30);
 /// After a disturbance, until every probe has its samples "after".
 pub const PROBE_SETTLED: Duration = secs(30);
+/// The fence write, until an attempt at it is acknowledged.
+pub const FENCE_WRITTEN: Duration = secs(15);
+/// A restarted apiserver, until a new connection through the balancer has met it: longer than the bound that is judged.
+pub fn back_patience(timers: &Timers) -> Duration {
+    Bounds::with(timers).back + secs(5)
+}
 /// After the fence write, until a watch has seen it. Longer than any client library's own recovery in these scenarios.
 pub const FENCE_SEEN: Duration = secs(30);
+/// An answer of the keeper. It may have to wait twice for processes to die.
+pub const KEEPER_ANSWER: Duration = secs(30);
 /// Children of a struck lab, from SIGKILL to the last one reaped. Measured under 0.1 s.
 pub const STRIKE: Duration = secs(10);
 /// A balancer command, from SIGTERM to SIGKILL.
 pub const COMMAND_STOP: Duration = secs(2);
 /// What a balancer command is told about idle connections: longer than any scenario that does not ask for less.
 pub const COMMAND_IDLE_TIMEOUT: Duration = secs(3600);
-/// One whole scenario. A scenario that runs into it has hung: the lab is broken.
-pub const SCENARIO_LIMIT: Duration = secs(600);
+/// One whole scenario on that many apiservers. A scenario that runs into it has hung: the lab is broken.
+pub fn scenario_limit(timers: &Timers, apiservers: u32) -> Duration {
+    secs(120) + (timers.graceful_stop() + CONTROL_PLANE_READY + back_patience(timers)) * apiservers
+}
 
 // How long provisioning waits for others. Nothing here is part of a run.
 

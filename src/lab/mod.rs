@@ -85,13 +85,23 @@ impl Lab {
     /// Starts a lab: etcd and the apiservers, then the balancer, then the first write through it.
     ///
     /// # Errors
-    /// Something did not come up; the message says what, and how its log ends. Whatever had been started is struck.
-    pub async fn start(setup: Setup, config: &Config, binaries: &Binaries, recorder: Recorder) -> anyhow::Result<Self> {
+    /// Something did not come up; the message says what, and how its log ends. Whatever had been started is struck; the logs
+    /// are copied to the folder for `evidence` first, if one is given.
+    pub async fn start(
+        setup: Setup,
+        config: &Config,
+        binaries: &Binaries,
+        recorder: Recorder,
+        evidence: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let keeper = Keeper::get()?;
         let claim = keeper.claim().await?;
         match Self::start_in(claim.clone(), keeper.clone(), setup, config, binaries, recorder).await {
             Ok(lab) => Ok(lab),
             Err(error) => {
+                if let Some(evidence) = evidence {
+                    keep_logs(&claim.folder, evidence);
+                }
                 if let Err(left) = keeper.strike(claim.lab).await {
                     return Err(error.context(format!("and then the lab could not be struck: {left:#}")));
                 }
@@ -204,22 +214,25 @@ impl Lab {
     }
 
     /// Restarts the apiservers one after the other: the next only when the last is ready, and new connections through the
-    /// balancer have met its serving certificate again.
+    /// balancer have met its serving certificate again. One that does not come back ends the roll, and is no error: its fault
+    /// stays on, which is for the verdicts to judge.
     ///
     /// # Errors
-    /// An apiserver did not end or did not come back, or the balancer never led to it again.
+    /// The lab is broken: the keeper, etcd or the balancer command has ended, or an apiserver cannot be started.
     pub async fn roll(&self, how: Restart) -> anyhow::Result<()> {
         for server in self.servers() {
-            self.restart(server, how).await?;
+            if !self.restart(server, how).await? {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Restarts one apiserver.
+    /// Restarts one apiserver. False if it did not come back.
     ///
     /// # Errors
     /// As [`Lab::roll`].
-    pub async fn restart(&self, server: &Apiserver, how: Restart) -> anyhow::Result<()> {
+    pub async fn restart(&self, server: &Apiserver, how: Restart) -> anyhow::Result<bool> {
         let fault = Fault { restart: how, server: server.name.clone() };
         self.recorder.record(Event::FaultOn(fault.clone()));
         let limit = match how {
@@ -228,16 +241,30 @@ impl Lab {
         };
         server.stop(how, limit).await?;
         server.start().await?;
-        server.ready().await?;
-        self.met_through_balancer(server).await?;
+        let back = async {
+            server.ready().await?;
+            self.met_through_balancer(server).await
+        };
+        if back.await.is_err() {
+            self.check()?;
+            return Ok(false);
+        }
         self.recorder.record(Event::FaultOff(fault));
+        Ok(true)
+    }
+
+    /// Says so if a program that is not under test has ended by itself: then the lab is broken, not the subject.
+    ///
+    /// # Errors
+    /// etcd or the balancer command has ended.
+    pub fn check(&self) -> anyhow::Result<()> {
         self.control_plane.check()?;
         self.balancer.check()
     }
 
-    /// Lets a balancer command end in its own time, so that its last words are among the logs.
-    pub async fn end_balancer_command(&self) {
-        self.balancer.end_command().await;
+    /// Ends the balancer, so that what it still has to tell is in the recording and in its log.
+    pub async fn end_balancer(&self) {
+        self.balancer.end().await;
     }
 
     /// Ends the lab: nothing of it is left.
@@ -245,10 +272,9 @@ impl Lab {
     /// # Errors
     /// A process did not die, or the folder could not be removed.
     pub async fn strike(self) -> anyhow::Result<()> {
+        self.balancer.end().await;
         // Killed, not stopped: a graceful end would take as long as the longest open watch.
-        let struck = self.keeper.strike(self.claim.lab).await;
-        self.balancer.stop().await;
-        struck
+        self.keeper.strike(self.claim.lab).await
     }
 
     /// Leaves the lab's processes up when this process ends, and writes a kubeconfig that leads to one of the apiservers,
@@ -267,7 +293,7 @@ impl Lab {
 
     async fn met_through_balancer(&self, server: &Apiserver) -> anyhow::Result<()> {
         let endpoint = self.through_balancer();
-        let limit = self.setup.timers.readmission() + timing::BALANCER_READY;
+        let limit = timing::back_patience(&self.setup.timers);
         wait::until(limit, &format!("the balancer to lead to {} again", server.name), async || {
             match endpoint.dial().await {
                 Ok(connection) if connection.server() == Some(&server.name) => ControlFlow::Break(()),
@@ -304,6 +330,20 @@ impl Lab {
             }
         }
         Ok(())
+    }
+}
+
+/// Copies the logs of a lab that did not start, as far as that works: there is an error to report already.
+fn keep_logs(lab: &Path, evidence: &Path) {
+    let folders = std::fs::read_dir(lab).into_iter().flatten().flatten().map(|entry| entry.path());
+    for folder in folders.filter(|path| path.is_dir()).chain([lab.to_owned()]) {
+        for log in std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if log.extension().is_some_and(|ending| ending == "log") {
+                let inside = log.strip_prefix(lab).unwrap_or(&log).to_string_lossy().replace('/', "-");
+                let _ = std::fs::create_dir_all(evidence);
+                let _ = std::fs::read(&log).and_then(|text| std::fs::write(evidence.join(inside), text));
+            }
+        }
     }
 }
 

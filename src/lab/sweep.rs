@@ -150,8 +150,8 @@ pub(super) fn children() -> impl Iterator<Item = i32> {
     let own = std::process::id().to_string();
     processes().filter_map(move |(pid, folder)| {
         // PID (NAME) STATE PARENT ...: the name may hold anything, even a parenthesis. Source: proc(5).
-        let stat = std::fs::read_to_string(folder.join("stat")).ok()?;
-        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+        let stat = std::fs::read(folder.join("stat")).ok()?;
+        let parent = String::from_utf8_lossy(&stat).rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned();
         (parent == own).then_some(pid)
     })
 }

@@ -26,6 +26,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use anyhow::bail;
 use futures::future::{BoxFuture, LocalBoxFuture};
 
 use crate::lab::{Lab, wait};
@@ -103,14 +104,27 @@ impl Probes {
     /// One could not start, or saw nothing good: then the lab is broken, since nothing has been disturbed yet.
     pub async fn start(self, lab: &Lab) -> anyhow::Result<Observing> {
         let running = futures::future::try_join_all(self.idle.into_iter().map(|probe| probe.start(lab))).await?;
+        let mut names: Vec<&str> = running.iter().map(|probe| probe.name()).collect();
+        names.sort_unstable();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("two probes are called {}: their observations could not be told apart", twice[0]);
+        }
         let samples = u64::from(Bounds::with(&lab.setup().timers).samples);
         let observing = Observing { running, samples };
-        observing.sampled(timing::PROBE_READY, &vec![0; observing.running.len()]).await?;
+        observing.sampled(timing::PROBE_READY, &vec![samples * 2; observing.running.len()]).await?;
         Ok(observing)
     }
 }
 
 impl Observing {
+    /// Goes on observing until each probe has this many more good samples.
+    ///
+    /// # Errors
+    /// One does not get them.
+    pub async fn go_on(&self, samples: u64) -> anyhow::Result<()> {
+        self.sampled(timing::PROBE_SETTLED, &self.with_more(samples)).await
+    }
+
     /// Goes on observing until each probe has its samples "after"; then stops all of them.
     ///
     /// A probe that gets no good sample any more is no error: that is what its observations say.
@@ -118,8 +132,7 @@ impl Observing {
     /// # Errors
     /// None today; the signature leaves room for probes whose end can fail.
     pub async fn stop(self) -> anyhow::Result<()> {
-        let so_far: Vec<u64> = self.running.iter().map(|probe| probe.samples()).collect();
-        let _ = self.sampled(timing::PROBE_SETTLED, &so_far).await;
+        let _ = self.sampled(timing::PROBE_SETTLED, &self.with_more(self.samples * 2)).await;
         let (writers, others): (Vec<_>, Vec<_>) = self.running.into_iter().partition(|probe| probe.makes_the_fence());
         let mut fence = None;
         for writer in writers {
@@ -129,16 +142,19 @@ impl Observing {
         Ok(())
     }
 
-    async fn sampled(&self, limit: std::time::Duration, beyond: &[u64]) -> anyhow::Result<()> {
-        // Twice the least number: the judge wants that many in each stretch, and counts more strictly than we do.
-        let wanted = self.samples * 2;
+    /// How many samples each probe has when it has got this many more than now. Twice the least number that a judge wants in
+    /// a stretch is enough: it counts more strictly than we do.
+    fn with_more(&self, samples: u64) -> Vec<u64> {
+        self.running.iter().map(|probe| probe.samples() + samples).collect()
+    }
+
+    async fn sampled(&self, limit: std::time::Duration, wanted: &[u64]) -> anyhow::Result<()> {
         wait::until(limit, "every probe to have its samples", async || {
-            let short = self.running.iter().zip(beyond).find(|(probe, beyond)| probe.samples() < *beyond + wanted);
+            let short = self.running.iter().zip(wanted).find(|(probe, wanted)| probe.samples() < **wanted);
             match short {
                 None => ControlFlow::Break(()),
-                Some((probe, beyond)) => {
-                    let got = probe.samples() - beyond;
-                    ControlFlow::Continue(format!("{} has {got} of {wanted}", probe.name()))
+                Some((probe, wanted)) => {
+                    ControlFlow::Continue(format!("{} has {} of {wanted}", probe.name(), probe.samples()))
                 }
             }
         })

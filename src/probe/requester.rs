@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::{AuditIds, Fence, Probe, Running, Samples};
 use crate::lab::http::{Ask, Connection, Endpoint};
 use crate::lab::{Lab, NAMESPACE, PROBED};
-use crate::timeline::{ConnectionKind, Event, Moment, Phase, Protocol, Recorder, Request};
+use crate::timeline::{ConnectionKind, Event, Moment, Protocol, Recorder, Request};
 use crate::timing;
 
 /// A requester to be. Through the balancer, every [`timing::REQUEST_EVERY`].
@@ -41,8 +41,8 @@ impl Requester {
     }
 
     /// All requests use one connection, which is replaced when it breaks. A request that meets a closed connection, or a
-    /// GOAWAY that leaves it out (RFC 9113, 6.8), is repeated once on a fresh one, as HTTP clients do; so is one that a
-    /// stopping apiserver refuses with 503 and Retry-After, as client-go and kube-rs do.
+    /// GOAWAY that leaves it out (RFC 9113, 6.8), or a stopping server's refusal, is repeated once on a fresh one, as HTTP
+    /// clients do: [`Exchange::may_be_repeated`](crate::timeline::Exchange::may_be_repeated).
     #[must_use]
     pub fn on_a_reused_connection(self) -> Self {
         Self { on: Connections::Kept, ..self }
@@ -144,16 +144,14 @@ impl AtWork {
         let mut schedule = schedule(every);
         let mut kept = None;
         while end.run_until_cancelled(schedule.tick()).await.is_some() {
-            if let Some(failed) = self.ask(&mut kept, None).await {
-                kept = None;
-                self.ask(&mut kept, Some(failed)).await;
+            if let Some(closed) = self.ask(&mut kept, None).await {
+                self.ask(&mut kept, Some(closed)).await;
             }
         }
     }
 
-    /// One request. Returns its Audit-ID if it is to be repeated: the kept connection turned out to be closed before any
-    /// byte of an answer, or to lead to an apiserver that refuses requests since it stops. That one says "There is a good
-    /// chance the client hit a different server, so a tight retry is good" (k8s.io/apiserver, filters/waitgroup.go).
+    /// One request. Returns its Audit-ID if the kept connection turned out to be closed before any byte of an answer, or to
+    /// lead to a server that is stopping; that connection is not kept.
     async fn ask(&self, kept: &mut Option<Connection>, retries: Option<String>) -> Option<String> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps/{PROBED}");
         let ask = Ask::get(&path, self.audit_ids.next(), &self.name);
@@ -162,10 +160,10 @@ impl AtWork {
         if exchange.succeeded() {
             self.samples.add_one();
         }
-        let reused = exchange.connection.as_ref().is_some_and(|connection| connection.reused);
-        let closed = exchange.failure.is_some() && exchange.phase == Phase::Headers;
-        let stopping = exchange.status == Some(503) && exchange.retry_after.is_some();
-        let again = reused && (closed || stopping);
+        let again = exchange.may_be_repeated();
+        if again {
+            *kept = None;
+        }
         let request = Request { probe: self.name.clone(), on: self.on, retries, exchange, attempts: Vec::new() };
         self.recorder.record_at(began, Event::Request(request));
         again.then_some(ask.audit_id)

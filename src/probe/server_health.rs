@@ -23,10 +23,13 @@ impl Probe for ServerHealthProbe {
     fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
             let samples = Samples::default();
-            let ask = |server: &Shared| {
-                AbortOnDropHandle::new(tokio::spawn(ask(server.clone(), lab.recorder().clone(), samples.clone())))
+            // Independently, so that a hanging /readyz does not keep us from asking /livez.
+            let ask = |(server, path): (&Shared, &'static str)| {
+                let (recorder, samples) = (lab.recorder().clone(), samples.clone());
+                AbortOnDropHandle::new(tokio::spawn(ask(server.clone(), path, recorder, samples)))
             };
-            let tasks = lab.servers().iter().map(ask).collect();
+            let both = lab.servers().iter().flat_map(|server| [(server, "/readyz"), (server, "/livez")]);
+            let tasks = both.map(ask).collect();
             Ok(Box::new(RunningServerHealth { samples, _tasks: tasks }) as Box<dyn Running>)
         })
     }
@@ -51,25 +54,21 @@ impl Running for RunningServerHealth {
     }
 }
 
-async fn ask(server: Shared, recorder: Recorder, samples: Samples) {
+async fn ask(server: Shared, path: &'static str, recorder: Recorder, samples: Samples) {
     let mut schedule = tokio::time::interval(timing::SERVER_HEALTH_EVERY);
     schedule.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         schedule.tick().await;
-        let mut kept = None;
-        for path in ["/readyz", "/livez"] {
-            let began = Moment::now();
-            let (exchange, _) = server.endpoint.exchange(&mut kept, &Ask::get(path, String::new(), "rollproof")).await;
-            let answer = match (exchange.failure, exchange.status) {
-                (Some(failure), _) => Err(failure),
-                (None, status) => Ok(status.unwrap_or_default()),
-            };
-            if answer == Ok(200) {
-                samples.add_one();
-            }
-            let health =
-                ServerHealth { server: server.name.clone(), path: path.to_owned(), answer, took: exchange.took };
-            recorder.record_at(began, Event::ServerHealth(health));
+        let began = Moment::now();
+        let (exchange, _) = server.endpoint.exchange(&mut None, &Ask::get(path, String::new(), "rollproof")).await;
+        let answer = match (exchange.failure, exchange.status) {
+            (Some(failure), _) => Err(failure),
+            (None, status) => Ok(status.unwrap_or_default()),
+        };
+        if answer == Ok(200) {
+            samples.add_one();
         }
+        let health = ServerHealth { server: server.name.clone(), path: path.to_owned(), answer, took: exchange.took };
+        recorder.record_at(began, Event::ServerHealth(health));
     }
 }

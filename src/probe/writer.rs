@@ -48,6 +48,7 @@ impl Probe for Writer {
                 kept: None,
                 standing: VecDeque::new(),
                 last_change: 0,
+                last_visible: None,
                 recorder: lab.recorder().clone(),
                 audit_ids: AuditIds::of(NAME),
                 samples: samples.clone(),
@@ -100,6 +101,8 @@ struct Pen {
     /// Objects that have not been deleted, oldest first.
     standing: VecDeque<String>,
     last_change: u64,
+    /// The last acknowledged change that an event carries.
+    last_visible: Option<u64>,
     recorder: Recorder,
     audit_ids: AuditIds,
     samples: Samples,
@@ -118,7 +121,8 @@ struct Metadata {
 }
 
 impl Pen {
-    /// Writes until told to end, then writes the fence: until one attempt at it is acknowledged, at most once a server.
+    /// Writes until told to end, then writes the fence: on schedule until an attempt at it is acknowledged. Where none is in
+    /// time, the last acknowledged change that a watch can have seen stands for it.
     async fn write_until(mut self, every: std::time::Duration, end: CancellationToken) -> Option<Fence> {
         let mut schedule = tokio::time::interval(every);
         schedule.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -129,13 +133,15 @@ impl Pen {
             }
             self.write(verb, object).await;
         }
-        for _ in 0..=self.servers.len() {
+        let begun = Moment::now();
+        while Moment::now().since(begun) < timing::FENCE_WRITTEN {
             let object = format!("fence-{}", self.last_change + 1);
             if self.write(Verb::Create, object).await == Effect::Certain {
-                return Some(Fence { change: self.last_change });
+                break;
             }
+            schedule.tick().await;
         }
-        None
+        self.last_visible.map(|change| Fence { change })
     }
 
     /// Every object is created, updated twice while younger ones come, and deleted when [`STANDING`] others stand. Its name
@@ -180,14 +186,14 @@ impl Pen {
         let answer: Option<Answer> = serde_json::from_slice(&body).ok();
         let revision = answer.and_then(|answer| answer.metadata.resource_version.parse().ok());
         let revision = revision.filter(|_| verb != Verb::Delete);
-        let failed = exchange.failure.is_some();
         let write = Write { probe: NAME.to_owned(), change, verb, object, revision, exchange };
         let effect = write.effect();
         self.recorder.record_at(began, Event::Write(write));
         if effect == Effect::Certain {
             self.samples.add_one();
-        }
-        if failed {
+            // A delete's event carries the change before it.
+            self.last_visible = Some(change).filter(|_| verb != Verb::Delete).or(self.last_visible);
+        } else {
             self.server = (self.server + 1) % self.servers.len();
             self.kept = None;
         }

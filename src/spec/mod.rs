@@ -51,6 +51,8 @@ impl fmt::Display for Level {
 pub enum Need {
     /// Apiservers that may be restarted at will.
     RestartableServers,
+    /// More than one apiserver: with one, no balancer can bridge its restart.
+    SeveralServers,
     /// The apiservers can be asked past the balancer.
     DirectAccess,
     /// The apiservers' logs can be read.
@@ -64,8 +66,9 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::RestartableServers,
+        Self::SeveralServers,
         Self::DirectAccess,
         Self::ServerLogs,
         Self::BalancerIgnoresHealth,
@@ -76,6 +79,7 @@ impl Need {
     pub const fn name(self) -> &'static str {
         match self {
             Self::RestartableServers => "restartable-servers",
+            Self::SeveralServers => "several-servers",
             Self::DirectAccess => "direct-access",
             Self::ServerLogs => "server-logs",
             Self::BalancerIgnoresHealth => "balancer-ignores-health",

@@ -20,11 +20,11 @@ pub static NO_OUTAGE_NEW: Requirement = Requirement {
     id: "ROLLOUT-1",
     level: Level::Must,
     title: "no outage, new connections",
-    sentence: "While apiservers are gracefully restarted one after the other, every request on a new connection through \
+    sentence: "While apiservers are gracefully restarted one after the other, as while nothing happens, every request on a new connection through \
                the balancer succeeds.",
     source: "OpenShift field report (\"new connections are accepted within a certain grace period\"); \
              kube-apiserver --shutdown-delay-duration",
-    needs: &[Need::RestartableServers],
+    needs: &[Need::RestartableServers, Need::SeveralServers],
     remedy: "The balancer must take an apiserver out of service before its listener closes: let it check /readyz over \
              HTTPS, and make --shutdown-delay-duration longer than interval x threshold + timeout of that check.",
 };
@@ -34,13 +34,12 @@ pub static NO_OUTAGE_REUSED: Requirement = Requirement {
     id: "ROLLOUT-2",
     level: Level::Must,
     title: "no outage, reused connections",
-    sentence: "While apiservers are gracefully restarted one after the other, every request on a reused connection through \
-               the balancer succeeds, or is repaired by one retry on a fresh connection because the old one had been \
-               closed while idle, or its apiserver refused the request with 503 and Retry-After.",
+    sentence: "While apiservers are gracefully restarted one after the other, as while nothing happens, every request on a reused connection through \
+               the balancer succeeds, or is repaired by one retry on a fresh connection because no server had taken it up: \
+               the old connection had been closed while idle, or its stopping apiserver refused (503 with Retry-After).",
     source: "OpenShift field report (\"in-flight connections are given enough time to complete\"); RFC 9110, 9.2.2 and \
-             RFC 9112, 9.3.1 and RFC 9113, 6.8 (retrying on a closed connection); k8s.io/apiserver \
-             pkg/server/filters/waitgroup.go (503)",
-    needs: &[Need::RestartableServers],
+             RFC 9112, 9.3.1 (retrying on a closed connection); k8s.io/apiserver pkg/server/filters/waitgroup.go",
+    needs: &[Need::RestartableServers, Need::SeveralServers],
     remedy: "A reset in the middle of a request: the balancer cuts established connections when a target turns unhealthy \
              (turn on connection draining), or the apiserver was killed before its requests had finished (make \
              terminationGracePeriodSeconds longer than delay + request timeout).",
@@ -104,7 +103,7 @@ pub static KILL_OUTAGE_NEW: Requirement = Requirement {
     sentence: "When an apiserver is killed, requests on new connections through the balancer fail for no longer than the \
                balancer needs to detect it.",
     source: "OpenShift field report (NonGracefulTermination); design of health-checked balancers",
-    needs: &[Need::RestartableServers],
+    needs: &[Need::RestartableServers, Need::SeveralServers],
     remedy: "The balancer keeps a dead backend in service: check interval, threshold and timeout of its health check, and \
              whether it tries another backend when one refuses (redispatch).",
 };
@@ -117,7 +116,7 @@ pub static KILL_OUTAGE_REUSED: Requirement = Requirement {
     sentence: "When an apiserver is killed, requests on a reused connection through the balancer fail for no longer than \
                the balancer needs to detect it.",
     source: "gateway field report (the gateway keeps a dead upstream); OpenShift field report",
-    needs: &[Need::RestartableServers],
+    needs: &[Need::RestartableServers, Need::SeveralServers],
     remedy: "The balancer keeps the client's connection open though the server's is gone, or reconnects to the dead \
              server: let it close both sides together, and check /readyz.",
 };

@@ -5,8 +5,10 @@
 //! {"at":8123456789,"event":{"request":{...}}}
 //! {"end":{"observations":1}}
 //! ```
+//!
+//! A large one is compressed when it is complete (`.jsonl.zst`).
 
-use std::io::{BufRead, Write as _};
+use std::io::{BufRead, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -60,8 +62,7 @@ impl Recording {
     /// the run that wrote it was interrupted.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         let fail = |problem: String| FileError { path: path.to_owned(), problem };
-        let file = std::fs::File::open(path).map_err(|error| fail(error.to_string()))?;
-        let mut lines = std::io::BufReader::new(file).lines();
+        let mut lines = open(path).map_err(|error| fail(error.to_string()))?.lines();
         let mut next = |number: usize| -> Result<Option<String>, FileError> {
             lines.next().transpose().map_err(|error| fail(format!("line {number}: {error}")))
         };
@@ -109,7 +110,7 @@ impl Recording {
     /// # Errors
     /// The file cannot be written.
     pub fn save(&self, path: &Path) -> std::io::Result<()> {
-        let mut out = std::io::BufWriter::new(std::fs::File::create(path)?);
+        let mut out = BufWriter::new(std::fs::File::create(path)?);
         write_line(&mut out, &HeaderLine { header: &self.header })?;
         for observation in &self.observations {
             write_line(&mut out, observation)?;
@@ -117,6 +118,37 @@ impl Recording {
         write_line(&mut out, &EndLine { end: End { observations: self.observations.len() } })?;
         out.flush()
     }
+}
+
+/// Compresses a recording's file (zstd): `x.jsonl` becomes `x.jsonl.zst`, whose path is returned. [`Recording::load`] reads
+/// both.
+///
+/// # Errors
+/// The compressed file cannot be written. The other one is then still there.
+pub fn compress(path: &Path) -> std::io::Result<PathBuf> {
+    /// zstd's own default: beyond it, minutes of the processors that the next scenario needs.
+    const LEVEL: i32 = 3;
+    let mut compressed = path.as_os_str().to_owned();
+    compressed.push(".zst");
+    let compressed = PathBuf::from(compressed);
+    let write = || -> std::io::Result<()> {
+        let to = std::fs::File::create_new(&compressed)?;
+        zstd::stream::copy_encode(std::fs::File::open(path)?, to, LEVEL)
+    };
+    write().inspect_err(|_| drop(std::fs::remove_file(&compressed)))?;
+    std::fs::remove_file(path)?;
+    Ok(compressed)
+}
+
+/// A recording's lines, whether compressed or not: its first bytes tell.
+fn open(path: &Path) -> std::io::Result<Box<dyn BufRead>> {
+    /// RFC 8878, 3.1.1.
+    const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+    let mut file = BufReader::new(std::fs::File::open(path)?);
+    if file.fill_buf()?.starts_with(&ZSTD_MAGIC) {
+        return Ok(Box::new(BufReader::new(zstd::stream::Decoder::with_buffer(file)?)));
+    }
+    Ok(Box::new(file))
 }
 
 /// What is wrong with a line. serde_json knows one line only, and calls it the first.

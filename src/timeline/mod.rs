@@ -9,7 +9,7 @@ mod observation;
 mod outage;
 mod recorder;
 
-pub use file::{FORMAT, FileError};
+pub use file::{FORMAT, FileError, compress};
 pub use moment::Moment;
 pub use observation::*;
 pub use outage::{Outage, outages};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Moment;
-use crate::timing::nanos;
+use crate::timing::{self, nanos};
 
 /// Something that was seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,7 +87,7 @@ pub struct Request {
     /// On a connection of its own, or on one that is kept.
     pub on: ConnectionKind,
     /// The Audit-ID of the request that this one repeats on a fresh connection, because the kept connection turned out to
-    /// be closed before any byte of an answer, or to lead to an apiserver that refused the request since it stops.
+    /// be closed before any byte of an answer, or led to a stopping server that refused it.
     pub retries: Option<String>,
     /// How it went.
     pub exchange: Exchange,
@@ -211,6 +211,25 @@ impl Exchange {
     /// [`Exchange::refused_for_now`].
     pub fn succeeded(&self) -> bool {
         self.failure.is_none() && self.status.is_some_and(|status| (200..300).contains(&status))
+    }
+
+    /// A stopping apiserver's 503 with Retry-After: it takes no requests any more, and has not looked at this one. It says
+    /// itself that there is a good chance to meet another server at once (k8s.io/apiserver pkg/server/filters/waitgroup.go).
+    pub fn refused_by_a_stopping_server(&self) -> bool {
+        self.failure.is_none() && self.status == Some(503) && self.retry_after.is_some()
+    }
+
+    /// Whether one retry on a fresh connection is fair: it went out on a kept connection, and at once turned out to be closed
+    /// (RST, FIN, GOAWAY), or to lead to a stopping server that refuses. A connection that answers nothing for long is no
+    /// such thing: that is a hang.
+    pub fn may_be_repeated(&self) -> bool {
+        use ErrorClass::{BrokenPipe, ConnectionReset, Goaway, UnexpectedEof};
+        let reused = self.connection.as_ref().is_some_and(|connection| connection.reused);
+        let closed = self.failure.as_ref().is_some_and(|failure| {
+            matches!(failure.class, UnexpectedEof | ConnectionReset | BrokenPipe | Goaway)
+                && self.phase == Phase::Headers
+        });
+        reused && self.took <= timing::CLOSE_NOTICED && (closed || self.refused_by_a_stopping_server())
     }
 
     /// 429: the server answered, and asked to come back later.

@@ -78,7 +78,7 @@ struct Seen<'a> {
 
 impl Seen<'_> {
     fn worst(&self) -> Duration {
-        self.outages.iter().map(length).max().unwrap_or_default()
+        self.outages.iter().map(Outage::length).max().unwrap_or_default()
     }
 
     fn count(&self, which: impl Fn(&Request) -> bool) -> usize {
@@ -105,7 +105,9 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
     seen.sort_by_key(|seen| std::cmp::Reverse(seen.worst()));
     let verdicts = seen.iter().map(|Seen { probe, requests, outages, .. }| {
         let verdict = claim(facts, probe, outages, allowed);
-        let traffic = requests.iter().map(|(at, request)| (*at, request.exchange.succeeded()));
+        // A 429 tells nothing about what another request would have met.
+        let traffic = requests.iter().filter(|(_, request)| !request.exchange.refused_for_now());
+        let traffic = traffic.map(|(at, request)| (*at, request.exchange.succeeded()));
         conclude(facts, &[&Traffic::of(facts, format!("the requester {probe}"), traffic)], verdict)
     });
     let kind = match on {
@@ -140,7 +142,7 @@ fn by_fault<'a>(facts: &Facts<'a>, found: Vec<Outage<'a>>) -> Vec<Outage<'a>> {
     for outage in found {
         match merged.last_mut().filter(|last| fault_of(last) == fault_of(&outage)) {
             Some(last) => {
-                last.until = outage.until;
+                last.until = last.until.max(outage.until);
                 last.recovered = outage.recovered;
                 last.failed.extend(outage.failed);
             }
@@ -151,9 +153,15 @@ fn by_fault<'a>(facts: &Facts<'a>, found: Vec<Outage<'a>>) -> Vec<Outage<'a>> {
 }
 
 fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<Duration>) -> Verdict {
+    if let Some(early) = found.iter().find(|outage| !facts.restarts.is_empty() && outage.until < facts.disturbed().0) {
+        let (from, classes) = (facts.clock(early.from), class_list(&early.failed));
+        return Verdict::inconclusive(format!(
+            "requests failed before anything was disturbed: {classes} from {from} on ({probe})"
+        ));
+    }
     let breaches: Vec<_> =
-        found.iter().filter(|outage| allowed.is_none_or(|allowed| length(outage) > allowed)).collect();
-    let Some(worst) = breaches.iter().max_by_key(|outage| length(outage)) else { return Verdict::Upheld };
+        found.iter().filter(|outage| allowed.is_none_or(|allowed| outage.length() > allowed)).collect();
+    let Some(worst) = breaches.iter().max_by_key(|outage| outage.length()) else { return Verdict::Upheld };
     let expected = match allowed {
         None => "no outage".to_owned(),
         Some(allowed) => format!("no outage longer than {:.3} s", allowed.as_secs_f64()),
@@ -162,7 +170,7 @@ fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<D
         1 => "1 outage".to_owned(),
         count => format!("{count} outages, the worst"),
     };
-    let (seconds, from) = (length(worst).as_secs_f64(), facts.clock(worst.from));
+    let (seconds, from) = (worst.length().as_secs_f64(), facts.clock(worst.from));
     let open = if worst.recovered { "" } else { " and not over at the end" };
     let (failed, classes) = (worst.failed.len(), class_list(&worst.failed));
     let phase = phase(facts, worst);
@@ -177,12 +185,6 @@ fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<D
             _ => false,
         }),
     }
-}
-
-/// How long an outage lasted. One that did not end lasted at least until its last request had failed.
-fn length(outage: &Outage<'_>) -> Duration {
-    let last = outage.failed.last().filter(|_| !outage.recovered).map_or(Duration::ZERO, |last| last.exchange.took);
-    outage.length() + last
 }
 
 /// Which apiserver an outage is to be laid to: the one whose life went through a step last, and where it stood.
@@ -225,7 +227,7 @@ fn figures(seen: &[Seen<'_>], on: ConnectionKind) -> Vec<Figure> {
     let sum = |count: &dyn Fn(&Seen<'_>) -> usize| seen.iter().map(count).sum();
     let mut figures = vec![
         Figure::seconds("worst outage", seen.iter().map(Seen::worst).max().unwrap_or_default()),
-        Figure::seconds("total outage", seen.iter().flat_map(|seen| &seen.outages).map(length).sum()),
+        Figure::seconds("total outage", seen.iter().flat_map(|seen| &seen.outages).map(Outage::length).sum()),
         Figure::count("outages", sum(&|seen| seen.outages.len())),
         Figure::count("samples", sum(&|seen| seen.requests.len())),
         Figure::count("429", sum(&|seen| seen.count(refused))),
@@ -272,5 +274,5 @@ fn below_retries(requests: &[(Moment, &Request)]) -> Duration {
     });
     let each: Vec<_> = each.collect();
     let found = outages(each.iter().map(|(at, request)| (*at, request)), |_| true);
-    found.iter().map(length).max().unwrap_or_default()
+    found.iter().map(Outage::length).max().unwrap_or_default()
 }

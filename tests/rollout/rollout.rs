@@ -20,7 +20,7 @@ pub(crate) fn every_probe() -> Probes {
 }
 
 /// What holds for a watch whatever happens to apiservers.
-static WATCHED: [&Requirement; 5] =
+pub(crate) static WATCHED: [&Requirement; 5] =
     [&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE, &watches::FRESH];
 
 /// What a graceful restart must not cost, and what a kill may.

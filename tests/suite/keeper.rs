@@ -2,7 +2,7 @@
 //!
 //! Every test has labs of its own below a TMPDIR of its own, so none disturbs a run on the same machine.
 
-mod stage;
+pub(crate) mod stage;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -1,10 +1,11 @@
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
 mod balancer;
-mod command;
+mod cli;
 mod config;
 mod error_classes;
 mod keeper;
+mod network;
 mod provision;
 mod recordings;
 mod report;

@@ -35,7 +35,7 @@ fn a_graceful_restart_may_cost_no_request() {
         .expect(violated("ROLLOUT-2", "2 outages, the worst of 0.200 s from +14.001s"));
     graceful()
         .requests_fail(New, 1000..1050, ConnectionRefused)
-        .expect(violated("ROLLOUT-1", "while no apiserver was being restarted"));
+        .expect(inconclusive("ROLLOUT-1", "requests failed before anything was disturbed"));
     graceful()
         .requests_fail(New, 8000..30_000, ConnectionRefused)
         .expect(violated("ROLLOUT-1", "and not over at the end"));
@@ -108,6 +108,81 @@ fn a_failure_is_an_outage_if_a_server_had_received_the_request() {
 }
 
 #[test]
+fn a_stopping_server_s_refusal_is_repaired_by_a_retry_and_by_nothing_else() {
+    let refused = |retry_after| {
+        run(Some(Graceful)).edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.exchange.audit_id == "requester-reused-7000" => {
+                (request.exchange.status, request.exchange.retry_after) = (Some(503), retry_after);
+            }
+            _ => {}
+        })
+    };
+    refused(Some(1)).expect(violated("ROLLOUT-2", "status 503 x1"));
+    let exchange = Exchange { audit_id: "again".into(), ..answered(200) };
+    let of = Some("requester-reused-7000".to_owned());
+    let retry = Request { probe: requester(Reused).into(), on: New, retries: of, exchange, attempts: Vec::new() };
+    let repaired = refused(Some(1)).with(7005, Event::Request(retry));
+    repaired.expect(upheld());
+    assert_eq!(figure(&repaired, "ROLLOUT-2", "failures repaired by one retry"), Some(1.0));
+}
+
+#[test]
+fn a_hang_is_not_repaired_by_a_retry() {
+    let hung = |class, took| {
+        let exchange = Exchange { audit_id: "again".into(), ..answered(200) };
+        let of = Some("requester-reused-7000".to_owned());
+        let retry = Request { probe: requester(Reused).into(), on: New, retries: of, exchange, attempts: Vec::new() };
+        let failed = run(Some(Graceful)).requests_fail(Reused, 7000..7050, class);
+        let failed = failed.edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.exchange.audit_id == "requester-reused-7000" => {
+                request.exchange.took = took;
+            }
+            _ => {}
+        });
+        failed.with(7045, Event::Request(retry))
+    };
+    hung(ErrorClass::UnexpectedEof, millis(2)).expect(upheld());
+    hung(ErrorClass::Timeout, secs(10)).expect(violated("ROLLOUT-2", "1 outage of 10.000 s"));
+    // A RST after nine seconds of silence is the same hang.
+    hung(ConnectionReset, secs(9)).expect(violated("ROLLOUT-2", "1 outage of 9.000 s"));
+}
+
+#[test]
+fn an_outage_lasts_until_its_requests_have_failed() {
+    let slow =
+        run(Some(Killed)).requests_fail(New, 3000..6000, ErrorClass::Timeout).edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.on == New && !request.exchange.succeeded() => {
+                request.exchange.took = secs(10);
+            }
+            _ => {}
+        });
+    slow.expect(violated("ROLLOUT-7", "1 outage of 12.950 s"));
+}
+
+#[test]
+fn nothing_but_429_is_no_evidence() {
+    let refused = run(Some(Graceful)).edit(|seen| match &mut seen.event {
+        Event::Request(request) if request.on == New && seen.at.0 > 3_000_000_000 && seen.at.0 < 17_500_000_000 => {
+            request.exchange.status = Some(429);
+        }
+        _ => {}
+    });
+    refused.expect(inconclusive("ROLLOUT-1", "requester-new"));
+}
+
+#[test]
+fn a_livez_that_hangs_is_not_green() {
+    let hangs = run(Some(Graceful)).edit(|seen| match &mut seen.event {
+        Event::ServerHealth(health) if health.path == "/livez" && seen.at == Moment(4_000_000_000) => {
+            let text = "no answer within 10s".to_owned();
+            (health.answer, health.took) = (Err(Failure { class: ErrorClass::Timeout, text }), secs(10));
+        }
+        _ => {}
+    });
+    hangs.expect(violated("ROLLOUT-4", "/livez of apiserver-0 said timeout"));
+}
+
+#[test]
 fn a_server_that_answers_before_it_is_ready_is_an_outage() {
     let forbidden = run(Some(Graceful)).edit(|seen| match &mut seen.event {
         Event::Request(request) if request.exchange.audit_id == "requester-new-7000" => {
@@ -135,12 +210,6 @@ fn one_retry_repairs_a_connection_closed_while_idle_and_is_counted() {
         assert_eq!(figure(&repaired, "ROLLOUT-2", "unexpected EOF"), Some(1.0));
         assert_eq!(figure(&repaired, "ROLLOUT-2", "outages"), Some(0.0));
     }
-    let stopping = run(Some(Graceful)).edit(|seen| match &mut seen.event {
-        Event::Request(request) if request.exchange.audit_id == first => request.exchange.status = Some(503),
-        _ => {}
-    });
-    stopping.expect(violated("ROLLOUT-2", "status 503 x1"));
-    stopping.with(7005, retry(first, New, 200)).expect(upheld());
     let twice = closed().with(7005, retry(first, New, 503));
     twice.expect(violated("ROLLOUT-2", "2 requests failed (status 503 x1, unexpected EOF x1)"));
     let second = retry("requester-reused-7000-again", New, 200);

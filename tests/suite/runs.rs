@@ -57,7 +57,14 @@ pub(crate) fn requester(on: ConnectionKind) -> &'static str {
 }
 
 pub(crate) fn request(on: ConnectionKind, at: u64) -> Request {
-    let exchange = Exchange { audit_id: format!("{}-{at}", requester(on)), ..answered(200) };
+    let connection = ConnectionUse {
+        local: String::new(),
+        remote: String::new(),
+        reused: on != ConnectionKind::New,
+        idle: millis(TICK),
+    };
+    let audit_id = format!("{}-{at}", requester(on));
+    let exchange = Exchange { audit_id, connection: Some(connection), ..answered(200) };
     Request { probe: requester(on).into(), on, retries: None, exchange, attempts: Vec::new() }
 }
 
@@ -95,7 +102,10 @@ impl Run {
         self.edit(|seen| match &mut seen.event {
             Event::Request(request) if request.on == on && within(seen.at, &when) => {
                 let audit_id = std::mem::take(&mut request.exchange.audit_id);
-                request.exchange = Exchange { audit_id, ..failed(Phase::Dial, class) };
+                // A kept connection is there already: what fails on it fails later than in dialling.
+                let phase = if on == ConnectionKind::New { Phase::Dial } else { Phase::Headers };
+                let connection = request.exchange.connection.take();
+                request.exchange = Exchange { audit_id, connection, ..failed(phase, class) };
             }
             _ => {}
         })

@@ -112,7 +112,7 @@ fn judging_takes_time_in_proportion_to_the_recording() {
     for n in 0..30_000 {
         let at = 20_000 + 3 * n;
         let mut first = request(Reused, at);
-        first.exchange.status = Some(500);
+        (first.exchange.status, first.exchange.retry_after) = (Some(503), Some(1));
         let retries = Some(first.exchange.audit_id.clone());
         let object = format!("many-{n}");
         let delivered = Delivered {

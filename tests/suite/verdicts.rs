@@ -248,7 +248,7 @@ fn our_own_stall_is_never_the_subjects_fault() {
     stall(1000, 600).expect(upheld());
     stall(1000, 600)
         .requests_fail(New, 1100..1400, ErrorClass::Timeout)
-        .expect(inconclusive("ROLLOUT-1", "rollproof itself did not run"));
+        .expect(inconclusive("ROLLOUT-1", "requests failed before anything was disturbed"));
     run(None)
         .with(1000, Event::Stall(millis(600)))
         .header(|header| header.judged_by.truncate(1))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use rollproof::report::{self, Outcome, ScenarioReport};
-use rollproof::timeline::{Expected, Recording};
+use rollproof::timeline::Recording;
 use rollproof::verdict::{self, Verdict};
 
 use crate::{Ended, complain, say};
@@ -36,9 +36,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Ended> {
             }
         };
         for judgement in judgements.iter().filter(|judgement| !judgement.passed()) {
-            match (&judgement.verdict, judgement.expected) {
-                (Verdict::Violated { .. }, _) | (_, Expected::Violated) => violated = true,
-                _ => failed = true,
+            match &judgement.verdict {
+                Verdict::Inconclusive { .. } => failed = true,
+                Verdict::Violated { .. } | Verdict::Upheld => violated = true,
             }
         }
         let header = recording.header;

@@ -7,7 +7,7 @@ use anyhow::{anyhow, ensure};
 use futures::future::join_all;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::sleep;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::health::{Checker, Member};
@@ -31,7 +31,7 @@ const BACKLOG: u32 = 1024;
 /// [`Builtin::stop`] waits until that is recorded.
 pub struct Builtin {
     address: SocketAddr,
-    stop: DropGuard,
+    stop: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -70,7 +70,7 @@ impl Builtin {
         let front =
             Front { listener, members, redispatch: settings.redispatch, carrier: carrier.into(), tasks: tasks.clone() };
         tasks.spawn(front.serve());
-        Ok(Self { address, stop: stop.drop_guard(), tasks })
+        Ok(Self { address, stop, tasks })
     }
 
     /// Where it listens.
@@ -80,10 +80,16 @@ impl Builtin {
 
     /// Closes the listener and ends every connection with RST to both sides. When it returns, all of them are recorded and
     /// no task is left.
-    pub async fn stop(self) {
-        self.stop.disarm().cancel();
+    pub async fn stop(&self) {
+        self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+impl Drop for Builtin {
+    fn drop(&mut self) {
+        self.stop.cancel();
     }
 }
 

@@ -115,18 +115,13 @@ impl Balancer {
         }
     }
 
-    /// Asks a command to end (SIGTERM) and gives it [`timing::COMMAND_STOP`]; whatever then still runs is the keeper's. To
-    /// be called before the lab is struck, and before evidence is collected: its last words are evidence too.
-    pub async fn end_command(&self) {
-        if let Self::Command(command) = self {
-            command.end().await;
-        }
-    }
-
-    /// Ends the builtin balancer.
-    pub async fn stop(self) {
-        if let Self::Builtin(builtin) = self {
-            builtin.stop().await;
+    /// Ends it. A command is asked to (SIGTERM) and given [`timing::COMMAND_STOP`]; whatever then still runs is the keeper's.
+    /// To be called before evidence is collected and the recording finished: connections that end now, and a command's last
+    /// words, belong to both.
+    pub async fn end(&self) {
+        match self {
+            Self::Builtin(builtin) => builtin.stop().await,
+            Self::Command(command) => command.end().await,
         }
     }
 }

@@ -115,10 +115,11 @@ impl Apiserver {
         Ok(())
     }
 
-    /// Ends the process, gracefully (SIGTERM) or not (SIGKILL), and waits until its end is recorded.
+    /// Ends the process, gracefully (SIGTERM) or not (SIGKILL), and waits until its end is recorded. A graceful end that takes
+    /// longer than `limit` is cut short by SIGKILL.
     ///
     /// # Errors
-    /// It does not run, or does not end within `limit`.
+    /// It does not run, or does not even die of SIGKILL.
     pub async fn stop(&self, how: Restart, limit: std::time::Duration) -> anyhow::Result<()> {
         let running = self.running().take();
         let Running { child, exit_recorder } = running.with_context(|| format!("{} does not run", self.name))?;
@@ -128,8 +129,14 @@ impl Apiserver {
         };
         self.step(step, "");
         child.signal(signal).await?;
-        let recorded = tokio::time::timeout(limit, exit_recorder).await;
-        recorded.with_context(|| format!("{} has not ended {limit:?} after {step:?}", self.name))??;
+        let mut exit_recorder = exit_recorder;
+        if tokio::time::timeout(limit, &mut exit_recorder).await.is_err() {
+            // A kubelet's patience has an end too. That it came to this is in the recording.
+            self.step(Step::KillSent, "");
+            child.signal(Signal::KILL).await?;
+            let recorded = tokio::time::timeout(timing::STRIKE, exit_recorder).await;
+            recorded.with_context(|| format!("{} has not ended {:?} after SIGKILL", self.name, timing::STRIKE))??;
+        }
         // Else the exit recorder ended because the keeper did.
         child.exited().await.map(|_| ())
     }

@@ -25,6 +25,7 @@ use anyhow::{Context as _, anyhow, bail};
 use rustix::process::Signal;
 use tokio::sync::{oneshot, watch};
 
+use crate::timing;
 use protocol::{Answer, Command, Notice, Order};
 
 /// The process-wide keeper. It holds no task and no runtime, so tests with runtimes of their own can share it.
@@ -160,7 +161,9 @@ impl Keeper {
     }
 
     async fn ask(&self, command: Command) -> anyhow::Result<Answer> {
-        self.send(command)?.await.map_err(|_| gone())?.map_err(|error| anyhow!(error))
+        let answer = tokio::time::timeout(timing::KEEPER_ANSWER, self.send(command)?).await;
+        let answer = answer.with_context(|| format!("the keeper has not answered for {:?}", timing::KEEPER_ANSWER))?;
+        answer.map_err(|_| gone())?.map_err(|error| anyhow!(error))
     }
 
     fn send(&self, command: Command) -> anyhow::Result<oneshot::Receiver<Result<Answer, String>>> {
