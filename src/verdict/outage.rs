@@ -7,6 +7,7 @@
 //! ```text
 //! graceful:  ok ok error error ok                           ->  violated: 1 outage, of 0.1 s
 //! graceful:  ok ok reset ok(retry) ok, on a kept connection ->  upheld, 1 failure repaired by one retry
+//! graceful:  ok 503 ok(retry) ok, on a kept connection      ->  upheld, likewise: that apiserver was stopping
 //! killed:    ok error ... (2 s) ... error ok, bound 3.5 s   ->  upheld, worst outage 2 s
 //! killed:    ok error ... (4 s) ... error ok, bound 3.5 s   ->  violated
 //! library:   503 ok, which it repeated by itself            ->  upheld; below its retries, 1 outage
@@ -240,6 +241,8 @@ fn figures(seen: &[Seen<'_>], on: ConnectionKind) -> Vec<Figure> {
             "attempts repeated by the library",
             sum(&|seen| seen.requests.iter().map(|(_, request)| request.attempts.len()).sum()),
         ));
+        let slowest = seen.iter().flat_map(|seen| seen.requests).map(|(_, request)| request.exchange.took).max();
+        figures.push(Figure::seconds("slowest read", slowest.unwrap_or_default()));
         let below = seen.iter().map(|seen| below_retries(seen.requests)).max();
         figures.push(Figure::seconds("worst outage below its retries", below.unwrap_or_default()));
     }

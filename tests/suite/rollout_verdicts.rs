@@ -9,7 +9,7 @@ use rstest::rstest;
 use crate::runs::*;
 use crate::shorthand::*;
 
-use ConnectionKind::{New, Reused};
+use ConnectionKind::{Library, New, Reused};
 use ErrorClass::{ConnectionRefused, ConnectionReset};
 use Restart::{Graceful, Killed};
 
@@ -362,6 +362,80 @@ fn a_restarted_server_is_back_within_the_bound() {
     never(5).expect(violated("ROLLOUT-6", "apiserver-1: MetThroughBalancer had not come after 5."));
     never(8).expect(inconclusive("ROLLOUT-6", "before MetThroughBalancer"));
     assert_eq!(figure(&run(Some(Killed)), "ROLLOUT-6", "slowest back"), Some(2.85));
+}
+
+#[test]
+fn what_the_user_of_a_library_is_told_is_judged_after_its_own_retries() {
+    let graceful = || run(Some(Graceful));
+    let repeated = |class: Option<ErrorClass>| {
+        graceful().edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.on == Library && within(seen.at, &(7000..7200)) => {
+                let exchange = class.map_or(answered(503), |class| failed(Phase::Headers, class));
+                request.attempts = vec![Attempt { at: seen.at, exchange }];
+            }
+            _ => {}
+        })
+    };
+    repeated(None).expect(upheld());
+    assert_eq!(figure(&repeated(None), "ROLLOUT-11", "attempts repeated by the library"), Some(4.0));
+    assert_eq!(figure(&repeated(None), "ROLLOUT-11", "worst outage"), Some(0.0));
+    assert_eq!(figure(&repeated(None), "ROLLOUT-11", "worst outage below its retries"), Some(0.001));
+    graceful()
+        .requests_fail(Library, 6050..6100, ConnectionRefused)
+        .expect(violated("ROLLOUT-11", "1 requests failed (connection refused x1)"));
+    run(None)
+        .requests_fail(Library, 6050..6100, ConnectionRefused)
+        .expect(violated("ROLLOUT-11", "while no apiserver was being restarted"));
+}
+
+#[test]
+fn a_library_may_lose_one_read_to_a_connection_that_is_being_closed() {
+    let closing = |when: std::ops::Range<u64>| {
+        run(Some(Graceful)).edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.on == Library && within(seen.at, &when) => {
+                let audit_id = std::mem::take(&mut request.exchange.audit_id);
+                request.exchange = Exchange { audit_id, ..failed(Phase::Headers, ErrorClass::UnexpectedEof) };
+            }
+            _ => {}
+        })
+    };
+    let one = closing(7000..7050);
+    one.expect(upheld());
+    assert_eq!(figure(&one, "ROLLOUT-11", "failures on a closing connection"), Some(1.0));
+    closing(7000..7100).expect(violated("ROLLOUT-11", "1 outage of 0.100 s"));
+    // A server had it: it was not closed while idle.
+    let audit_id = "kube-rs-7000".to_owned();
+    let received = Audited { server: "apiserver-0".into(), audit_id, stages: Vec::new(), status: None };
+    one.with(19_999, Event::Audited(received)).expect(violated("ROLLOUT-11", "unexpected EOF x1"));
+}
+
+#[test]
+fn of_several_requesters_each_is_judged_and_the_worst_is_named() {
+    // As the first, but by HTTP/2, and worse off.
+    let http2: Vec<_> = run(Some(Graceful)).requests_fail(New, 6050..6350, ConnectionReset).0.observations;
+    let http2 = http2.into_iter().filter_map(|mut seen| match &mut seen.event {
+        Event::Request(request) if request.on == New => {
+            request.probe.push_str("-http2");
+            request.exchange.protocol = Protocol::Http2;
+            Some(seen)
+        }
+        _ => None,
+    });
+    let mut both = run(Some(Graceful)).requests_fail(New, 6050..6100, ConnectionRefused);
+    both.0.observations.extend(http2);
+    both.0.observations.sort_by_key(|seen| seen.at);
+    both.expect(violated(
+        "ROLLOUT-1",
+        "1 outage of 0.300 s from +6.050s on: 6 requests failed (connection reset by peer x6), 0.037 s after apiserver-0 \
+         was at HTTPServerStoppedListening (requester-new-http2)",
+    ));
+    let figure = |name| figure(&both, "ROLLOUT-1", name);
+    assert_eq!(figure("worst outage"), Some(0.3));
+    assert_eq!(figure("outages"), Some(2.0));
+    assert_eq!(figure("requester-new: worst outage"), Some(0.05));
+    assert_eq!(figure("requester-new-http2: worst outage"), Some(0.3));
+    assert_eq!(figure("requester-new-http2: connection reset by peer"), Some(6.0));
+    assert_eq!(figure("requester-new: connection reset by peer"), None);
 }
 
 fn figure(run: &Run, id: &str, name: &str) -> Option<f64> {
