@@ -82,7 +82,11 @@ impl Home {
 
     /// A process with a [`Family`] in its lab, and their pids.
     pub(crate) async fn test_process(&self, keep: &str) -> (std::process::Child, Vec<i32>) {
-        let mut process = Command::new(std::env::current_exe().unwrap())
+        // Under nohup, or in a script's background, SIGHUP or SIGINT is ignored, and children inherit that: a process that
+        // is to die of them must not. `env` becomes the process.
+        let mut process = Command::new("env")
+            .arg("--default-signal=HUP,INT,TERM")
+            .arg(std::env::current_exe().unwrap())
             .args(["keeper::a_test_process_with_a_lab", "--exact", "--ignored", "--nocapture"])
             .env("TMPDIR", self.path())
             .env("SUITE_KEEP", keep)
