@@ -65,16 +65,17 @@ async fn by_hand(options: &Options) -> anyhow::Result<Ended> {
 
     let mut progress = tokio::time::interval(timing::PROGRESS_EVERY);
     progress.tick().await;
-    let over = tokio::time::sleep(options.span);
-    tokio::pin!(over);
-    loop {
-        tokio::select! {
-            () = &mut over => break,
-            _ = interrupt.recv() => break,
-            _ = terminate.recv() => break,
-            _ = progress.tick() => note(&locked(&tally).progress()),
+    let until_interrupted = async {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => return,
+                _ = terminate.recv() => return,
+                _ = progress.tick() => note(&locked(&tally).progress()),
+            }
         }
-    }
+    };
+    let _ = tokio::time::timeout(options.span, until_interrupted).await;
+    note("ending the workers, and removing what they made");
     // A second Ctrl-C does not wait for a cluster that does not answer.
     let cleaned = tokio::select! {
         cleaned = async {
@@ -92,11 +93,16 @@ async fn by_hand(options: &Options) -> anyhow::Result<Ended> {
 /// The cluster, as kubectl would find it.
 async fn config(options: &Options) -> anyhow::Result<kube::Config> {
     let choice = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
-    let config = match &options.kubeconfig {
-        Some(path) => kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &choice).await?,
-        None => kube::Config::from_kubeconfig(&choice).await?,
+    let config = match options.kubeconfig.as_deref().map(Kubeconfig::read_from) {
+        Some(Ok(kubeconfig)) => kube::Config::from_custom_kubeconfig(kubeconfig, &choice).await,
+        Some(Err(error)) => Err(error),
+        None => kube::Config::from_kubeconfig(&choice).await,
     };
-    Ok(config)
+    // kube's messages carry their causes already, and show the place in the YAML on further lines.
+    config.map_err(|error| {
+        let text = error.to_string();
+        anyhow::anyhow!("cannot use the kubeconfig: {}", text.lines().next().unwrap_or_default())
+    })
 }
 
 fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {

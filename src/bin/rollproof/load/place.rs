@@ -46,14 +46,17 @@ impl Place {
             409 => {}
             _ => bail!("cannot create the namespace {namespace}: {}", message(status, &answer)),
         }
-        let there = get(target, &namespace).await?.with_context(|| format!("the namespace {namespace} came and went"))?;
+        let there =
+            get(target, &namespace).await?.with_context(|| format!("the namespace {namespace} came and went"))?;
         if there["metadata"]["labels"][LABEL] != OWNER {
             bail!("the namespace {namespace} exists and is not of a load's: --namespace names another");
         }
         if there["metadata"]["deletionTimestamp"].is_string() {
             bail!("the namespace {namespace} is still being deleted: wait for it, or name another with --namespace");
         }
-        note(&format!("the namespace {namespace} is left over from an earlier load: it is used, and removed at the end"));
+        note(&format!(
+            "the namespace {namespace} is left over from an earlier load: it is used, and removed at the end"
+        ));
         Ok(Self { namespace, ours: true })
     }
 
@@ -72,25 +75,30 @@ impl Place {
         let Self { namespace, .. } = self;
         let path = format!("/api/v1/namespaces/{namespace}");
         let how = || format!("`kubectl delete namespace {namespace}` removes it");
-        wait::until(timing::NAMESPACE_GONE, &format!("the namespace {namespace} to be deleted"), async || {
-            match send(target, Method::DELETE, &path, &Value::Null).await {
-                Ok((200..=299 | 404 | 409, _)) => ControlFlow::Break(()),
-                Ok((status, answer)) => ControlFlow::Continue(message(status, &answer)),
-                Err(error) => ControlFlow::Continue(format!("{error:#}")),
-            }
+        wait::until(timing::NAMESPACE_GONE, &format!("the namespace {namespace} to be deleted"), async || match send(
+            target,
+            Method::DELETE,
+            &path,
+            &Value::Null,
+        )
+        .await
+        {
+            Ok((200..=299 | 404 | 409, _)) => ControlFlow::Break(()),
+            Ok((status, answer)) => ControlFlow::Continue(message(status, &answer)),
+            Err(error) => ControlFlow::Continue(format!("{error:#}")),
         })
         .await
         .with_context(how)?;
         let what = format!("the namespace {namespace} to be gone");
-        let gone = wait::until(timing::NAMESPACE_GONE, &what, async || {
-            match get(target, namespace).await {
-                Ok(None) => ControlFlow::Break(()),
-                Ok(Some(_)) => ControlFlow::Continue("it is still there".to_owned()),
-                Err(error) => ControlFlow::Continue(format!("{error:#}")),
-            }
+        let gone = wait::until(timing::NAMESPACE_GONE, &what, async || match get(target, namespace).await {
+            Ok(None) => ControlFlow::Break(()),
+            Ok(Some(_)) => ControlFlow::Continue("it is still there".to_owned()),
+            Err(error) => ControlFlow::Continue(format!("{error:#}")),
         });
         if gone.await.is_err() {
-            note(&format!("the namespace {namespace} is empty and marked for deletion; no controller has removed it yet"));
+            note(&format!(
+                "the namespace {namespace} is empty and marked for deletion; no controller has removed it yet"
+            ));
         }
         Ok(())
     }

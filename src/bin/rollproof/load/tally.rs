@@ -67,9 +67,7 @@ impl Tally {
         let mut any = false;
         for ((group, verb), row) in &self.rows {
             // Without the audit logs nobody knows what the servers received.
-            let found = row.steps.values().map(|steps| {
-                outages(steps.iter().map(|(at, step)| (*at, step)), |_| false)
-            });
+            let found = row.steps.values().map(|steps| outages(steps.iter().map(|(at, step)| (*at, step)), |_| false));
             let found: Vec<Outage<'_, Load>> = found.flatten().collect();
             any |= !found.is_empty();
             let worst = found.iter().max_by_key(|outage| outage.length());
