@@ -86,6 +86,16 @@ impl Tally {
         let mut text = table.to_string();
         let summary = if any { "there were outages" } else { "no outage" };
         let _ = write!(text, "\n{summary}; a failure that one retry on a fresh connection repairs is none");
+        let lost = |(_, step): &(Moment, Load)| {
+            step.verb == LoadVerb::Create && step.met_a_closed_connection() && !step.may_be_repeated()
+        };
+        if self.rows.values().flat_map(|row| row.steps.values().flatten()).any(lost) {
+            let _ = write!(
+                text,
+                "\na create that met a closed connection counts: it may have been executed, and must not be "
+            );
+            let _ = write!(text, "repeated (HTTP/1.1; with HTTP/2, GOAWAY tells)");
+        }
         (text, any)
     }
 
