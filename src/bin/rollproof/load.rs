@@ -75,18 +75,18 @@ async fn by_hand(options: &Options) -> anyhow::Result<Ended> {
         }
     };
     let _ = tokio::time::timeout(options.span, until_interrupted).await;
-    note("ending the workers, and removing what they made");
-    // A second Ctrl-C does not wait for a cluster that does not answer.
-    let cleaned = tokio::select! {
-        cleaned = async {
-            workers.end().await;
-            place.leave(&target).await
-        } => cleaned,
-        _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted: the namespace {} may be left", place.namespace())),
-    };
+    note("ending the workers");
+    // Another Ctrl-C does not wait for a cluster that does not answer; nor does the table.
+    tokio::select! {
+        () = workers.end() => {}
+        _ = interrupt.recv() => {}
+    }
     let (table, outages) = locked(&tally).table();
     say(&table);
-    cleaned?;
+    tokio::select! {
+        left = place.leave(&target) => left?,
+        _ = interrupt.recv() => anyhow::bail!("interrupted: the namespace {} may be left", place.namespace()),
+    }
     Ok(if outages { Ended::Violated } else { Ended::Fine })
 }
 

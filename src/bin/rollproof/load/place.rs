@@ -73,6 +73,7 @@ impl Place {
             return Ok(());
         }
         let Self { namespace, .. } = self;
+        note(&format!("removing the namespace {namespace}"));
         let path = format!("/api/v1/namespaces/{namespace}");
         let how = || format!("`kubectl delete namespace {namespace}` removes it");
         wait::until(timing::NAMESPACE_GONE, &format!("the namespace {namespace} to be deleted"), async || match send(

@@ -87,7 +87,7 @@ impl Tally {
         let summary = if any { "there were outages" } else { "no outage" };
         let _ = write!(text, "\n{summary}; a failure that one retry on a fresh connection repairs is none");
         let lost = |(_, step): &(Moment, Load)| {
-            step.verb == LoadVerb::Create && step.met_a_closed_connection() && !step.may_be_repeated()
+            step.verb == LoadVerb::Create && step.met_a_closed_connection() && !step.exchange.unsent
         };
         if self.rows.values().flat_map(|row| row.steps.values().flatten()).any(lost) {
             let _ = write!(
