@@ -1,6 +1,7 @@
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
 mod balancer;
+mod balancer_verdicts;
 mod cli;
 mod config;
 mod error_classes;
