@@ -7,6 +7,7 @@ mod config;
 mod error_classes;
 mod keeper;
 mod load;
+mod load_command;
 mod network;
 mod provision;
 mod recordings;

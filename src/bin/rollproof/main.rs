@@ -4,6 +4,7 @@ mod clean;
 mod doctor;
 mod judge;
 mod list;
+mod load;
 mod up;
 
 use std::ffi::OsString;
@@ -33,6 +34,12 @@ enum Command {
     List(list::Options),
     /// Start a lab to play with, and print its kubeconfig
     Up(up::Options),
+    /// Put the load of the OpenShift report on any cluster, and show what it noticed
+    ///
+    /// Workers create a ServiceAccount, a Secret and a ConfigMap, get each and delete each, in a namespace of their own that is
+    /// removed at the end; another one lists all ConfigMaps. Exit codes: 0 no outage; 1 outages; 2 usage; 3 the environment
+    /// failed.
+    Load(load::Options),
     /// Judge saved recordings again
     Judge(judge::Options),
     /// Remove what killed runs have left behind
@@ -62,6 +69,7 @@ fn main() -> ExitCode {
         Command::Doctor => doctor::run(),
         Command::List(options) => list::run(&options),
         Command::Up(options) => up::run(&options),
+        Command::Load(options) => load::run(&options),
         Command::Judge(options) => judge::run(&options),
         Command::Clean(options) => clean::run(&options),
         Command::Keeper => rollproof::lab::keeper::run().map(|()| Ended::Fine),
@@ -83,6 +91,11 @@ fn main() -> ExitCode {
 /// A line on stdout. A reader that has gone (`| head`) is no failure.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(anstream::stdout(), "{line}");
+}
+
+/// A line about what is going on, on stderr.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 /// An error on stderr.
