@@ -1,9 +1,11 @@
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
 mod balancer;
+mod ci;
 mod cli;
 mod config;
 mod error_classes;
+mod gate;
 mod keeper;
 mod load;
 mod network;
