@@ -2,9 +2,11 @@
 
 mod balancer;
 mod balancer_verdicts;
+mod ci;
 mod cli;
 mod config;
 mod error_classes;
+mod gate;
 mod keeper;
 mod load;
 mod load_command;
