@@ -87,6 +87,7 @@ impl Remote {
             port: url.port_u16().unwrap_or(443),
             prefix: url.path().trim_end_matches('/').to_owned(),
             endpoint: Endpoint {
+                from: None,
                 address: SocketAddr::from(([0, 0, 0, 0], 0)),
                 tls: Arc::new(tls),
                 protocol: Protocol::Http1,

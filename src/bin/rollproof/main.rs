@@ -2,6 +2,7 @@
 
 mod clean;
 mod doctor;
+mod gate;
 mod judge;
 mod list;
 mod load;
@@ -18,7 +19,8 @@ use clap::{Parser, Subcommand};
 ///
 /// The main job is `cargo test --test rollout`; its configuration is the environment (ROLLPROOF_*, see the README).
 ///
-/// Exit codes: 0 fine; 1 violated (controls aside); 2 usage; 3 the lab or the environment failed, or inconclusive.
+/// Exit codes: 0 fine; 1 violated (controls aside), outages, or a red gate; 2 usage; 3 the lab or the environment failed, or
+/// inconclusive.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
@@ -42,6 +44,8 @@ enum Command {
     Load(load::Options),
     /// Judge saved recordings again
     Judge(judge::Options),
+    /// Hold the results of a run against what is expected of it
+    Gate(gate::Options),
     /// Remove what killed runs have left behind
     Clean(clean::Options),
     /// Own the children of a run
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Command::Up(options) => up::run(&options),
         Command::Load(options) => load::run(&options),
         Command::Judge(options) => judge::run(&options),
+        Command::Gate(options) => gate::run(&options),
         Command::Clean(options) => clean::run(&options),
         Command::Keeper => rollproof::lab::keeper::run().map(|()| Ended::Fine),
         Command::KeeperExec { keeper, program, args } => {
