@@ -109,6 +109,10 @@ pub struct Timers {
 /// apiserver is killed in the middle of it.
 pub const SHORT_GRACE_PERIOD: Duration = millis(1300);
 
+/// The terminationGracePeriodSeconds of OpenShift's kube-apiserver: a bit more than 70 s of delay and 60 s for requests. Its
+/// report's durations are for the nightly profile: what they leave for the end of the process does not compress.
+pub const FIELD_REPORT_GRACE_PERIOD: Duration = secs(135);
+
 /// A kept connection that was closed while idle says so within a round trip, on a busy machine within this. Whoever waits
 /// longer for the news was hung up on.
 pub const CLOSE_NOTICED: Duration = secs(1);
@@ -155,6 +159,11 @@ impl Timers {
     /// [`Timers::health_fall`] failures, the last of which may run into its timeout.
     pub fn detection(&self) -> Duration {
         self.health_interval * self.health_fall + self.health_timeout
+    }
+
+    /// How often a balancer asks /readyz during the shutdown delay, at most.
+    pub fn checks_in_the_delay(&self) -> u32 {
+        self.shutdown_delay.div_duration_f64(self.health_interval).ceil() as u32
     }
 
     /// The longest that a balancer which checks an apiserver's health needs to put it back: [`Timers::health_rise`] good checks
