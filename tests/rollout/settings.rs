@@ -78,7 +78,7 @@ async fn nothing_is_lost_with_goaways_by_chance() {
 /// BALANCER-2 is not judged: an apiserver that nobody watches is gone and started again before the balancer notices.
 #[rstest]
 #[case::a_delay_shorter_than_detection(
-    |it: Scenario| it.compressed().in_a_lab(|lab| lab.timers.shutdown_delay /= 15),
+    |it: Scenario| it.only_in(Profile::Nightly).compressed().in_a_lab(|lab| lab.timers.shutdown_delay /= 15),
     &[&balancer::NEVER_LATE],
 )]
 // kube-apiserver's own defaults: no delay, and an open watch holds the process for 60 s behind a closed listener.
@@ -98,6 +98,35 @@ async fn new_connections_fail_with(#[case] settings: fn(Scenario) -> Scenario, #
         .upholds(&[&rollout::SIGNAL_ORDER, &rollout::BACK, &balancer::DRAINS])
         .violates(&[&rollout::NO_OUTAGE_NEW])
         .violates(also)
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// A control: an apiserver that waits for its open watches until the request timeout (60 s) is killed when a shorter grace
+/// period is over. By then the balancer has taken it out of service, and the watches go on elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_grace_period_shorter_than_the_request_timeout_ends_in_a_kill() {
+    disturbed_by(Restart::Graceful)
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            lab.timers.watch_termination_grace = Duration::ZERO;
+            lab.grace_period = Some(lab.timers.shutdown_delay * 2);
+        })
+        .upholds(&WATCHED)
+        .upholds(&[
+            &rollout::NO_OUTAGE_NEW,
+            &rollout::BACK,
+            &balancer::NEVER_LATE,
+            &balancer::DRAINS,
+            &balancer::FOLLOWS,
+        ])
+        .violates(&[&rollout::SIGNAL_ORDER])
         .run(async |lab| {
             let probes = every_probe().start(lab).await?;
             lab.roll(Restart::Graceful).await?;
