@@ -101,7 +101,8 @@ impl Setup {
 
     /// Whether it asks the balancer for a policy that only the suite's own is known to have.
     pub fn sets_policies(&self) -> bool {
-        self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep
+        let rise = self.timers.health_rise != timing::HEALTH_RISE;
+        self.hairpin || self.redispatch || rise || self.on_unhealthy != OnUnhealthy::Keep
     }
 }
 
