@@ -2,11 +2,14 @@
 
 mod balancer;
 mod balancer_verdicts;
+mod ci;
 mod cli;
 mod config;
 mod error_classes;
+mod gate;
 mod keeper;
 mod load;
+mod load_command;
 mod network;
 mod provision;
 mod recordings;
