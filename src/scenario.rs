@@ -68,8 +68,8 @@ impl Scenario {
         Self { only_in: Some(profile), ..self }
     }
 
-    /// Runs with the timers of the `pr` profile in every profile, and in its cell: what it is about are settings beside each
-    /// other, and not how long they are.
+    /// Runs with the timers of the `pr` profile in every profile: what it is about are settings beside each other, and not
+    /// how long they are.
     pub fn compressed(self) -> Self {
         Self { compressed: true, ..self }
     }
@@ -108,8 +108,7 @@ impl Scenario {
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> ScenarioReport {
         let profile = if self.compressed { Profile::Pr } else { config.profile };
-        let in_profile = Config { profile, ..config.clone() };
-        let mut setup = Setup::careful(&in_profile);
+        let mut setup = Setup::careful(profile);
         std::mem::replace(&mut self.adjust, Box::new(|_| ()))(&mut setup);
         let judged_by = self
             .judged_by
@@ -117,7 +116,7 @@ impl Scenario {
             .map(|(requirement, expected)| JudgedBy { requirement: requirement.id.to_owned(), expected: *expected });
         let mut report = ScenarioReport {
             scenario: name.to_owned(),
-            cell: planned_cell(&in_profile, &setup),
+            cell: planned_cell(config),
             judged_by: judged_by.collect(),
             outcome: Outcome::Lab("the scenario did not come to its end".to_owned()),
             recording: None,
@@ -129,7 +128,7 @@ impl Scenario {
         report.outcome = match self.missing(config, &setup) {
             Some(skipped) => skipped,
             None => self
-                .perform_in_lab(name, &in_profile, setup, run, &mut report, body)
+                .perform_in_lab(name, config, setup, run, &mut report, body)
                 .await
                 .unwrap_or_else(|error| Outcome::Lab(format!("{error:#}"))),
         };
@@ -326,13 +325,13 @@ fn copy_readable(from: &Path, to: &Path) -> std::io::Result<u64> {
 }
 
 /// The cell as far as it is known before there is a lab.
-fn planned_cell(config: &Config, setup: &Setup) -> Cell {
+fn planned_cell(config: &Config) -> Cell {
     let version = provision::wanted(config.kubernetes_version.as_deref());
     Cell {
         control_plane: "local".to_owned(),
         kubernetes: version
             .map_or_else(|_| config.kubernetes_version.clone().unwrap_or_default(), |version| version.to_string()),
-        apiservers: setup.apiservers(config),
+        apiservers: config.apiservers.unwrap_or(lab::APISERVERS),
         balancer: config.balancer.to_string(),
         protocol: "http1+http2".to_owned(),
         client: "kube-rs".to_owned(),
