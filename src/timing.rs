@@ -239,11 +239,12 @@ pub const REQUEST_EVERY: Duration = millis(50);
 pub const LOAD_STEP_EVERY: Duration = millis(100);
 /// Between two lists of all ConfigMaps by the load's slow worker.
 pub const LOAD_LIST_EVERY: Duration = secs(1);
-/// A request that is held in flight until its apiserver is stopped, before another takes its place: the apiserver ends
-/// every request after 60 s (`--request-timeout`).
+/// A request that is held in flight until its apiserver is stopped, before another takes its place.
 pub const IN_FLIGHT_RENEW: Duration = secs(20);
-/// The longest that a request is held in flight once its apiserver was sent SIGTERM, since it began.
-pub const IN_FLIGHT_HELD: Duration = secs(45);
+/// The longest that a request is held in flight once its apiserver was sent SIGTERM, since it began. An apiserver answers a
+/// create with 504 after 34 s (k8s.io/apiserver pkg/endpoints/handlers/rest.go, requestTimeoutUpperBound; measured), and
+/// ends a list after 60 s (`--request-timeout`).
+pub const IN_FLIGHT_HELD: Duration = secs(30);
 /// Between two looks at an apiserver's own /readyz and /livez.
 pub const SERVER_HEALTH_EVERY: Duration = millis(100);
 /// Between two ticks of the ticker that watches for our own stalls.
