@@ -5,6 +5,8 @@
 
 mod clean;
 mod closing;
+mod drawing;
+mod errors;
 mod finding;
 mod junit;
 mod requirements_md;
@@ -17,6 +19,8 @@ use std::time::{Duration, SystemTime};
 
 pub use clean::{one_line, printable};
 pub use closing::{Row, closing_rows, closing_table, terminal_width};
+pub use drawing::draw;
+pub use errors::{Errors, errors, summary};
 pub use requirements_md::requirements_markdown;
 pub use run_dir::RunDir;
 pub use verdicts::{Line, verdict_lines};

@@ -16,6 +16,7 @@ mod runs;
 mod shorthand;
 mod teeth;
 mod tidy;
+mod timelines;
 mod tls;
 mod verdicts;
 mod wait;

@@ -4,6 +4,7 @@ mod clean;
 mod doctor;
 mod judge;
 mod list;
+mod timeline;
 mod up;
 
 use std::ffi::OsString;
@@ -35,6 +36,8 @@ enum Command {
     Up(up::Options),
     /// Judge saved recordings again
     Judge(judge::Options),
+    /// Draw a saved recording as an SVG timeline
+    Timeline(timeline::Options),
     /// Remove what killed runs have left behind
     Clean(clean::Options),
     /// Own the children of a run
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::List(options) => list::run(&options),
         Command::Up(options) => up::run(&options),
         Command::Judge(options) => judge::run(&options),
+        Command::Timeline(options) => timeline::run(&options),
         Command::Clean(options) => clean::run(&options),
         Command::Keeper => rollproof::lab::keeper::run().map(|()| Ended::Fine),
         Command::KeeperExec { keeper, program, args } => {
