@@ -8,6 +8,7 @@ mod closing;
 mod drawing;
 mod errors;
 mod finding;
+pub mod gate;
 mod junit;
 mod requirements_md;
 mod run_dir;

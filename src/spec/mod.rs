@@ -3,6 +3,7 @@
 //! The order of a family is its numbering; ids are never used again for something else. `REQUIREMENTS.md` is generated
 //! from here (`rollproof list --markdown`) and checked by the suite's own tests.
 
+pub mod balancer;
 pub mod rollout;
 pub mod watch;
 
@@ -62,17 +63,21 @@ pub enum Need {
     /// The balancer is known to fail a client's connection when its backend refuses, and not to try again. One that does
     /// turns an outage into a wait, and a control that breaks something has nothing to find.
     BalancerWithoutRetry,
+    /// The balancer's policies can be set: hairpin, what unhealthy backends' connections get, redispatch. Needed by every
+    /// scenario whose lab sets one of them.
+    BalancerPolicies,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
         Self::ServerLogs,
         Self::BalancerIgnoresHealth,
         Self::BalancerWithoutRetry,
+        Self::BalancerPolicies,
     ];
 
     /// As `ROLLPROOF_REQUIRE` names it.
@@ -84,13 +89,14 @@ impl Need {
             Self::ServerLogs => "server-logs",
             Self::BalancerIgnoresHealth => "balancer-ignores-health",
             Self::BalancerWithoutRetry => "balancer-without-retry",
+            Self::BalancerPolicies => "balancer-policies",
         }
     }
 }
 
 /// Every requirement, family by family.
 pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
-    watch::ALL.iter().chain(rollout::ALL).copied()
+    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).copied()
 }
 
 /// The requirement with this id.

@@ -137,6 +137,7 @@ impl ControlPlane {
             };
             let endpoint = Endpoint {
                 address: place.listen,
+                from: None,
                 tls: tls.clone(),
                 protocol: Protocol::Http1,
                 roster: roster.clone(),

@@ -13,7 +13,7 @@ mod wire;
 pub use classify::{classify, was_connecting};
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -41,6 +41,8 @@ pub type Roster = BTreeMap<String, String>;
 pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
+    /// The address to come from; `None` leaves it to the kernel.
+    pub from: Option<IpAddr>,
     /// CA and client certificate; offers `protocol` by ALPN.
     pub tls: Arc<rustls::ClientConfig>,
     /// What is spoken over it; [`Endpoint::over`] changes it.
@@ -191,7 +193,7 @@ impl Endpoint {
     /// # Errors
     /// The phase it failed in, and why.
     pub async fn dial(&self) -> Result<Connection, (Phase, Failure)> {
-        let tcp = TcpStream::connect(self.address).await.map_err(|error| (Phase::Dial, classify(&error)))?;
+        let tcp = self.connect().await.map_err(|error| (Phase::Dial, classify(&error)))?;
         let local = tcp.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
         let (stream, server) = self.secure(tcp).await?;
         let (stream, trouble) = wire::Wire::new(stream);
@@ -209,6 +211,13 @@ impl Endpoint {
         };
         let driver = AbortOnDropHandle::new(driver);
         Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), trouble, driver })
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let Some(from) = self.from else { return TcpStream::connect(self.address).await };
+        let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind(SocketAddr::new(from, 0))?;
+        socket.connect(self.address).await
     }
 
     /// TLS on an open connection. Returns it and the apiserver whose certificate it showed, if that is one of ours.

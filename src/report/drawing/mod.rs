@@ -180,7 +180,7 @@ impl<W: Write> Drawing<'_, W> {
         };
         let worst = match probe.outages.len() {
             0 => String::new(),
-            outages => format!(", {}, worst {:.1} s", count(outages, outage), probe.worst().as_secs_f64()),
+            outages => format!(", {}, worst {:.2} s", count(outages, outage), probe.worst().as_secs_f64()),
         };
         self.canvas.line("rule", (0.0, y), (WIDTH, y))?;
         self.label(y, probe.probe, &format!("{}{worst}", count(probe.samples, samples)))?;
@@ -222,13 +222,12 @@ impl<W: Write> Drawing<'_, W> {
             let place = (!sample.excused, (self.x(sample.at) / MARK) as i64, sample.symptom);
             places.entry(place).or_default().push(sample);
         }
-        for ((counts, place, kind), samples) in places {
+        for ((counts, _, kind), samples) in places {
             let (class, _, outline) = style::symptom(kind);
             let class = if counts { class.to_owned() } else { format!("{class} excused") };
             let groups = grouped(self.survey.span.0, samples.iter().copied());
             let hover: Vec<String> = groups.iter().map(ToString::to_string).collect();
-            let x = (place as f64 + 0.5) * MARK;
-            self.canvas.shape(&class, outline, (x, y), Some(&hover.join("\n")))?;
+            self.canvas.shape(&class, outline, (self.x(samples[0].at), y), Some(&hover.join("\n")))?;
         }
         Ok(())
     }

@@ -50,7 +50,7 @@ pub(super) fn sheet() -> String {
 .page{fill:#fff}
 text{font:12px system-ui,'Segoe UI','DejaVu Sans',sans-serif;fill:#222}
 .head{font-size:16px;font-weight:600}
-.note,.tick{fill:#666;font-size:11px}
+.note,.tick{fill:#666;font-size:10.5px}
 .tick{text-anchor:middle}
 .end{text-anchor:end}
 .bold{font-weight:600}

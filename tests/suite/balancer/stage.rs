@@ -207,7 +207,14 @@ const GREETING: &[u8] = b"hello";
 
 /// A client that has connected and said something.
 pub(crate) async fn dial(balancer: &Builtin) -> TcpStream {
-    let mut client = TcpStream::connect(balancer.address()).await.unwrap();
+    dial_from("127.0.0.1", balancer).await
+}
+
+/// A client at that address that has connected and said something.
+pub(crate) async fn dial_from(address: &str, balancer: &Builtin) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+    let mut client = socket.connect(balancer.address()).await.unwrap();
     client.write_all(GREETING).await.unwrap();
     client
 }

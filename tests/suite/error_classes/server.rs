@@ -88,7 +88,14 @@ impl Server {
     /// As our own probes meet it.
     pub(crate) fn endpoint(&self) -> Endpoint {
         let tls = client_config(&self.pem, None).unwrap();
-        Endpoint { address: self.address, tls, protocol: Protocol::Http1, roster: Arc::default(), named: None }
+        Endpoint {
+            address: self.address,
+            from: None,
+            tls,
+            protocol: Protocol::Http1,
+            roster: Arc::default(),
+            named: None,
+        }
     }
 
     /// As kube-rs meets it.
