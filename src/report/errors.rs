@@ -35,8 +35,14 @@ impl Errors {
         self.probes.values().sum()
     }
 
+    /// When, where and to whom they happened.
+    pub fn circumstances(&self) -> String {
+        let excused = if self.excused { ", excused" } else { "" };
+        format!("{}, {}, accepted: {}{excused} ({})", self.when(), self.place(), self.accepted, self.by())
+    }
+
     /// The server and its stage: `apiserver-0: HTTPServerStoppedListening`.
-    pub fn place(&self) -> String {
+    fn place(&self) -> String {
         match (&self.server, &self.stage) {
             (Some(server), Some(stage)) => format!("{server}: {stage}"),
             (Some(server), None) => server.clone(),
@@ -45,25 +51,21 @@ impl Errors {
     }
 
     /// The probes, with how many of each there are.
-    pub fn by(&self) -> String {
+    fn by(&self) -> String {
         counted(self.probes.iter().map(|(probe, count)| (probe.as_str(), *count)))
     }
 
     /// When they failed: `+9.112s` or `+9.112s to +9.310s`.
-    pub fn when(&self) -> String {
+    fn when(&self) -> String {
         let clock = |span: Duration| format!("+{:.3}s", span.as_secs_f64());
-        match self.first == self.last {
-            true => clock(self.first),
-            false => format!("{} to {}", clock(self.first), clock(self.last)),
-        }
+        let (first, last) = (clock(self.first), clock(self.last));
+        if first == last { first } else { format!("{first} to {last}") }
     }
 }
 
 impl fmt::Display for Errors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let excused = if self.excused { ", excused" } else { "" };
-        let (symptom, count, when, place) = (self.symptom, self.count(), self.when(), self.place());
-        write!(f, "{symptom} x{count} {when}, {place}, accepted: {}{excused} ({})", self.accepted, self.by())
+        write!(f, "{} x{} {}", self.symptom, self.count(), self.circumstances())
     }
 }
 
@@ -123,7 +125,8 @@ fn accepted(all: impl Iterator<Item = Accepted> + Clone) -> String {
 }
 
 /// What failed, in one line: `connection reset x47, 1 excused: connection refused x1`.
-pub fn summary(errors: &[Errors]) -> String {
+pub fn summary<'a>(errors: impl IntoIterator<Item = &'a Errors>) -> String {
+    let errors: Vec<&Errors> = errors.into_iter().collect();
     let list = |excused: bool| {
         let mut sum: BTreeMap<Symptom, usize> = BTreeMap::new();
         for one in errors.iter().filter(|one| one.excused == excused) {

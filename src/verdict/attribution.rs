@@ -2,7 +2,8 @@
 //! whether it had accepted the connection before the signal or after it.
 //!
 //! The server is known by its serving certificate; where the handshake did not come so far, by the balancer's own record of
-//! the connection, which has the same client address; past the balancer, by the address that was dialled; and else by the
+//! the connection, which has the same client address (or, where the client does not know its own, was the only one that could
+//! not be carried meanwhile); past the balancer, by the address that was dialled; and else by the
 //! audit log that has the request. A foreign balancer tells nobody of a connection that failed in its handshake.
 //!
 //! ```text
@@ -93,6 +94,8 @@ pub(super) struct Failed<'a> {
     first: bool,
     /// Whether there never was a connection.
     refused: bool,
+    /// Whether it failed before a serving certificate was seen.
+    unmet: bool,
     excused: bool,
 }
 
@@ -112,6 +115,7 @@ impl<'a> Failed<'a> {
             // A library calls everything up to the end of the handshake dialling.
             refused: exchange.phase == Phase::Dial
                 && (role != Role::Library || Symptom::of(exchange) == Symptom::ConnectionRefused),
+            unmet: exchange.phase <= Phase::Tls,
             excused: false,
         }
     }
@@ -134,8 +138,21 @@ impl<'a> Failed<'a> {
     pub(super) fn watch(probe: &'a str, at: Moment, symptom: Symptom, sent: Option<(Moment, &'a str)>) -> Self {
         let (from, audit_id) = sent.unwrap_or((at, ""));
         let (server, connection) = (None, None);
-        let (first, refused, excused) = (false, false, true);
-        Self { role: Role::Watch, probe, symptom, from, at, server, connection, audit_id, first, refused, excused }
+        let (first, refused, unmet, excused) = (false, false, false, true);
+        Self {
+            role: Role::Watch,
+            probe,
+            symptom,
+            from,
+            at,
+            server,
+            connection,
+            audit_id,
+            first,
+            refused,
+            unmet,
+            excused,
+        }
     }
 
     pub(super) fn excused(self, excused: bool) -> Self {
@@ -160,6 +177,9 @@ struct Known<'a> {
     addresses: HashMap<&'a str, &'a str>,
     /// By the client's end: what the balancer carried, in order. Ports are used again in long recordings.
     carried: HashMap<&'a str, Vec<(Moment, &'a Connection)>>,
+    /// Connections that the balancer could not carry, and no sample is known to have been on: when each began and ended, and
+    /// whom it was offered to.
+    uncarried: Vec<(Moment, Moment, Option<&'a str>)>,
     /// By the client's end: when a first request was sent on it.
     opened: HashMap<&'a str, Vec<Moment>>,
     /// By Audit-ID: whose log has it.
@@ -169,9 +189,11 @@ struct Known<'a> {
 impl<'a> Known<'a> {
     fn about(recording: &'a Recording, failed: &[Failed<'a>]) -> Self {
         let servers = recording.header.servers.iter();
-        let locals = failed.iter().filter_map(|sample| sample.connection).map(|connection| connection.local.as_str());
+        let connections = failed.iter().filter_map(|sample| sample.connection);
+        let locals = connections.map(|connection| connection.local.as_str()).filter(|local| !local.is_empty());
         let mut known = Self {
             addresses: servers.map(|server| (server.address.as_str(), server.name.as_str())).collect(),
+            uncarried: Vec::new(),
             carried: locals.clone().map(|local| (local, Vec::new())).collect(),
             opened: locals.map(|local| (local, Vec::new())).collect(),
             audited: failed.iter().map(|sample| (sample.audit_id, "")).collect(),
@@ -181,6 +203,8 @@ impl<'a> Known<'a> {
                 Event::Connection(connection) => {
                     if let Some(carried) = known.carried.get_mut(connection.client.as_str()) {
                         carried.push((seen.at, connection));
+                    } else if not_carried(connection) {
+                        known.uncarried.push((seen.at, seen.at + connection.lasted, connection.backend.as_deref()));
                     }
                     continue;
                 }
@@ -203,22 +227,34 @@ impl<'a> Known<'a> {
         known
     }
 
+    /// Whom a connection was meant for of which the client does not know its own end (a library does not tell; a dial that was
+    /// reset had it for too short a time), if all that the balancer could not carry meanwhile were meant for the same.
+    fn uncarried(&self, sample: &Failed<'a>) -> Option<Option<&'a str>> {
+        let first = self.uncarried.partition_point(|(from, ..)| *from < sample.from);
+        let meanwhile = self.uncarried[first..].iter().take_while(|(from, ..)| *from <= sample.at);
+        let mut meant_for = meanwhile.filter(|(_, until, _)| *until <= sample.at).map(|(_, _, server)| *server);
+        let one = meant_for.next()?;
+        meant_for.all(|other| other == one).then_some(one)
+    }
+
     fn attributed(&self, lives: &Lives<'_>, sample: &Failed<'a>) -> Attributed<'a> {
         let local = sample.connection.map(|connection| connection.local.as_str()).filter(|local| !local.is_empty());
         let carried = local.and_then(|local| self.carried[local].iter().rev().find(|(at, _)| *at <= sample.at));
         let dialled = || self.addresses.get(sample.connection?.remote.as_str()).copied();
         let audited = || self.audited.get(sample.audit_id).copied().filter(|server| !server.is_empty());
+        let uncarried = Some(sample).filter(|it| it.unmet && local.is_none()).and_then(|it| self.uncarried(it));
         let server = sample
             .server
             .or_else(|| carried.and_then(|(_, connection)| connection.backend.as_deref()))
             .or_else(dialled)
-            .or_else(audited);
+            .or_else(audited)
+            .or_else(|| uncarried.flatten());
 
         let opened = || local.and_then(|local| self.opened[local].iter().rev().find(|at| **at <= sample.from));
         let accepted = match carried {
-            Some((_, connection)) if matches!(connection.end, End::Unreachable | End::NoBackend) => None,
+            Some((_, connection)) if not_carried(connection) => None,
             Some((at, _)) => Some(Since::At(*at)),
-            None if sample.refused => None,
+            None if sample.refused || uncarried.is_some() => None,
             None if sample.first => Some(Since::At(sample.from)),
             None => Some(opened().map_or(Since::NoLaterThan(sample.from), |at| Since::At(*at))),
         };
@@ -242,6 +278,11 @@ impl<'a> Known<'a> {
         let Failed { role, probe, symptom, at, excused, .. } = *sample;
         Attributed { at, role, probe, symptom, server, stage, accepted, excused }
     }
+}
+
+/// Whether no server accepted it.
+fn not_carried(connection: &Connection) -> bool {
+    matches!(connection.end, End::Unreachable | End::NoBackend)
 }
 
 /// When a connection was accepted, as far as that is known.

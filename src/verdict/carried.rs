@@ -24,8 +24,10 @@ pub(super) fn new_connections<'a>(facts: &Facts<'a>) -> Vec<Carried<'a>> {
     let met = through_balancer(facts).filter(|(_, request, _)| on_new(request));
     let mut found: Vec<_> = met
         .filter_map(|(at, request, connection)| {
+            // A connection that did not come to a certificate is the balancer's to tell.
+            let server = request.exchange.server.as_deref()?;
             seen_by_clients.insert(connection.local.as_str());
-            Some(Carried { at, server: request.exchange.server.as_deref()? })
+            Some(Carried { at, server })
         })
         .collect();
     let noted = facts.recording.each(|event| match event {

@@ -66,6 +66,8 @@ async fn an_ended_connection_is_named_by_how_it_ended(
     let exchange = exchange(&server, over, then).await;
     let failure = exchange.failure.expect("a failure");
     assert_eq!((failure.class, exchange.phase, exchange.protocol), (class, phase, over), "{}", failure.text);
+    let connection = exchange.connection.expect("it was dialled");
+    assert!(connection.local.starts_with("127.") && connection.remote == server.address.to_string(), "{connection:?}");
     if then != Then::Silence {
         let (through_kube, text) = through_kube(&server, then).await;
         assert_eq!(through_kube, class, "{text}");
@@ -81,6 +83,17 @@ async fn nobody_listening_is_connection_refused(#[values(Http1, Http2)] over: Pr
     };
     let (exchange, _) = endpoint.exchange(&mut None, &ask()).await;
     assert_eq!((class(&exchange), exchange.phase), (ConnectionRefused, Phase::Dial));
+    let connection = exchange.connection.expect("what was dialled");
+    assert_eq!((connection.local.as_str(), connection.remote), ("", endpoint.address.to_string()));
+}
+
+#[tokio::test]
+async fn a_hang_in_the_handshake_is_told_from_one_in_the_dial() {
+    // It listens, so the kernel accepts; nobody says hello.
+    let server = Server::start().await;
+    let (exchange, _) = server.endpoint().exchange_within(millis(300), &mut None, &ask()).await;
+    assert_eq!((class(&exchange), exchange.phase), (Timeout, Phase::Tls));
+    assert!(exchange.connection.is_some_and(|connection| !connection.local.is_empty()));
 }
 
 #[tokio::test]

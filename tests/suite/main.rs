@@ -2,6 +2,7 @@
 
 mod balancer;
 mod balancer_verdicts;
+mod cases;
 mod ci;
 mod cli;
 mod config;

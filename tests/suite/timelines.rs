@@ -146,6 +146,28 @@ fn past_the_balancer_the_address_tells() {
 }
 
 #[test]
+fn a_client_that_does_not_know_its_own_end_is_laid_to_the_only_server_that_could_not_be_reached() {
+    let failed = |phase| {
+        let exchange = Exchange { took: millis(20), ..failed(phase, ConnectionReset) };
+        Event::Request(Request { exchange, ..request(ConnectionKind::Library, 0) })
+    };
+    let run = run(Some(Graceful))
+        .with(6110, carried(1, Some("apiserver-0"), End::Unreachable))
+        .with(6100, failed(Phase::Dial))
+        // One of the two it was, but which?
+        .with(6210, carried(2, Some("apiserver-0"), End::Unreachable))
+        .with(6211, carried(3, Some("apiserver-1"), End::Unreachable))
+        .with(6200, failed(Phase::Dial))
+        // It had come further than to a refusal.
+        .with(6310, carried(4, Some("apiserver-0"), End::Unreachable))
+        .with(6300, failed(Phase::Headers));
+    assert_eq!(
+        laid(&run.0),
+        ["apiserver-0 at HTTPServerStoppedListening, never", "? at ?, unknown", "? at ?, unknown"]
+    );
+}
+
+#[test]
 fn a_watch_is_laid_to_the_server_that_audited_its_request() {
     let sent = |audit_id: &str| match list_call(Call::Watch, Some(1)) {
         Event::ListWatch(call) => Event::ListWatch(ListWatch { audit_id: audit_id.into(), ..call }),
@@ -171,13 +193,13 @@ fn a_watch_is_laid_to_the_server_that_audited_its_request() {
 fn what_no_requirement_counts_is_told_apart() {
     let repaired = |run: Run| {
         run.edit(|seen| match &mut seen.event {
-            Event::Request(request) if request.on == Reused && within(seen.at, &(6100..6150)) => {
-                request.retries = Some("requester-reused-6050".into());
+            Event::Request(request) if request.on == Reused && within(seen.at, &(8100..8150)) => {
+                request.retries = Some("requester-reused-8050".into());
             }
             _ => {}
         })
     };
-    let run = repaired(run(Some(Graceful)).requests_fail(Reused, 6050..6100, UnexpectedEof)).requests_fail(
+    let run = repaired(run(Some(Graceful)).requests_fail(Reused, 8050..8100, UnexpectedEof)).requests_fail(
         New,
         6050..6250,
         ConnectionRefused,
@@ -193,7 +215,7 @@ fn what_no_requirement_counts_is_told_apart() {
         errors.iter().map(Errors::to_string).collect::<Vec<_>>(),
         [
             "connection refused x4 +6.051s to +6.201s, server unknown, accepted: never (requester-new x4)",
-            "unexpected EOF x1 +6.052s, server unknown, accepted: unknown, excused (requester-reused x1)"
+            "unexpected EOF x1 +8.052s, server unknown, accepted: unknown, excused (requester-reused x1)"
         ]
     );
     let new = survey.probes.iter().find(|probe| probe.role == Role::New(Protocol::Http1)).expect("a requester");

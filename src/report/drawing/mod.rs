@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use self::canvas::{Area, Canvas};
+use super::clean::one_line;
 use super::errors::grouped;
 use crate::timeline::{Event, Header, Moment, Protocol, Recording, Stage, Step, Symptom};
 use crate::verdict::{Attributed, Befallen, Role, Survey};
@@ -30,6 +31,8 @@ const SLIVER: f64 = 1.5;
 /// Seconds between two ticks: the least of these that leaves [`TICK`] between them, or a multiple of the last.
 const TICKS: [f64; 12] = [0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
 const TICK: f64 = 60.0;
+/// The longest title, in letters.
+const LONGEST: usize = 120;
 /// How wide a letter is at most, in the small font of bars.
 const LETTER: f64 = 6.2;
 
@@ -87,7 +90,7 @@ impl<W: Write> Drawing<'_, W> {
     fn head(&mut self) -> io::Result<()> {
         let Header { scenario, cell, began, disturbance, .. } = &self.recording.header;
         let what = disturbance.map_or("nothing is disturbed".to_owned(), |how| format!("disturbance: {how}"));
-        self.canvas.text("head", (12.0, 24.0), scenario)?;
+        self.canvas.text("head", (12.0, 24.0), &one_line(scenario, LONGEST))?;
         self.canvas.text("note", (12.0, 42.0), &format!("{cell} · {what} · began {began}"))
     }
 
