@@ -190,7 +190,7 @@ pub struct Exchange {
     /// What was spoken. A recording that does not say it is of HTTP/1.1.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Which connection; one that was not made too, as far as it came. `None` where a client library does not tell.
+    /// Which connection; one that was not made too, as far as it came. `None` where a client library does not tell: of a dial.
     pub connection: Option<ConnectionUse>,
     /// The last phase reached. An exchange that failed, failed in it.
     pub phase: Phase,

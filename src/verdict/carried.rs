@@ -52,7 +52,9 @@ pub(super) fn through_balancer<'a>(
         _ => None,
     });
     let connected = requests.filter_map(|(at, request)| Some((at, request, request.exchange.connection.as_ref()?)));
-    connected.filter(|(_, _, connection)| servers.iter().all(|server| server.address != connection.remote))
+    // Which server a library met, it does not tell.
+    let own = connected.filter(|(_, request, _)| request.on != ConnectionKind::Library);
+    own.filter(|(_, _, connection)| servers.iter().all(|server| server.address != connection.remote))
 }
 
 /// A kept connection that a requester had to replace, though no request on it had failed beyond repair.

@@ -6,13 +6,17 @@
 
 mod server;
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use rollproof::lab::http::Ask;
 use rollproof::probe::kube_client::Library;
 use rollproof::timeline::{ErrorClass, Exchange, Phase, Protocol};
 use rollproof::timing::{millis, secs};
 use rstest::rstest;
+use tokio::io::AsyncReadExt as _;
 
-use server::{Server, Then};
+use server::{Meeting, Server, Then};
 
 use ErrorClass::*;
 use Protocol::{Http1, Http2};
@@ -106,6 +110,26 @@ async fn nobody_listening_is_connection_refused_through_kube_too() {
     let failure = rollproof::lab::http::classify(&error);
     assert_eq!(failure.class, ConnectionRefused, "{}", failure.text);
     assert!(rollproof::lab::http::was_connecting(&error));
+}
+
+#[tokio::test]
+async fn the_connection_under_kube_is_told_too() {
+    let server = Server::start().await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = seen.clone();
+    let client = library(&server).await.client(String::new, move |sent| note.lock().unwrap().push(sent.connection));
+    let (_, meeting) = tokio::join!(client.apiserver_version(), server.meet(Http1, Then::Answer(200, None)));
+    let cut_off = async {
+        let Meeting::Tls(mut connection) = meeting else { panic!("HTTP/1.1 by TLS") };
+        connection.read(&mut [0; 4096]).await.expect("a second request")
+    };
+    let (cut, _) = tokio::join!(client.apiserver_version(), cut_off);
+    assert!(cut.is_err());
+    let seen = seen.lock().unwrap();
+    let [Some(first), Some(second)] = seen.as_slice() else { panic!("{seen:?}") };
+    assert_eq!((first.reused, second.reused, &first.local), (false, true, &second.local));
+    assert_eq!((first.idle, &first.remote), (Duration::ZERO, &server.address.to_string()));
+    assert!(second.idle > Duration::ZERO);
 }
 
 #[rstest]
