@@ -20,7 +20,7 @@ use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
 use crate::timeline::{self, Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
-use crate::timing::{self, Bounds, Profile};
+use crate::timing::{self, Bounds, Profile, Timers};
 use crate::verdict;
 
 /// A scenario to be: what it does to the apiservers, in which lab, and what is judged.
@@ -107,8 +107,10 @@ impl Scenario {
         run: &RunDir,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> ScenarioReport {
-        let profile = if self.compressed { Profile::Pr } else { config.profile };
-        let mut setup = Setup::careful(profile);
+        let mut setup = Setup::careful(config);
+        if self.compressed {
+            setup.timers = Timers::of(Profile::Pr);
+        }
         std::mem::replace(&mut self.adjust, Box::new(|_| ()))(&mut setup);
         let judged_by = self
             .judged_by
