@@ -24,6 +24,8 @@ const HEAD: f64 = 84.0;
 const SERVER: f64 = 50.0;
 const PROBE: f64 = 34.0;
 const LEGEND: f64 = 118.0;
+/// Where the entries of the legend begin.
+const EXPLAINED: f64 = 120.0;
 /// Marks nearer to each other than this are one.
 const MARK: f64 = 5.0;
 /// Outages nearer to each other than this are one bar.
@@ -271,14 +273,14 @@ impl<W: Write> Drawing<'_, W> {
 
     fn legend(&mut self) -> io::Result<()> {
         let top = self.bottom + 38.0;
-        let mut pen = Pen { x: LEFT, y: top };
+        let mut pen = Pen { x: EXPLAINED, y: top };
         self.canvas.text("bold", (12.0, top + 4.0), "apiserver")?;
         for (_, class, _, meaning) in style::STAGES {
             let (x, y) = pen.next(meaning);
             self.canvas.area(class, Area { x, y: y - 6.0, width: 12.0, height: 12.0 }, None)?;
             self.canvas.text("dark", (x + 17.0, y + 4.0), meaning)?;
         }
-        pen = Pen { x: LEFT, y: pen.y + 20.0 };
+        pen = Pen { x: EXPLAINED, y: pen.y + 20.0 };
         self.canvas.text("bold", (12.0, pen.y + 4.0), "failed sample")?;
         for kind in Symptom::ALL {
             let name = kind.to_string();
@@ -287,7 +289,7 @@ impl<W: Write> Drawing<'_, W> {
             self.canvas.shape(class, outline, (x + 6.0, y), None)?;
             self.canvas.text("dark", (x + 17.0, y + 4.0), &name)?;
         }
-        pen = Pen { x: LEFT, y: pen.y + 20.0 };
+        pen = Pen { x: EXPLAINED, y: pen.y + 20.0 };
         self.canvas.text("bold", (12.0, pen.y + 4.0), "also")?;
         for (class, meaning) in [
             ("out", "outage, or no watch open"),
@@ -318,7 +320,7 @@ impl Pen {
     fn next(&mut self, text: &str) -> (f64, f64) {
         let wide = 17.0 + text.chars().count() as f64 * LETTER + 14.0;
         if self.x + wide > WIDTH {
-            (self.x, self.y) = (LEFT, self.y + 18.0);
+            (self.x, self.y) = (EXPLAINED, self.y + 18.0);
         }
         let place = (self.x, self.y);
         self.x += wide;
