@@ -474,6 +474,9 @@ pub struct BackendHealth {
     pub healthy: bool,
     /// What the check that decided it saw.
     pub why: String,
+    /// Whether that was no answer at all within the check's time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unanswered: bool,
 }
 
 /// A step in an apiserver's life.
