@@ -81,23 +81,58 @@ pub enum BalancerKind {
     /// The suite's own.
     #[default]
     Builtin,
+    /// A product, configured by the suite.
+    Product(Product),
     /// Somebody else's: the words of a command line, at least one.
     Command(Vec<String>),
+}
+
+/// A product that the suite can configure, and runs as a process of this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// haproxy, in TCP mode.
+    Haproxy,
+    /// nginx, open source, its stream proxy.
+    Nginx,
+}
+
+impl Product {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Haproxy, Self::Nginx];
+
+    /// Debian's packages.
+    pub const fn packages(self) -> &'static str {
+        match self {
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx libnginx-mod-stream",
+        }
+    }
+}
+
+impl fmt::Display for Product {
+    /// As its binary is called.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+        })
+    }
 }
 
 impl fmt::Display for BalancerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Builtin => f.write_str("builtin"),
+            Self::Product(product) => product.fmt(f),
             Self::Command(words) => write!(f, "command:{}", words.join(" ")),
         }
     }
 }
 
 impl BalancerKind {
-    /// Whether the suite itself decides what it does.
-    pub fn is_ours(&self) -> bool {
-        *self == Self::Builtin
+    /// Whether the suite itself decides what it does, in its own code or in its configuration.
+    pub fn is_told(&self) -> bool {
+        !matches!(self, Self::Command(_))
     }
 }
 
@@ -216,12 +251,15 @@ fn balancer(value: &str) -> Result<BalancerKind, String> {
             Some(words) => Ok(BalancerKind::Command(words)),
         };
     }
+    if let Some(product) = Product::ALL.into_iter().find(|product| product.to_string() == value) {
+        return Ok(BalancerKind::Product(product));
+    }
     match value {
         "builtin" => Ok(BalancerKind::Builtin),
-        "kernel" | "haproxy" | "nginx" | "envoy" => {
-            Err("that balancer is not available yet; it takes builtin or command:CMD".to_owned())
+        "kernel" | "envoy" => {
+            Err("that balancer is not available yet; it takes builtin, haproxy, nginx or command:CMD".to_owned())
         }
-        _ => Err(takes(value, &["builtin", "command:CMD"])),
+        _ => Err(takes(value, &["builtin", "haproxy", "nginx", "command:CMD"])),
     }
 }
 

@@ -162,17 +162,17 @@ impl Scenario {
                 Need::SeveralServers if config.apiservers == Some(1) => {
                     "with one apiserver no balancer can bridge its restart".to_owned()
                 }
-                Need::BalancerIgnoresHealth if !config.balancer.is_ours() => {
+                Need::BalancerIgnoresHealth if !config.balancer.is_told() => {
                     format!("{} cannot be told to ignore health", config.balancer)
                 }
-                Need::BalancerWithoutRetry if !config.balancer.is_ours() => {
+                Need::BalancerWithoutRetry if !config.balancer.is_told() => {
                     format!(
                         "{} may try again when an apiserver refuses, and so repair what this control breaks",
                         config.balancer
                     )
                 }
-                Need::BalancerPolicies if !config.balancer.is_ours() => {
-                    format!("{} cannot be told how to carry connections", config.balancer)
+                Need::BalancerPolicies if !setup.suits(&config.balancer) => {
+                    format!("{} cannot be told to carry connections like that", config.balancer)
                 }
                 _ => continue,
             };

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use http::{Ask, Endpoint};
 
-use crate::config::Config;
+use crate::config::{BalancerKind, Config};
 use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
@@ -103,6 +103,15 @@ impl Setup {
     pub fn sets_policies(&self) -> bool {
         let rise = self.timers.health_rise != timing::HEALTH_RISE;
         self.hairpin || self.redispatch || rise || self.on_unhealthy != OnUnhealthy::Keep
+    }
+
+    /// Whether that balancer can be told to carry connections as it asks.
+    pub fn suits(&self, balancer: &BalancerKind) -> bool {
+        match balancer {
+            BalancerKind::Builtin => true,
+            BalancerKind::Product(product) => balancer::product::suits(*product, self),
+            BalancerKind::Command(_) => !self.sets_policies(),
+        }
     }
 }
 
@@ -262,7 +271,7 @@ impl Lab {
     /// The log files: what they are called as evidence, and where they lie.
     pub fn logs(&self) -> Vec<(String, PathBuf)> {
         let mut logs = self.control_plane.logs();
-        logs.extend(self.balancer.log());
+        logs.extend(self.balancer.logs());
         logs
     }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::command::{self, Command, serves};
-use super::{Backend, Builtin, Settings};
+use super::{Backend, Builtin, Settings, product};
 use crate::config::BalancerKind;
 use crate::lab::control_plane::ControlPlane;
 use crate::lab::http::Endpoint;
@@ -17,6 +17,8 @@ use crate::timing;
 pub enum Balancer {
     /// Ours.
     Builtin(Builtin),
+    /// A product.
+    Product(product::Running),
     /// Somebody else's.
     Command(Command),
 }
@@ -52,6 +54,11 @@ impl Balancer {
         };
         match kind {
             BalancerKind::Builtin => Ok(Self::Builtin(Builtin::start(settings, recorder.clone()).await?)),
+            BalancerKind::Product(product) => {
+                let (ca, idle) = (&control_plane.ca_file, timing::COMMAND_IDLE_TIMEOUT);
+                let running = product::Running::start(*product, keeper, claim, &settings, ca, idle);
+                Ok(Self::Product(running.await?))
+            }
             BalancerKind::Command(words) => {
                 let environment = command::environment(
                     listen,
@@ -77,6 +84,7 @@ impl Balancer {
             Self::Builtin(_) => {
                 wait::until(limit, "a request to be served through the balancer", async || serves(through).await).await
             }
+            Self::Product(product) => product.command.ready(through, limit).await,
             Self::Command(command) => command.ready(through, limit).await,
         }
     }
@@ -85,6 +93,7 @@ impl Balancer {
     pub fn address(&self) -> SocketAddr {
         match self {
             Self::Builtin(builtin) => builtin.address(),
+            Self::Product(product) => product.command.address(),
             Self::Command(command) => command.address(),
         }
     }
@@ -93,16 +102,18 @@ impl Balancer {
     pub fn subject(&self) -> Subject {
         let (name, version) = match self {
             Self::Builtin(_) => ("builtin".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            Self::Product(product) => return product.subject.clone(),
             Self::Command(command) => (format!("command:{}", command.line()), String::new()),
         };
         Subject { name, version, digest: String::new() }
     }
 
-    /// What it printed, if it is a command: the name as evidence, and the file.
-    pub fn log(&self) -> Option<(String, PathBuf)> {
+    /// What it printed, if it is a process: the names as evidence, and the files.
+    pub fn logs(&self) -> Vec<(String, PathBuf)> {
         match self {
-            Self::Builtin(_) => None,
-            Self::Command(command) => Some(("balancer.log".to_owned(), command.log().to_owned())),
+            Self::Builtin(_) => Vec::new(),
+            Self::Product(product) => product.logs(),
+            Self::Command(command) => vec![("balancer.log".to_owned(), command.log().to_owned())],
         }
     }
 
@@ -113,16 +124,18 @@ impl Balancer {
     pub fn check(&self) -> anyhow::Result<()> {
         match self {
             Self::Builtin(_) => Ok(()),
+            Self::Product(product) => product.command.check(),
             Self::Command(command) => command.check(),
         }
     }
 
-    /// Ends it. A command is asked to (SIGTERM) and given [`timing::COMMAND_STOP`]; whatever then still runs is the keeper's.
+    /// Ends it. A process is asked to (SIGTERM) and given [`timing::COMMAND_STOP`]; whatever then still runs is the keeper's.
     /// To be called before evidence is collected and the recording finished: connections that end now, and a command's last
     /// words, belong to both.
     pub async fn end(&self) {
         match self {
             Self::Builtin(builtin) => builtin.stop().await,
+            Self::Product(product) => product.end().await,
             Self::Command(command) => command.end().await,
         }
     }

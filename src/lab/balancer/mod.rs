@@ -1,12 +1,13 @@
 //! What stands between clients and apiservers.
 //!
-//! [`Builtin`] is the suite's own: TCP passthrough, each connection an observation. Of a balancer that somebody else
+//! [`Builtin`] is the suite's own: TCP passthrough, each connection an observation. [`product`] runs haproxy and nginx. Of a balancer that somebody else
 //! brings, [`command`] builds the arguments and the environment, and starts it.
 
 mod builtin;
 pub mod chosen;
 pub mod command;
 mod health;
+pub mod product;
 mod pump;
 
 pub use builtin::Builtin;
