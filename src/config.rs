@@ -94,17 +94,21 @@ pub enum Product {
     Haproxy,
     /// nginx, open source, its stream proxy.
     Nginx,
+    /// Envoy, as an ingress gateway: it ends TLS and speaks HTTP/2 to both sides.
+    Envoy,
 }
 
 impl Product {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Haproxy, Self::Nginx];
+    pub const ALL: [Self; 3] = [Self::Haproxy, Self::Nginx, Self::Envoy];
 
     /// Debian's packages.
     pub const fn packages(self) -> &'static str {
         match self {
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx libnginx-mod-stream",
+            // It is fetched.
+            Self::Envoy => "",
         }
     }
 }
@@ -115,6 +119,7 @@ impl fmt::Display for Product {
         f.write_str(match self {
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
+            Self::Envoy => "envoy",
         })
     }
 }
@@ -130,6 +135,11 @@ impl fmt::Display for BalancerKind {
 }
 
 impl BalancerKind {
+    /// Whether a connection that its backend refuses fails, and the next one too: it neither tries again nor learns from that.
+    pub fn passes_refusals_on(&self) -> bool {
+        !matches!(self, Self::Command(_) | Self::Product(Product::Nginx))
+    }
+
     /// Whether the suite itself decides what it does, in its own code or in its configuration.
     pub fn is_told(&self) -> bool {
         !matches!(self, Self::Command(_))
@@ -256,10 +266,10 @@ fn balancer(value: &str) -> Result<BalancerKind, String> {
     }
     match value {
         "builtin" => Ok(BalancerKind::Builtin),
-        "kernel" | "envoy" => {
-            Err("that balancer is not available yet; it takes builtin, haproxy, nginx or command:CMD".to_owned())
+        "kernel" => {
+            Err("that balancer is not available yet; it takes builtin, haproxy, nginx, envoy or command:CMD".to_owned())
         }
-        _ => Err(takes(value, &["builtin", "haproxy", "nginx", "command:CMD"])),
+        _ => Err(takes(value, &["builtin", "haproxy", "nginx", "envoy", "command:CMD"])),
     }
 }
 

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 
-use crate::config::Config;
-use crate::lab::provision::{self, Binaries, Sources};
+use crate::config::{BalancerKind, Config, Product};
+use crate::lab::provision::{self, Binaries, Binary, Sources};
 use crate::lab::{self, Lab, Setup, machine, narrated};
 use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
@@ -165,9 +165,9 @@ impl Scenario {
                 Need::BalancerIgnoresHealth if !config.balancer.is_told() => {
                     format!("{} cannot be told to ignore health", config.balancer)
                 }
-                Need::BalancerWithoutRetry if !config.balancer.is_told() => {
+                Need::BalancerWithoutRetry if !config.balancer.passes_refusals_on() => {
                     format!(
-                        "{} may try again when an apiserver refuses, and so repair what this control breaks",
+                        "{} may try again when an apiserver refuses, or pass it over from then on, and so repair what this control breaks",
                         config.balancer
                     )
                 }
@@ -203,6 +203,10 @@ impl Scenario {
             }
             None => None,
         };
+        if config.balancer == BalancerKind::Product(Product::Envoy) {
+            // Before there is a lab to wait for it.
+            envoy(name).await?;
+        }
         note_panics_of_probes();
         let bounds = Bounds::with(&setup.timers);
         let recorder = Recorder::default();
@@ -295,6 +299,11 @@ fn judged(recording: &Recording) -> anyhow::Result<Outcome> {
 async fn binaries(version: Option<&str>, name: &str, sources: Sources) -> anyhow::Result<Binaries> {
     let (version, name) = (provision::wanted(version)?, name.to_owned());
     tokio::task::spawn_blocking(move || provision::provision(&version, &sources, &|text| progress(&name, text))).await?
+}
+
+async fn envoy(name: &str) -> anyhow::Result<Binary> {
+    let (name, sources) = (name.to_owned(), Sources::from_env()?);
+    tokio::task::spawn_blocking(move || provision::envoy(&sources, &|text| progress(&name, text))).await?
 }
 
 fn header(name: &str, lab: &Lab, disturbance: Option<Restart>, bounds: Bounds, judged_by: &[JudgedBy]) -> Header {

@@ -6,9 +6,9 @@ use kube::config::{AuthInfo, Cluster, Context, Kubeconfig, NamedAuthInfo, NamedC
 
 use super::control_plane::pki::Identity;
 
-/// A kubeconfig that leads to `server`, trusts `ca` (PEM) and authenticates as `user`. It contains the user's key: whoever
-/// writes it down gives the file mode 0600.
-pub fn kubeconfig(server: SocketAddr, ca: &str, user: &Identity) -> Kubeconfig {
+/// A kubeconfig that leads to `server`, trusts `ca` (PEM) and authenticates as `user`; by a bearer token as well, where
+/// certificates do not come through. It contains the user's key: whoever writes it down gives the file mode 0600.
+pub fn kubeconfig(server: SocketAddr, ca: &str, user: &Identity, token: Option<&str>) -> Kubeconfig {
     let name = "rollproof".to_owned();
     Kubeconfig {
         clusters: vec![NamedCluster {
@@ -25,6 +25,7 @@ pub fn kubeconfig(server: SocketAddr, ca: &str, user: &Identity) -> Kubeconfig {
             auth_info: Some(AuthInfo {
                 client_certificate_data: Some(base64(&user.certificate)),
                 client_key_data: Some(base64(&user.key).into()),
+                token: token.map(Into::into),
                 ..AuthInfo::default()
             }),
             ..NamedAuthInfo::default()

@@ -28,7 +28,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use http::{Ask, Endpoint};
 
 use crate::config::{BalancerKind, Config};
-use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
+use crate::timeline::{Cell, Event, Exchange, Fault, Moment, Recorder, Restart, Server, Step, Subject};
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, OnUnhealthy};
@@ -214,7 +214,8 @@ impl Lab {
     /// The balancer, as an administrator's client meets it.
     pub fn through_balancer(&self) -> Endpoint {
         let direct = &self.control_plane.servers[0].endpoint;
-        Endpoint { address: self.balancer.address(), ..direct.clone() }
+        let token = self.balancer.ends_tls().then(|| self.control_plane.token.clone());
+        Endpoint { address: self.balancer.address(), token, ..direct.clone() }
     }
 
     /// The balancer, as an administrator's client on the node of that apiserver meets it.
@@ -265,7 +266,9 @@ impl Lab {
 
     /// A kubeconfig for the lab through its balancer.
     pub fn kubeconfig(&self) -> kube::config::Kubeconfig {
-        kubeconfig::kubeconfig(self.balancer.address(), &self.control_plane.ca, &self.control_plane.admin)
+        let ControlPlane { ca, admin, token, .. } = &self.control_plane;
+        let token = self.balancer.ends_tls().then_some(&**token);
+        kubeconfig::kubeconfig(self.balancer.address(), ca, admin, token)
     }
 
     /// The log files: what they are called as evidence, and where they lie.
@@ -399,7 +402,7 @@ impl Lab {
     pub async fn keep(self) -> anyhow::Result<PathBuf> {
         let path = self.claim.folder.join("kubeconfig");
         let direct = self.servers()[0].address();
-        let config = kubeconfig::kubeconfig(direct, &self.control_plane.ca, &self.control_plane.admin);
+        let config = kubeconfig::kubeconfig(direct, &self.control_plane.ca, &self.control_plane.admin, None);
         control_plane::pki::write_private(&path, &serde_json::to_string_pretty(&config)?)?;
         self.keeper.keep(self.claim.lab).await?;
         Ok(path)
@@ -409,10 +412,16 @@ impl Lab {
         let endpoint = self.through_balancer();
         let limit = timing::back_patience(&self.setup.timers);
         wait::until(limit, &format!("the balancer to lead to {} again", server.name), async || {
-            match endpoint.dial().await {
-                Ok(connection) if connection.server() == Some(&server.name) => ControlFlow::Break(()),
-                Ok(connection) => ControlFlow::Continue(format!("met {}", connection.server().unwrap_or("a stranger"))),
-                Err((phase, failure)) => ControlFlow::Continue(format!("{phase:?}: {}", failure.text)),
+            // A request: a balancer that ends TLS has carried nothing before.
+            let ask = Ask::get("/readyz", format!("rollproof-met-{}", Moment::now().0), "rollproof-lab");
+            match endpoint.exchange(&mut None, &ask).await.0 {
+                Exchange { server: Some(met), .. } if met == server.name => ControlFlow::Break(()),
+                Exchange { failure: Some(failure), phase, .. } => {
+                    ControlFlow::Continue(format!("{phase:?}: {}", failure.text))
+                }
+                Exchange { server: met, .. } => {
+                    ControlFlow::Continue(format!("met {}", met.as_deref().unwrap_or("a stranger")))
+                }
             }
         })
         .await?;

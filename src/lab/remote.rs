@@ -93,6 +93,7 @@ impl Remote {
                 protocol: Protocol::Http1,
                 roster: Arc::default(),
                 named: Some(Arc::new(Named { certificate, host: authority })),
+                token: None,
             },
             address: Mutex::new(SocketAddr::from(([0, 0, 0, 0], 0))),
             headers: BoxCloneSyncService::new(headers),

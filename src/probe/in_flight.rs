@@ -66,6 +66,7 @@ impl Probe for InFlightProbe {
                         listed,
                         to: lab.through_balancer(),
                         server: server.clone(),
+                        others: lab.servers().iter().filter(|other| other.name != server.name).cloned().collect(),
                         servers: lab.servers().iter().map(|server| server.endpoint.clone()).collect(),
                         audit_ids: AuditIds::of(&format!("{probe}-{}", server.name)),
                     };

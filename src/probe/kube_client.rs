@@ -90,6 +90,8 @@ impl Library {
         connector.set_read_timeout(config.read_timeout);
         connector.set_write_timeout(config.write_timeout);
         let http = legacy::Builder::new(TokioExecutor::new()).pool_max_idle_per_host(idle).build(connector);
+        // A layer cannot be copied, so each client makes its own: here it is only to be seen whether that works.
+        config.auth_layer()?;
         Ok(Self { config, http, used: (idle > 0).then(Arc::default) })
     }
 
@@ -105,6 +107,7 @@ impl Library {
         let stack = ServiceBuilder::new()
             .layer(self.config.base_uri_layer())
             .option_layer(retry)
+            .option_layer(self.config.auth_layer().ok().flatten())
             .layer(observe)
             .map_err(BoxError::from)
             .service(self.http.clone());

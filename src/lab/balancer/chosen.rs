@@ -55,8 +55,8 @@ impl Balancer {
         match kind {
             BalancerKind::Builtin => Ok(Self::Builtin(Builtin::start(settings, recorder.clone()).await?)),
             BalancerKind::Product(product) => {
-                let (ca, idle) = (&control_plane.ca_file, timing::COMMAND_IDLE_TIMEOUT);
-                let running = product::Running::start(*product, keeper, claim, &settings, ca, idle);
+                let idle = timing::COMMAND_IDLE_TIMEOUT;
+                let running = product::Running::start(*product, keeper, claim, &settings, control_plane, idle);
                 Ok(Self::Product(running.await?))
             }
             BalancerKind::Command(words) => {
@@ -96,6 +96,11 @@ impl Balancer {
             Self::Product(product) => product.command.address(),
             Self::Command(command) => command.address(),
         }
+    }
+
+    /// Whether it ends TLS itself, so that neither certificate comes through it.
+    pub fn ends_tls(&self) -> bool {
+        matches!(self, Self::Product(product) if product.ends_tls())
     }
 
     /// What is known about it as a program under test.

@@ -1,6 +1,6 @@
 //! What stands between clients and apiservers.
 //!
-//! [`Builtin`] is the suite's own: TCP passthrough, each connection an observation. [`product`] runs haproxy and nginx. Of a balancer that somebody else
+//! [`Builtin`] is the suite's own: TCP passthrough, each connection an observation. [`product`] runs haproxy, nginx and Envoy. Of a balancer that somebody else
 //! brings, [`command`] builds the arguments and the environment, and starts it.
 
 mod builtin;

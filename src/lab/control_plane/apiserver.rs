@@ -224,6 +224,7 @@ pub(super) struct Place<'a> {
     pub(super) certificate: &'a super::pki::Identity,
     pub(super) ca: PathBuf,
     pub(super) service_account: &'a (PathBuf, PathBuf),
+    pub(super) tokens: PathBuf,
     pub(super) audit_policy: PathBuf,
 }
 
@@ -240,6 +241,7 @@ impl Place<'_> {
             format!("--tls-cert-file={}", path(&self.certificate.certificate_file)),
             format!("--tls-private-key-file={}", path(&self.certificate.key_file)),
             format!("--client-ca-file={}", path(&self.ca)),
+            format!("--token-auth-file={}", path(&self.tokens)),
             format!("--service-account-key-file={}", path(public)),
             format!("--service-account-signing-key-file={}", path(private)),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),

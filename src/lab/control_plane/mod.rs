@@ -69,6 +69,10 @@ pub struct ControlPlane {
     pub ca_file: PathBuf,
     /// A client certificate in group system:masters.
     pub admin: Identity,
+    /// The same user's bearer token, for a balancer that ends TLS. Never printed, logged or recorded.
+    pub token: Arc<str>,
+    /// What a balancer that ends TLS shows to clients.
+    pub gateway: Identity,
     etcd: Child,
     etcd_log: PathBuf,
 }
@@ -91,6 +95,8 @@ impl ControlPlane {
         std::fs::create_dir(&pki_folder)?;
         let authority = Authority::new(&pki_folder)?;
         let admin = authority.client("rollproof-admin", "system:masters")?;
+        let (token, tokens) = authority.token("rollproof-admin", "system:masters")?;
+        let gateway = authority.server("gateway", &[network::balancer(*lab).ip()])?;
         let service_account = authority.service_account_key()?;
         let audit_policy = folder.join("audit-policy.json");
         pki::write_private(&audit_policy, audit::POLICY)?;
@@ -109,8 +115,10 @@ impl ControlPlane {
             })
             .collect::<anyhow::Result<_>>()?;
         let names = (0..apiservers).map(|index| format!("apiserver-{index}"));
-        let roster: Arc<Roster> =
-            Arc::new(identities.iter().map(|identity| identity.digest.clone()).zip(names.clone()).collect());
+        let addresses = (0..apiservers).map(|index| network::apiserver(*lab, index).to_string()).zip(names.clone());
+        let roster: Arc<Roster> = Arc::new(
+            identities.iter().map(|identity| identity.digest.clone()).zip(names.clone()).chain(addresses).collect(),
+        );
         let tls = tls::client_config(&authority.certificate(), Some((&admin.certificate, &admin.key)))?;
 
         let mut servers: Vec<Shared> = Vec::new();
@@ -125,6 +133,7 @@ impl ControlPlane {
                 certificate: identity,
                 ca: authority.certificate_file(),
                 service_account: &service_account,
+                tokens: tokens.clone(),
                 audit_policy: audit_policy.clone(),
             };
             let program = Program {
@@ -142,6 +151,7 @@ impl ControlPlane {
                 protocol: Protocol::Http1,
                 roster: roster.clone(),
                 named: None,
+                token: None,
             };
             let server = Apiserver::new(
                 name,
@@ -159,7 +169,7 @@ impl ControlPlane {
         }
         futures::future::try_join_all(servers.iter().map(|server| server.ready())).await?;
         let (ca, ca_file) = (authority.certificate(), authority.certificate_file());
-        Ok(Self { servers, roster, ca, ca_file, admin, etcd, etcd_log })
+        Ok(Self { servers, roster, ca, ca_file, admin, token, gateway, etcd, etcd_log })
     }
 
     /// Says so if a process of the control plane has ended by itself: then the lab is broken, not the subject.

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use rcgen::{
@@ -92,6 +93,20 @@ impl Authority {
         write_private(&private, &key.serialize_pem())?;
         write_private(&public, &key.public_key_pem())?;
         Ok((private, public))
+    }
+
+    /// A bearer token for `user` in `group`, and the file that makes kube-apiserver know it (`--token-auth-file`): for
+    /// clients whose certificate does not come through.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or there is no randomness.
+    pub fn token(&self, user: &str, group: &str) -> anyhow::Result<(Arc<str>, PathBuf)> {
+        let mut random = [0; 32];
+        let source = rustls::crypto::ring::default_provider().secure_random;
+        source.fill(&mut random).ok().context("no randomness for a token")?;
+        let (token, file) = (hex(&random), self.folder.join("tokens.csv"));
+        write_private(&file, &format!("{token},{user},{user},{group}\n"))?;
+        Ok((token.into(), file))
     }
 
     fn sign(&self, name: &str, params: CertificateParams) -> anyhow::Result<Identity> {

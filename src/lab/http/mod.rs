@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -33,7 +33,10 @@ use super::tls;
 use crate::timeline::{ConnectionUse, ErrorClass, Exchange, Failure, Moment, Phase, Protocol};
 use crate::timing;
 
-/// Serving certificates by SHA-256 (hex), and the servers they belong to.
+/// The response header in which a balancer that ends TLS says whom it has asked: an address and a port.
+pub const UPSTREAM_HEADER: &str = "x-rollproof-upstream";
+
+/// Serving certificates by SHA-256 (hex), and addresses with ports, with the servers they belong to.
 pub type Roster = BTreeMap<String, String>;
 
 /// Something to send requests to: a balancer, or an apiserver past it.
@@ -51,6 +54,8 @@ pub struct Endpoint {
     pub roster: Arc<Roster>,
     /// What its certificate and the Host header must name, where that is not the address.
     pub named: Option<Arc<Named>>,
+    /// A bearer token, where the client certificate does not come through. Never recorded.
+    pub token: Option<Arc<str>>,
 }
 
 /// An endpoint that goes by a name.
@@ -245,6 +250,13 @@ impl Endpoint {
         Ok((stream, server))
     }
 
+    /// The Authorization header, where the client certificate does not come through.
+    pub fn authorization(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::try_from(format!("Bearer {}", self.token.as_ref()?)).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
     /// The Host header.
     pub fn host(&self) -> String {
         self.named.as_ref().map_or_else(|| self.address.to_string(), |named| named.host.clone())
@@ -323,6 +335,10 @@ impl Endpoint {
         };
         exchange.status = Some(response.status().as_u16());
         exchange.retry_after = retry_after(response.headers());
+        if exchange.server.is_none() {
+            let upstream = response.headers().get(UPSTREAM_HEADER).and_then(|value| value.to_str().ok());
+            exchange.server = upstream.and_then(|address| self.roster.get(address).cloned());
+        }
 
         exchange.phase = Phase::Body;
         let body = match response.into_body().collect().await {
@@ -349,6 +365,9 @@ impl Endpoint {
             .header("Audit-ID", &ask.audit_id);
         if let Some(host) = host {
             request = request.header(header::HOST, host);
+        }
+        if let Some(authorization) = self.authorization() {
+            request = request.header(header::AUTHORIZATION, authorization);
         }
         let mut request = request.body(Full::new(ask.body.clone()))?;
         request.headers_mut().extend(ask.headers.clone());

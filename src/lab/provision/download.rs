@@ -82,7 +82,7 @@ fn publishers_digest(search: &Search<'_>, agent: &Agent, pin: &Path) -> Result<S
 }
 
 /// The digest of a file in what sha256sum has written, or of the only file, if no name goes with it (as dl.k8s.io does).
-fn digest_of(path: &str, sha256sums: &str) -> Option<String> {
+pub(super) fn digest_of(path: &str, sha256sums: &str) -> Option<String> {
     let name = path.rsplit('/').next();
     let is_digest = |word: &str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     sha256sums.lines().find_map(|line| {

@@ -18,7 +18,7 @@ use crate::timing::{GO_BUILD_LIMIT, LOOK_EVERY, PROGRESS_EVERY};
 ///
 /// So the compilers die with us, whatever we die of: Ctrl-C, SIGKILL, or a panic. Sharing the terminal's process group
 /// would cover only the first.
-const UNTIL_INPUT_ENDS: &str = r#"
+pub(super) const UNTIL_INPUT_ENDS: &str = r#"
 exec 3<&0
 { read -r _ <&3; kill -KILL 0; } &
 "$@" </dev/null 3<&-

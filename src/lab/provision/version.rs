@@ -46,6 +46,12 @@ pub(super) static KUBERNETES: [Pinned; 2] = [pinned!("kubernetes", 1, 37, 2), pi
 /// Nobody asks for an etcd: every control plane gets the first.
 pub(super) static ETCD: [Pinned; 1] = [pinned!("etcd", 3, 6, 16)];
 
+/// The Envoy of the balancer `envoy`.
+pub(super) const ENVOY: Version = Version { major: 1, minor: 40, patch: 0 };
+/// What its downloads are held to.
+pub(super) const ENVOY_SHA256SUMS: &str =
+    include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/envoy/v1.40.0/SHA256SUMS"));
+
 /// `v1.37.2, v1.34.4`: the releases with pinned modules.
 pub(super) fn known(pinned: &[Pinned]) -> String {
     pinned.iter().map(|pinned| pinned.version.to_string()).collect::<Vec<_>>().join(", ")

@@ -42,6 +42,8 @@ pub(super) struct Desk {
     /// The balancer.
     pub(super) to: Endpoint,
     pub(super) server: Shared,
+    /// The other servers.
+    pub(super) others: Vec<Shared>,
     /// All servers, past the balancer.
     pub(super) servers: Vec<Endpoint>,
     pub(super) audit_ids: AuditIds,
@@ -74,9 +76,19 @@ pub(super) fn collection() -> String {
 
 impl Desk {
     /// Begins a request. Returns when the server's audit log says that it was received.
+    ///
+    /// Where the balancer ends TLS, a request may come to another server, as its audit log tells: then it is dropped, and
+    /// another is begun.
     pub(super) async fn begin(&self) -> anyhow::Result<Request> {
+        let begun = found_within(timing::BALANCER_READY, || async { self.begin_on_any().await.transpose() });
+        begun.await.with_context(|| format!("no request comes to {} through the balancer", self.server.name))?
+    }
+
+    async fn begin_on_any(&self) -> anyhow::Result<Option<Request>> {
         let (mut sender, driver) = self.connect().await?;
-        let log_from = std::fs::metadata(&self.server.audit_log).map_or(0, |log| log.len());
+        let length = |server: &Shared| std::fs::metadata(&server.audit_log).map_or(0, |log| log.len());
+        let log_from = length(&self.server);
+        let others: Vec<_> = self.others.iter().map(|other| (other, length(other))).collect();
         let audit_id = self.audit_ids.next();
         let (began, began_at) = (Moment::now(), Instant::now());
         let request = http::Request::builder()
@@ -84,6 +96,10 @@ impl Desk {
             .header(header::USER_AGENT, self.probe)
             .header(header::CONTENT_TYPE, "application/json")
             .header("Audit-ID", &audit_id);
+        let request = match self.to.authorization() {
+            Some(authorization) => request.header(header::AUTHORIZATION, authorization),
+            None => request,
+        };
         let (request, rest) = match self.held {
             Held::List => {
                 let path = format!("{}?labelSelector=held%3Dlist", collection());
@@ -104,12 +120,18 @@ impl Desk {
         };
         let answer = AbortOnDropHandle::new(tokio::spawn(async move { sender.send_request(request).await }));
         let received = found_within(timing::IN_FLIGHT_RECEIVED, || async {
-            logged(&self.server.audit_log, log_from, &audit_id, "RequestReceived").then(Moment::now)
+            let received = |log: &Path, from| logged(log, from, &audit_id, "RequestReceived");
+            let elsewhere = || others.iter().any(|(other, from)| received(&other.audit_log, *from));
+            match received(&self.server.audit_log, log_from) {
+                true => Some(Some(Moment::now())),
+                false => elsewhere().then_some(None),
+            }
         });
         let received = received
             .await
             .with_context(|| format!("the audit log of {} does not tell of {audit_id}", self.server.name))?;
-        Ok(Request { began, began_at, received, audit_id, log_from, rest, answer, _driver: driver })
+        let Some(received) = received else { return Ok(None) };
+        Ok(Some(Request { began, began_at, received, audit_id, log_from, rest, answer, _driver: driver }))
     }
 
     /// Lets a request go on, and sees what becomes of it. Returns when it began, too.
@@ -164,11 +186,13 @@ impl Desk {
         (began, seen)
     }
 
-    /// A connection through the balancer to this desk's server, with a small receive buffer.
+    /// A connection through the balancer to this desk's server (to whichever, if the balancer ends TLS), with a small receive buffer.
     async fn connect(&self) -> anyhow::Result<(SendRequest<Body>, AbortOnDropHandle<()>)> {
         let stream = found_within(timing::BALANCER_READY, || async {
             match self.open().await {
-                Ok((stream, server)) if server.as_ref() == Some(&self.server.name) => Some(stream),
+                Ok((stream, server)) if self.to.token.is_some() || server.as_ref() == Some(&self.server.name) => {
+                    Some(stream)
+                }
                 _ => None,
             }
         });

@@ -63,6 +63,7 @@ async fn lab(listen: SocketAddr, ca_pem: &str) -> (Home, Keeper, Claim, Endpoint
             tls,
             roster: Arc::default(),
             named: None,
+            token: None,
         },
     )
 }

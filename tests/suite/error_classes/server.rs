@@ -95,6 +95,7 @@ impl Server {
             protocol: Protocol::Http1,
             roster: Arc::default(),
             named: None,
+            token: None,
         }
     }
 

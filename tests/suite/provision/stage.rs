@@ -39,6 +39,7 @@ impl Stage {
             cache: folder.path().join("cache"),
             path: folder.path().join("path").into(),
             kubernetes_url: nobody.clone(),
+            envoy_url: nobody.clone(),
             etcd_url: nobody,
             sha256sums: String::new(),
         };

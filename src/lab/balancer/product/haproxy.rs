@@ -66,7 +66,7 @@ pub fn configuration(settings: &Settings, ca: &Path, idle: Duration, folder: &Pa
 ///
 /// # Errors
 /// It is gone.
-pub(super) async fn statistics(folder: &Path) -> std::io::Result<String> {
+pub(super) async fn statistics(folder: &Path) -> anyhow::Result<String> {
     let mut stream = UnixStream::connect(socket(folder)).await?;
     stream.write_all(b"show stat\n").await?;
     let mut text = String::new();
