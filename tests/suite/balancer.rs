@@ -2,6 +2,7 @@
 
 mod carrying;
 mod command;
+mod products;
 mod stage;
 
 use std::io::ErrorKind;

@@ -1,5 +1,6 @@
 //! Provisioning: where binaries come from, what is refused, and what is left behind.
 
+mod envoy;
 mod site;
 mod stage;
 

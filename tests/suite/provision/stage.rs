@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
-use rollproof::lab::provision::{Binaries, Sources, Version, provision};
+use rollproof::lab::provision::{self, Binaries, Binary, Sources, Version, provision};
 use tempfile::TempDir;
 
 pub(crate) const APISERVER: &str = "#!/bin/sh\necho Kubernetes v1.37.2\n";
 pub(crate) const OLD_APISERVER: &str = "#!/bin/sh\necho Kubernetes v1.30.0\n";
+pub(crate) const ENVOY: &str = "#!/bin/sh\necho\necho $0  version: 9e55/1.40.0/Clean/RELEASE/BoringSSL\n";
 pub(crate) const ETCD: &str = "#!/bin/sh\necho etcd Version: 3.6.16\necho Git SHA: none\n";
 
 /// Builds what [`APISERVER`] and [`ETCD`] are, and notes what it was asked for in `built` beside it.
@@ -77,6 +78,11 @@ impl Stage {
     /// What `go` has built, one package a line.
     pub(crate) fn built(&self) -> String {
         fs::read_to_string(self.path("path/built")).unwrap_or_default()
+    }
+
+    /// Envoy, which no control plane needs.
+    pub(crate) fn provide_envoy(&self) -> anyhow::Result<Binary> {
+        provision::envoy(&self.sources, &|line| self.said.lock().expect("no panic").push(line.to_owned()))
     }
 
     pub(crate) fn provide(&self) -> anyhow::Result<Binaries> {
