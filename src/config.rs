@@ -81,6 +81,8 @@ pub enum BalancerKind {
     /// The suite's own.
     #[default]
     Builtin,
+    /// The kernel's: nftables DNAT in network namespaces.
+    Kernel,
     /// Somebody else's: the words of a command line, at least one.
     Command(Vec<String>),
 }
@@ -89,6 +91,7 @@ impl fmt::Display for BalancerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Builtin => f.write_str("builtin"),
+            Self::Kernel => f.write_str("kernel"),
             Self::Command(words) => write!(f, "command:{}", words.join(" ")),
         }
     }
@@ -97,7 +100,15 @@ impl fmt::Display for BalancerKind {
 impl BalancerKind {
     /// Whether the suite itself decides what it does.
     pub fn is_ours(&self) -> bool {
-        *self == Self::Builtin
+        !matches!(self, Self::Command(_))
+    }
+
+    /// What a lab with it needs of the machine.
+    pub fn needs(&self) -> &'static [Need] {
+        match self {
+            Self::Kernel => &[Need::Namespaces],
+            Self::Builtin | Self::Command(_) => &[],
+        }
     }
 }
 
@@ -218,10 +229,11 @@ fn balancer(value: &str) -> Result<BalancerKind, String> {
     }
     match value {
         "builtin" => Ok(BalancerKind::Builtin),
-        "kernel" | "haproxy" | "nginx" | "envoy" => {
-            Err("that balancer is not available yet; it takes builtin or command:CMD".to_owned())
+        "kernel" => Ok(BalancerKind::Kernel),
+        "haproxy" | "nginx" | "envoy" => {
+            Err("that balancer is not available yet; it takes builtin, kernel or command:CMD".to_owned())
         }
-        _ => Err(takes(value, &["builtin", "command:CMD"])),
+        _ => Err(takes(value, &["builtin", "kernel", "command:CMD"])),
     }
 }
 

@@ -115,7 +115,12 @@ impl Scenario {
 
     /// What the lab cannot do, if anything.
     fn missing(&self, config: &Config) -> Option<Outcome> {
-        let needs = self.judged_by.iter().flat_map(|(requirement, _)| requirement.needs).chain(&self.needs);
+        let needs = self
+            .judged_by
+            .iter()
+            .flat_map(|(requirement, _)| requirement.needs)
+            .chain(&self.needs)
+            .chain(config.balancer.needs());
         for need in needs {
             let reason = match need {
                 Need::SeveralServers if config.apiservers == Some(1) => {
@@ -130,6 +135,10 @@ impl Scenario {
                         config.balancer
                     )
                 }
+                Need::Namespaces => match lab::balancer::kernel::unmet() {
+                    Some(reason) => reason,
+                    None => continue,
+                },
                 _ => continue,
             };
             let name = need.name().to_owned();

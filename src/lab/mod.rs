@@ -25,13 +25,14 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::{Ask, Endpoint};
 
-use crate::config::Config;
+use crate::config::{BalancerKind, Config};
 use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
+use network::Network;
 use provision::Binaries;
 
 /// The namespace that the suite works in, and the only one.
@@ -82,6 +83,7 @@ impl Setup {
 pub struct Lab {
     claim: Claim,
     keeper: Keeper,
+    network: Network,
     control_plane: ControlPlane,
     balancer: Balancer,
     recorder: Recorder,
@@ -132,8 +134,14 @@ impl Lab {
             flags.set(name, value);
         }
         let apiservers = config.apiservers.unwrap_or(APISERVERS);
-        let control_plane = ControlPlane::start(&keeper, &claim, binaries, &flags, apiservers as u8, &recorder).await?;
-        let balancer = Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &recorder).await?;
+        let network = match config.balancer == BalancerKind::Kernel {
+            true => network::namespaces::start(claim.lab, apiservers as u8).await?,
+            false => Network::default(),
+        };
+        let control_plane =
+            ControlPlane::start(&keeper, &claim, &network, binaries, &flags, apiservers as u8, &recorder).await?;
+        let balancer =
+            Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &network, &recorder).await?;
 
         let mut subjects = vec![
             Subject {
@@ -157,7 +165,7 @@ impl Lab {
             client: "kube-rs".to_owned(),
             profile: config.profile,
         };
-        let lab = Self { claim, keeper, control_plane, balancer, recorder, setup, cell, subjects };
+        let lab = Self { claim, keeper, network, control_plane, balancer, recorder, setup, cell, subjects };
         lab.balancer.ready(&lab.through_balancer()).await?;
         lab.prepare().await?;
         Ok(lab)
@@ -166,7 +174,7 @@ impl Lab {
     /// The balancer, as an administrator's client meets it.
     pub fn through_balancer(&self) -> Endpoint {
         let direct = &self.control_plane.servers[0].endpoint;
-        Endpoint { address: self.balancer.address(), ..direct.clone() }
+        Endpoint { address: self.balancer.address(), site: self.network.client.clone(), ..direct.clone() }
     }
 
     /// The apiservers, by number.

@@ -62,17 +62,20 @@ pub enum Need {
     /// The balancer is known to fail a client's connection when its backend refuses, and not to try again. One that does
     /// turns an outage into a wait, and a control that breaks something has nothing to find.
     BalancerWithoutRetry,
+    /// Network namespaces can be made, and nftables rules in them.
+    Namespaces,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
         Self::ServerLogs,
         Self::BalancerIgnoresHealth,
         Self::BalancerWithoutRetry,
+        Self::Namespaces,
     ];
 
     /// As `ROLLPROOF_REQUIRE` names it.
@@ -84,6 +87,7 @@ impl Need {
             Self::ServerLogs => "server-logs",
             Self::BalancerIgnoresHealth => "balancer-ignores-health",
             Self::BalancerWithoutRetry => "balancer-without-retry",
+            Self::Namespaces => "namespaces",
         }
     }
 }

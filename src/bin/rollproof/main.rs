@@ -8,6 +8,7 @@ mod up;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -44,6 +45,8 @@ enum Command {
     #[command(hide = true, disable_help_flag = true)]
     KeeperExec {
         keeper: i32,
+        #[arg(long)]
+        network: Option<PathBuf>,
         program: OsString,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
@@ -65,8 +68,8 @@ fn main() -> ExitCode {
         Command::Judge(options) => judge::run(&options),
         Command::Clean(options) => clean::run(&options),
         Command::Keeper => rollproof::lab::keeper::run().map(|()| Ended::Fine),
-        Command::KeeperExec { keeper, program, args } => {
-            rollproof::lab::keeper::exec(keeper, &program, &args).map(|()| Ended::Fine)
+        Command::KeeperExec { keeper, network, program, args } => {
+            rollproof::lab::keeper::exec(keeper, network.as_deref(), &program, &args).map(|()| Ended::Fine)
         }
     };
     match ended {

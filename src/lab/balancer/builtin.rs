@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{anyhow, ensure};
 use futures::future::join_all;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::health::{Checker, Member};
 use super::pump::{Accepted, Carrier};
 use super::{HealthPolicy, Settings};
+use crate::lab::network::Site;
 use crate::timeline::{Moment, Recorder};
 use crate::timing::BALANCER_ACCEPT_AGAIN;
 
@@ -48,7 +49,7 @@ impl Builtin {
             HealthPolicy::Follow => Some(Arc::new(Checker::new(&settings, recorder.clone())?)),
             HealthPolicy::Ignore => None,
         };
-        let listener = listen(settings.listen)?;
+        let listener = listen(&settings.site, settings.listen).await?;
         let address = listener.local_addr()?;
         let members: Vec<_> =
             settings.backends.into_iter().map(|backend| Arc::new(Member::new(backend, checker.is_none()))).collect();
@@ -62,6 +63,7 @@ impl Builtin {
             }
         }
         let carrier = Carrier {
+            site: settings.site,
             connect_timeout: settings.connect_timeout,
             on_unhealthy: settings.on_unhealthy,
             recorder,
@@ -135,15 +137,15 @@ impl Front {
     }
 }
 
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let open = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+async fn listen(site: &Site, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let open = async {
+        let socket = site.socket(address).await?;
         // A balancer that was just stopped has left connections in TIME_WAIT on this port.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
     };
-    open().map_err(|error| {
+    open.await.map_err(|error| {
         anyhow!("the balancer cannot listen on {address}: {error}; free that address, or choose another")
     })
 }

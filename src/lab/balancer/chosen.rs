@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::command::{self, Command, serves};
-use super::{Backend, Builtin, Settings};
+use super::{Backend, Builtin, Kernel, Settings};
 use crate::config::BalancerKind;
 use crate::lab::control_plane::ControlPlane;
 use crate::lab::http::Endpoint;
 use crate::lab::keeper::{Claim, Keeper};
-use crate::lab::{Setup, network, wait};
+use crate::lab::network::{self, Network};
+use crate::lab::{Setup, machine, wait};
 use crate::timeline::{Recorder, Subject};
 use crate::timing;
 
@@ -17,6 +18,8 @@ use crate::timing;
 pub enum Balancer {
     /// Ours.
     Builtin(Builtin),
+    /// The kernel's.
+    Kernel(Kernel),
     /// Somebody else's.
     Command(Command),
 }
@@ -32,16 +35,18 @@ impl Balancer {
         control_plane: &ControlPlane,
         setup: &Setup,
         kind: &BalancerKind,
+        network: &Network,
         recorder: &Recorder,
     ) -> anyhow::Result<Self> {
         let listen = network::balancer(claim.lab);
-        network::expect_free(listen)?;
+        network.balancer.expect_free(listen)?;
         let backends: Vec<Backend> = control_plane
             .servers
             .iter()
             .map(|server| Backend { name: server.name.clone(), address: server.address() })
             .collect();
         let settings = Settings {
+            site: network.balancer.clone(),
             listen,
             health: setup.health,
             on_unhealthy: setup.on_unhealthy,
@@ -50,6 +55,7 @@ impl Balancer {
         };
         match kind {
             BalancerKind::Builtin => Ok(Self::Builtin(Builtin::start(settings, recorder.clone()).await?)),
+            BalancerKind::Kernel => Ok(Self::Kernel(Kernel::start(settings, recorder.clone()).await?)),
             BalancerKind::Command(words) => {
                 let environment = command::environment(
                     listen,
@@ -60,7 +66,7 @@ impl Balancer {
                     settings.fall,
                     timing::COMMAND_IDLE_TIMEOUT,
                 );
-                Ok(Self::Command(Command::start(keeper, claim, words, environment, listen).await?))
+                Ok(Self::Command(Command::start(keeper, claim, words, environment, &settings.site, listen).await?))
             }
         }
     }
@@ -72,7 +78,7 @@ impl Balancer {
     pub async fn ready(&self, through: &Endpoint) -> anyhow::Result<()> {
         let limit = timing::BALANCER_READY;
         match self {
-            Self::Builtin(_) => {
+            Self::Builtin(_) | Self::Kernel(_) => {
                 wait::until(limit, "a request to be served through the balancer", async || serves(through).await).await
             }
             Self::Command(command) => command.ready(through, limit).await,
@@ -83,6 +89,7 @@ impl Balancer {
     pub fn address(&self) -> SocketAddr {
         match self {
             Self::Builtin(builtin) => builtin.address(),
+            Self::Kernel(kernel) => kernel.address(),
             Self::Command(command) => command.address(),
         }
     }
@@ -91,6 +98,7 @@ impl Balancer {
     pub fn subject(&self) -> Subject {
         let (name, version) = match self {
             Self::Builtin(_) => ("builtin".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            Self::Kernel(_) => ("kernel".to_owned(), machine::kernel()),
             Self::Command(command) => (format!("command:{}", command.line()), String::new()),
         };
         Subject { name, version, digest: String::new() }
@@ -99,7 +107,7 @@ impl Balancer {
     /// What it printed, if it is a command: the name as evidence, and the file.
     pub fn log(&self) -> Option<(String, PathBuf)> {
         match self {
-            Self::Builtin(_) => None,
+            Self::Builtin(_) | Self::Kernel(_) => None,
             Self::Command(command) => Some(("balancer.log".to_owned(), command.log().to_owned())),
         }
     }
@@ -111,6 +119,7 @@ impl Balancer {
     pub fn check(&self) -> anyhow::Result<()> {
         match self {
             Self::Builtin(_) => Ok(()),
+            Self::Kernel(kernel) => kernel.check(),
             Self::Command(command) => command.check(),
         }
     }
@@ -121,6 +130,7 @@ impl Balancer {
     pub async fn end(&self) {
         match self {
             Self::Builtin(builtin) => builtin.stop().await,
+            Self::Kernel(kernel) => kernel.stop().await,
             Self::Command(command) => command.end().await,
         }
     }

@@ -1,19 +1,23 @@
 //! What stands between clients and apiservers.
 //!
-//! [`Builtin`] is the suite's own: TCP passthrough, each connection an observation. Of a balancer that somebody else
+//! [`Builtin`] is the suite's own: TCP passthrough, each connection an observation. [`Kernel`] is no proxy: the router between
+//! clients and apiservers rewrites addresses. Of a balancer that somebody else
 //! brings, [`command`] builds the arguments and the environment, and starts it.
 
 mod builtin;
 pub mod chosen;
 pub mod command;
 mod health;
+pub mod kernel;
 mod pump;
 
 pub use builtin::Builtin;
+pub use kernel::Kernel;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::lab::network::Site;
 use crate::timing::{BALANCER_CONNECT, HEALTH_FALL, HEALTH_RISE, Timers};
 
 /// One kube-apiserver, as a balancer knows it.
@@ -51,6 +55,8 @@ pub enum OnUnhealthy {
 /// All that [`Builtin`] can be told.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where it stands: its sockets are opened there.
+    pub site: Site,
     /// Where to listen. Port 0 takes a free one: [`Builtin::address`] tells which.
     pub listen: SocketAddr,
     /// Whom to carry connections to, in turn.
@@ -83,6 +89,7 @@ impl Settings {
     /// redispatch.
     pub fn new(backends: Vec<Backend>, ca_pem: String, timers: &Timers) -> Self {
         Self {
+            site: Site::default(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             backends,
             readyz: "/readyz".to_owned(),

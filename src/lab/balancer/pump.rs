@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::OnUnhealthy;
 use super::health::Member;
+use crate::lab::network::Site;
 use crate::timeline::{Connection, End, Event, Moment, Party, Recorder};
 use crate::timing::BALANCER_LINGER;
 
@@ -33,6 +34,7 @@ pub(super) struct Accepted {
 
 /// Carries connections to backends.
 pub(super) struct Carrier {
+    pub(super) site: Site,
     pub(super) connect_timeout: Duration,
     pub(super) on_unhealthy: OnUnhealthy,
     pub(super) recorder: Recorder,
@@ -113,7 +115,7 @@ impl Carrier {
     async fn offer<'a>(&self, candidates: &'a [Arc<Member>]) -> (Option<String>, Result<(TcpStream, &'a Member), End>) {
         let mut outcome = (None, Err(End::NoBackend));
         for member in candidates {
-            let connecting = timeout(self.connect_timeout, TcpStream::connect(member.backend.address));
+            let connecting = timeout(self.connect_timeout, self.site.connect(member.backend.address));
             let name = Some(member.backend.name.clone());
             outcome = match self.stop.run_until_cancelled(connecting).await {
                 Some(Ok(Ok(server))) => return (name, Ok((server, member))),

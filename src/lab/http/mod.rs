@@ -29,6 +29,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::network::Site;
 use super::tls;
 use crate::timeline::{ConnectionUse, ErrorClass, Exchange, Failure, Moment, Phase, Protocol};
 use crate::timing;
@@ -41,6 +42,8 @@ pub type Roster = BTreeMap<String, String>;
 pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where clients stand that dial it.
+    pub site: Site,
     /// CA and client certificate; offers `protocol` by ALPN.
     pub tls: Arc<rustls::ClientConfig>,
     /// What is spoken over it; [`Endpoint::over`] changes it.
@@ -191,7 +194,7 @@ impl Endpoint {
     /// # Errors
     /// The phase it failed in, and why.
     pub async fn dial(&self) -> Result<Connection, (Phase, Failure)> {
-        let tcp = TcpStream::connect(self.address).await.map_err(|error| (Phase::Dial, classify(&error)))?;
+        let tcp = self.site.connect(self.address).await.map_err(|error| (Phase::Dial, classify(&error)))?;
         let local = tcp.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
         let (stream, server) = self.secure(tcp).await?;
         let (stream, trouble) = wire::Wire::new(stream);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rollproof::lab::http::Endpoint;
+use rollproof::lab::network::Site;
 use rollproof::lab::tls::{HTTP_1_1, HTTP_2, client_config};
 use rollproof::timeline::Protocol;
 use rustls::ServerConfig;
@@ -88,7 +89,14 @@ impl Server {
     /// As our own probes meet it.
     pub(crate) fn endpoint(&self) -> Endpoint {
         let tls = client_config(&self.pem, None).unwrap();
-        Endpoint { address: self.address, tls, protocol: Protocol::Http1, roster: Arc::default(), named: None }
+        Endpoint {
+            address: self.address,
+            site: Site::default(),
+            tls,
+            protocol: Protocol::Http1,
+            roster: Arc::default(),
+            named: None,
+        }
     }
 
     /// As kube-rs meets it.

@@ -1,4 +1,4 @@
-//! Addresses of a lab on the loopback interface: 127.77.N.x for lab N, so that labs side by side never meet.
+//! Addresses of a lab: 127.77.N.x for lab N, so that labs side by side never meet.
 //!
 //! Linux serves all of 127.0.0.0/8 without configuration. The ports lie below the ephemeral range (32768-60999): a client
 //! that dials a port in it while nobody listens there can connect to itself.
@@ -13,13 +13,13 @@ const PORT: u16 = 16443;
 /// etcd's client port; its peer port is the next.
 const ETCD_PORT: u16 = 12379;
 /// Where nobody is served: whoever listens there holds the lab.
-pub(super) const CLAIM_PORT: u16 = 16442;
+pub(in crate::lab) const CLAIM_PORT: u16 = 16442;
 
 /// Claims a lab's addresses for as long as the listener lives; `None` if they are another's.
 ///
 /// # Errors
 /// They cannot be used at all.
-pub(super) fn claim(lab: u8) -> anyhow::Result<Option<TcpListener>> {
+pub(in crate::lab) fn claim(lab: u8) -> anyhow::Result<Option<TcpListener>> {
     let address = SocketAddr::new(host(lab, 1), CLAIM_PORT);
     match TcpListener::bind(address) {
         Ok(listener) => Ok(Some(listener)),
@@ -31,6 +31,11 @@ pub(super) fn claim(lab: u8) -> anyhow::Result<Option<TcpListener>> {
 /// Where the balancer of a lab listens.
 pub fn balancer(lab: u8) -> SocketAddr {
     SocketAddr::new(host(lab, 1), PORT)
+}
+
+/// Where clients stand, in a network of namespaces.
+pub fn client(lab: u8) -> IpAddr {
+    host(lab, 50)
 }
 
 /// Where etcd listens for clients.
@@ -64,6 +69,11 @@ pub fn expect_free(address: SocketAddr) -> anyhow::Result<()> {
             address.port()
         )
     })
+}
+
+/// All addresses of a lab: the first, and the length of the prefix in bits.
+pub fn subnet(lab: u8) -> (IpAddr, u8) {
+    (host(lab, 0), 24)
 }
 
 fn host(lab: u8, host: u8) -> IpAddr {

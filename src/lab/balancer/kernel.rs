@@ -1,0 +1,199 @@
+//! The kernel as balancer: nftables DNAT on the router between clients and apiservers, as cloud balancers that are no
+//! proxies do it.
+//!
+//! There is one connection, end to end; the balancer rewrites addresses and keeps a table of flows (conntrack). A flow's
+//! first packet chooses the backend by a hash of its addresses and ports, never by turns: a repeated first packet is a new
+//! flow as long as the first has not passed, and must go the same way, or a dead backend would look alive after a second.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::{Context as _, anyhow, ensure};
+use futures::future::{join_all, select_all};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::health::{Checker, Member};
+use super::{HealthPolicy, Settings};
+use crate::lab::network::{self, Namespace, Site};
+use crate::timeline::Recorder;
+
+/// A kernel at work. New connections go to the backends in service; established ones live on, whatever becomes of their
+/// backend. Nobody in service: the client is refused.
+pub struct Kernel {
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    /// Why the pool no longer follows.
+    broken: Arc<OnceLock<String>>,
+}
+
+impl Kernel {
+    /// Checks each backend once, and carries connections from then on.
+    ///
+    /// # Errors
+    /// It stands in no namespace; the kernel takes no such rules; or the settings make no sense, as those of
+    /// [`Builtin`](super::Builtin).
+    pub async fn start(settings: Settings, recorder: Recorder) -> anyhow::Result<Self> {
+        ensure!(!settings.backends.is_empty(), "the balancer has no backends: give it at least one");
+        let checker = match settings.health {
+            HealthPolicy::Follow => Some(Arc::new(Checker::new(&settings, recorder)?)),
+            HealthPolicy::Ignore => None,
+        };
+        let address = settings.listen;
+        let pool = Pool {
+            site: settings.site,
+            members: settings
+                .backends
+                .into_iter()
+                .map(|backend| Arc::new(Member::new(backend, checker.is_none())))
+                .collect(),
+        };
+        let (stop, tasks, broken) = (CancellationToken::new(), TaskTracker::new(), Arc::new(OnceLock::new()));
+        if let Some(checker) = &checker {
+            join_all(pool.members.iter().map(|member| checker.check_first(member))).await;
+        }
+        let changes = pool.changes();
+        set_up(pool.namespace()?, address).await?;
+        pool.apply().await?;
+        if let Some(checker) = checker {
+            for member in &pool.members {
+                let (checker, member, stop) = (checker.clone(), member.clone(), stop.clone());
+                tasks.spawn(async move { stop.run_until_cancelled(checker.keep_checking(&member)).await });
+            }
+            let (stop, broken) = (stop.clone(), broken.clone());
+            tasks.spawn(async move {
+                if let Some(Err(error)) = stop.run_until_cancelled(pool.follow(changes)).await {
+                    let _ = broken.set(format!("{error:#}"));
+                }
+            });
+        }
+        Ok(Self { address, stop, tasks, broken })
+    }
+
+    /// Where clients reach it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Says so if it no longer follows its backends' health.
+    ///
+    /// # Errors
+    /// It does not, and why.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.broken.get().map_or(Ok(()), |why| Err(anyhow!("the kernel balancer cannot change its pool: {why}")))
+    }
+
+    /// Ends the health checks. What is established goes on until the lab's network is gone.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Why a kernel cannot be the balancer here, and what to do about it; `None` if it can.
+pub fn unmet() -> Option<String> {
+    if let Some(unmet) = network::namespaces::unmet() {
+        return Some(unmet);
+    }
+    let example: [SocketAddr; 2] = [([127, 0, 0, 2], 1).into(), ([127, 0, 0, 3], 1).into()];
+    let tried = Namespace::new("balancer-try")
+        .and_then(|namespace| network::nft_blocking(&namespace, rules(example[0]) + &choice(&example)));
+    let error = tried.err()?;
+    Some(format!("{error:#}; install nftables (Debian: `apt-get install nftables`), on a kernel that has it"))
+}
+
+/// The backends, and where their rules are.
+struct Pool {
+    site: Site,
+    members: Vec<Arc<Member>>,
+}
+
+impl Pool {
+    /// Tells of changes from now on.
+    fn changes(&self) -> Vec<watch::Receiver<bool>> {
+        self.members.iter().map(|member| member.follow()).collect()
+    }
+
+    /// Applies every change. Returns only with an error.
+    async fn follow(&self, mut changes: Vec<watch::Receiver<bool>>) -> anyhow::Result<()> {
+        loop {
+            let changed = select_all(changes.iter_mut().map(|change| Box::pin(change.changed()))).await.0;
+            changed.context("a backend is gone")?;
+            self.apply().await?;
+        }
+    }
+
+    /// From now on new connections go to those in service.
+    async fn apply(&self) -> anyhow::Result<()> {
+        let in_service = self.members.iter().filter(|member| member.in_service());
+        let backends: Vec<_> = in_service.map(|member| member.backend.address).collect();
+        network::nft(self.namespace()?, choice(&backends)).await
+    }
+
+    fn namespace(&self) -> anyhow::Result<&Namespace> {
+        self.site.namespace().context("the kernel balancer needs a lab in network namespaces")
+    }
+}
+
+async fn set_up(namespace: &Namespace, listen: SocketAddr) -> anyhow::Result<()> {
+    network::nft(namespace, rules(listen)).await?;
+    // These exist once a rule has asked for conntrack.
+    for (name, value) in [
+        // What is in the middle of a conversation that we do not know is no new flow.
+        ("netfilter/nf_conntrack_tcp_loose", "0"),
+        // Whether a packet fits into its window is for the two ends to judge.
+        ("netfilter/nf_conntrack_tcp_be_liberal", "1"),
+    ] {
+        namespace.sysctl(name, value).await?;
+    }
+    Ok(())
+}
+
+/// All but the choice of a backend. A packet that belongs to no flow is dropped: without that rule, what a backend sends after its
+/// flow was forgotten would reach the client under the backend's own address, and the client's kernel would reset the backend's
+/// side only.
+fn rules(listen: SocketAddr) -> String {
+    let (ip, port) = (listen.ip(), listen.port());
+    format!(
+        "table ip balancer {{
+            chain choice {{
+            }}
+            chain new {{
+                type nat hook prerouting priority dstnat; policy accept;
+                ip daddr {ip} tcp dport {port} goto choice
+            }}
+            chain known {{
+                type filter hook prerouting priority mangle; policy accept;
+                ct state invalid meta l4proto tcp drop
+            }}
+        }}
+        "
+    )
+}
+
+/// Replaces the choice of a backend; in one transaction, so that no packet sees half of it.
+fn choice(backends: &[SocketAddr]) -> String {
+    let mut commands = "flush chain ip balancer choice\n".to_owned();
+    if !backends.is_empty() {
+        let places: Vec<_> = (0..)
+            .zip(backends)
+            .map(|(index, backend): (usize, _)| format!("{index} : {} . {}", backend.ip(), backend.port()))
+            .collect();
+        commands += &format!(
+            "add rule ip balancer choice meta l4proto tcp dnat to jhash ip saddr . tcp sport . ip daddr . tcp dport \
+             mod {} seed 1 map {{ {} }}\n",
+            backends.len(),
+            places.join(", ")
+        );
+    }
+    commands
+}
