@@ -209,11 +209,7 @@ impl Scenario {
         };
         let failed = !outcome.passed();
         if failed && config.keep {
-            let kubeconfig = lab.keep().await?;
-            say(format!(
-                "kept: KUBECONFIG={} leads past the balancer; `rollproof clean --kept` ends it",
-                kubeconfig.display()
-            ));
+            say(format!("kept: {}; `rollproof clean --kept` ends it", lab.keep().await?));
         } else {
             lab.strike().await.context("cannot strike the lab")?;
         }

@@ -218,6 +218,11 @@ impl Lab {
         self.servers().iter().map(describe).collect()
     }
 
+    /// The file of the network namespace in which its clients stand, if it has one: `nsenter --net=FILE` leads there.
+    pub fn client_network(&self) -> Option<PathBuf> {
+        self.network.client.file()
+    }
+
     /// A kubeconfig for the lab through its balancer.
     pub fn kubeconfig(&self) -> kube::config::Kubeconfig {
         kubeconfig::kubeconfig(self.balancer.address(), &self.control_plane.ca, &self.control_plane.admin)
@@ -295,17 +300,21 @@ impl Lab {
     }
 
     /// Leaves the lab's processes up when this process ends, and writes a kubeconfig that leads to one of the apiservers,
-    /// since the builtin balancer ends with us. Returns the kubeconfig's path.
+    /// since a balancer of ours ends with us. Returns what a shell has to know.
     ///
     /// # Errors
     /// The kubeconfig cannot be written.
-    pub async fn keep(self) -> anyhow::Result<PathBuf> {
+    pub async fn keep(self) -> anyhow::Result<String> {
         let path = self.claim.folder.join("kubeconfig");
         let direct = self.servers()[0].address();
         let config = kubeconfig::kubeconfig(direct, &self.control_plane.ca, &self.control_plane.admin);
         control_plane::pki::write_private(&path, &serde_json::to_string_pretty(&config)?)?;
         self.keeper.keep(self.claim.lab).await?;
-        Ok(path)
+        let variable = format!("KUBECONFIG={} leads past the balancer", path.display());
+        Ok(match self.network.server(0).file() {
+            None => variable,
+            Some(_) => format!("{variable}, from within `nsenter --net=/proc/{}/ns/net`", self.servers()[0].pid()?),
+        })
     }
 
     async fn met_through_balancer(&self, server: &Apiserver) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 mod carrying;
 mod command;
+mod kernel;
 mod stage;
 
 use std::io::ErrorKind;

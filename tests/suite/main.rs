@@ -6,6 +6,7 @@ mod config;
 mod error_classes;
 mod keeper;
 mod load;
+mod namespaces;
 mod network;
 mod provision;
 mod recordings;

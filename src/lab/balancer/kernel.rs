@@ -23,6 +23,7 @@ use crate::timeline::Recorder;
 /// backend. Nobody in service: the client is refused.
 pub struct Kernel {
     address: SocketAddr,
+    pool: Arc<Pool>,
     stop: CancellationToken,
     tasks: TaskTracker,
     /// Why the pool no longer follows.
@@ -42,14 +43,15 @@ impl Kernel {
             HealthPolicy::Ignore => None,
         };
         let address = settings.listen;
-        let pool = Pool {
+        let pool = Arc::new(Pool {
             site: settings.site,
             members: settings
                 .backends
                 .into_iter()
                 .map(|backend| Arc::new(Member::new(backend, checker.is_none())))
                 .collect(),
-        };
+            in_force: watch::Sender::default(),
+        });
         let (stop, tasks, broken) = (CancellationToken::new(), TaskTracker::new(), Arc::new(OnceLock::new()));
         if let Some(checker) = &checker {
             join_all(pool.members.iter().map(|member| checker.check_first(member))).await;
@@ -62,19 +64,25 @@ impl Kernel {
                 let (checker, member, stop) = (checker.clone(), member.clone(), stop.clone());
                 tasks.spawn(async move { stop.run_until_cancelled(checker.keep_checking(&member)).await });
             }
-            let (stop, broken) = (stop.clone(), broken.clone());
+            let (pool, stop, broken) = (pool.clone(), stop.clone(), broken.clone());
             tasks.spawn(async move {
                 if let Some(Err(error)) = stop.run_until_cancelled(pool.follow(changes)).await {
                     let _ = broken.set(format!("{error:#}"));
                 }
             });
         }
-        Ok(Self { address, stop, tasks, broken })
+        Ok(Self { address, pool, stop, tasks, broken })
     }
 
     /// Where clients reach it.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Returns when the rules follow what the health checks have found so far.
+    pub async fn applied(&self) {
+        // The sender is the pool's, which is ours.
+        let _ = self.pool.in_force.subscribe().wait_for(|in_force| *in_force == self.pool.in_service()).await;
     }
 
     /// Says so if it no longer follows its backends' health.
@@ -115,6 +123,8 @@ pub fn unmet() -> Option<String> {
 struct Pool {
     site: Site,
     members: Vec<Arc<Member>>,
+    /// Whom the rules choose from.
+    in_force: watch::Sender<Vec<SocketAddr>>,
 }
 
 impl Pool {
@@ -134,9 +144,14 @@ impl Pool {
 
     /// From now on new connections go to those in service.
     async fn apply(&self) -> anyhow::Result<()> {
-        let in_service = self.members.iter().filter(|member| member.in_service());
-        let backends: Vec<_> = in_service.map(|member| member.backend.address).collect();
-        network::nft(self.namespace()?, choice(&backends)).await
+        let backends = self.in_service();
+        network::nft(self.namespace()?, choice(&backends)).await?;
+        self.in_force.send_replace(backends);
+        Ok(())
+    }
+
+    fn in_service(&self) -> Vec<SocketAddr> {
+        self.members.iter().filter(|member| member.in_service()).map(|member| member.backend.address).collect()
     }
 
     fn namespace(&self) -> anyhow::Result<&Namespace> {

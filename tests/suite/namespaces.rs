@@ -1,0 +1,79 @@
+//! Labs in network namespaces. Where none can be made, these tests have nothing to show, and say so.
+
+use std::io::ErrorKind;
+
+use rollproof::lab::network::{self, Network, Site, namespaces};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::keeper::stage::{Home, program, soon};
+
+/// Any number: namespaces have no names, so no two labs meet.
+pub(crate) const LAB: u8 = 250;
+
+/// A network with that many apiservers, if this machine can have one.
+pub(crate) async fn network(servers: u8) -> Option<Network> {
+    if let Some(reason) = rollproof::lab::balancer::kernel::unmet() {
+        eprintln!("nothing shown: {reason}");
+        return None;
+    }
+    Some(namespaces::start(LAB, servers).await.unwrap())
+}
+
+/// Listens as apiserver `index` does.
+pub(crate) async fn listen(network: &Network, index: u8) -> TcpListener {
+    let address = network::apiserver(LAB, index);
+    let socket = network.server(index).socket(address).await.unwrap();
+    socket.bind(address).unwrap();
+    socket.listen(1024).unwrap()
+}
+
+#[tokio::test]
+async fn a_lab_in_namespaces_is_reached_from_within_and_from_nowhere_else() {
+    let Some(network) = network(2).await else { return };
+    let address = network::apiserver(LAB, 1);
+    let listener = listen(&network, 1).await;
+    for (site, from) in [
+        (&network.client, network::client(LAB)),
+        (&network.balancer, network::balancer(LAB).ip()),
+        (&network.etcd, network::etcd_client(LAB).ip()),
+        (&network.server(1), address.ip()),
+        (&network.server(0), network::apiserver(LAB, 0).ip()),
+    ] {
+        let (client, accepted) = tokio::join!(soon(site.connect(address)), soon(listener.accept()));
+        client.unwrap();
+        assert_eq!(accepted.unwrap().1.ip(), from, "nobody stands in for the client");
+    }
+    // The escape guard: from the wrong place the address is this machine's own, and nobody's.
+    assert_eq!(soon(TcpStream::connect(address)).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(soon(Site::default().connect(address)).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    // And nothing leads out.
+    let outside = "192.0.2.1:443".parse().unwrap();
+    assert_eq!(soon(network.client.connect(outside)).await.unwrap_err().kind(), ErrorKind::NetworkUnreachable);
+}
+
+#[tokio::test]
+async fn a_child_runs_in_the_namespace_that_it_is_given() {
+    let Some(network) = network(1).await else { return };
+    let home = Home::new();
+    let (keeper, claim) = home.lab().await;
+    let mut child = program(&claim, "cat", &["/proc/net/dev"]);
+    child.network = network.server(0).file();
+    let child = keeper.spawn(child).await.unwrap();
+    assert_eq!(soon(child.exited()).await.unwrap().status, "exit status: 0");
+    let seen = std::fs::read_to_string(claim.folder.join("log")).unwrap();
+    let mut interfaces: Vec<_> = seen.lines().filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
+    interfaces.sort_unstable();
+    assert_eq!(interfaces, ["lo", "to-balancer", "to-etcd"]);
+}
+
+#[tokio::test]
+async fn a_child_that_cannot_enter_its_namespace_does_not_run_elsewhere() {
+    let home = Home::new();
+    let (keeper, claim) = home.lab().await;
+    let mut child = program(&claim, "true", &[]);
+    child.network = Some(claim.folder.join("log"));
+    let child = keeper.spawn(child).await.unwrap();
+    assert_eq!(soon(child.exited()).await.unwrap().status, "exit status: 3");
+    let said = std::fs::read_to_string(claim.folder.join("log")).unwrap();
+    assert!(said.contains("cannot enter the network namespace"), "{said}");
+}
