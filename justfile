@@ -21,6 +21,14 @@ test:
 rollout *filter:
     cargo test --test rollout {{filter}}
 
+# The workflows of GitHub
+lint:
+    ci/lint
+
+# One row of ci/matrix.json
+cell row:
+    ci/cell {{row}}
+
 deny:
     cargo deny check
 

@@ -13,14 +13,14 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 
-use crate::config::Config;
+use crate::config::{BalancerKind, Config};
 use crate::lab::provision::{self, Binaries, Sources};
 use crate::lab::{self, Lab, Setup, machine, narrated};
 use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
 use crate::timeline::{self, Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
-use crate::timing::{self, Bounds};
+use crate::timing::{self, Bounds, Profile};
 use crate::verdict;
 
 /// A scenario to be: what it does to the apiservers, in which lab, and what is judged.
@@ -29,12 +29,13 @@ pub struct Scenario {
     disturbance: Option<Restart>,
     judged_by: Vec<(&'static Requirement, Expected)>,
     needs: Vec<Need>,
+    only_in: Option<Profile>,
     adjust: Box<dyn FnOnce(&mut Setup)>,
 }
 
 /// A scenario that disturbs nothing, in a careful team's lab.
 pub fn undisturbed() -> Scenario {
-    Scenario { disturbance: None, judged_by: Vec::new(), needs: Vec::new(), adjust: Box::new(|_| ()) }
+    Scenario { disturbance: None, judged_by: Vec::new(), needs: Vec::new(), only_in: None, adjust: Box::new(|_| ()) }
 }
 
 /// A scenario that restarts apiservers, in a careful team's lab.
@@ -52,6 +53,11 @@ impl Scenario {
     pub fn needs(mut self, need: Need) -> Self {
         self.needs.push(need);
         self
+    }
+
+    /// Runs it in one profile only, if one is named: elsewhere it would take too long, or prove nothing.
+    pub fn only_in(self, profile: impl Into<Option<Profile>>) -> Self {
+        Self { only_in: profile.into(), ..self }
     }
 
     /// The subject is to keep these requirements.
@@ -81,19 +87,21 @@ impl Scenario {
     }
 
     async fn perform(
-        self,
+        mut self,
         name: &str,
         config: &Config,
         run: &RunDir,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> ScenarioReport {
+        let mut setup = Setup::careful(config);
+        std::mem::replace(&mut self.adjust, Box::new(|_| ()))(&mut setup);
         let judged_by = self
             .judged_by
             .iter()
             .map(|(requirement, expected)| JudgedBy { requirement: requirement.id.to_owned(), expected: *expected });
         let mut report = ScenarioReport {
             scenario: name.to_owned(),
-            cell: planned_cell(config),
+            cell: planned_cell(config, &setup),
             judged_by: judged_by.collect(),
             outcome: Outcome::Lab("the scenario did not come to its end".to_owned()),
             recording: None,
@@ -102,10 +110,10 @@ impl Scenario {
             began: SystemTime::now(),
         };
         let began = Moment::now();
-        report.outcome = match self.missing(config) {
+        report.outcome = match self.missing(config, &setup) {
             Some(skipped) => skipped,
             None => self
-                .perform_in_lab(name, config, run, &mut report, body)
+                .perform_in_lab(name, config, setup, run, &mut report, body)
                 .await
                 .unwrap_or_else(|error| Outcome::Lab(format!("{error:#}"))),
         };
@@ -114,12 +122,26 @@ impl Scenario {
     }
 
     /// What the lab cannot do, if anything.
-    fn missing(&self, config: &Config) -> Option<Outcome> {
+    fn missing(&self, config: &Config, setup: &Setup) -> Option<Outcome> {
+        let skipped = |need: &str, reason| Some(Outcome::Skipped { need: need.to_owned(), reason });
+        if let Some(profile) = self.only_in.filter(|profile| *profile != config.profile) {
+            return skipped("profile", format!("it runs in the {profile} profile only"));
+        }
+        if let (Some(wanted), Some(given)) = (setup.apiservers, config.apiservers)
+            && wanted != given
+        {
+            return skipped(
+                "apiservers",
+                format!("it is about {wanted} apiservers, and ROLLPROOF_APISERVERS says {given}"),
+            );
+        }
+        let policies = setup.sets_policies().then_some(&Need::BalancerPolicies);
         let needs = self
             .judged_by
             .iter()
             .flat_map(|(requirement, _)| requirement.needs)
             .chain(&self.needs)
+            .chain(policies)
             .chain(config.balancer.needs());
         for need in needs {
             let reason = match need {
@@ -139,13 +161,16 @@ impl Scenario {
                     Some(reason) => reason,
                     None => continue,
                 },
+                Need::BalancerPolicies if config.balancer != BalancerKind::Builtin => {
+                    format!("{} cannot be told how to carry connections", config.balancer)
+                }
                 _ => continue,
             };
             let name = need.name().to_owned();
             if config.require.includes(*need) {
                 return Some(Outcome::Lab(format!("{reason}, and ROLLPROOF_REQUIRE names {name}")));
             }
-            return Some(Outcome::Skipped { need: name, reason });
+            return skipped(&name, reason);
         }
         None
     }
@@ -154,23 +179,33 @@ impl Scenario {
         self,
         name: &str,
         config: &Config,
+        setup: Setup,
         run: &RunDir,
         report: &mut ScenarioReport,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> anyhow::Result<Outcome> {
         let say = |text: String| progress(name, &text);
-        let binaries = binaries(config, name).await?;
+        let binaries = binaries(config.kubernetes_version.as_deref(), name, Sources::from_env()?).await?;
+        let older = match setup.upgrade_from {
+            // What KUBEBUILDER_ASSETS brings is the version to upgrade to.
+            Some(version) => {
+                Some(self::binaries(Some(version), name, Sources { assets: None, ..Sources::from_env()? }).await?)
+            }
+            None => None,
+        };
         note_panics_of_probes();
-        let mut setup = Setup::careful(config);
-        (self.adjust)(&mut setup);
         let bounds = Bounds::with(&setup.timers);
         let recorder = Recorder::default();
-        let limit = timing::scenario_limit(&setup.timers, config.apiservers.unwrap_or(lab::APISERVERS) as u32);
+        let limit = timing::scenario_limit(&setup.timers, setup.apiservers(config) as u32);
         let evidence = run.evidence(name);
-        let starting = Lab::start(setup, config, &binaries, recorder.clone(), Some(&evidence));
-        let lab = narrated("starting etcd, apiservers and balancer", say, starting).await.inspect_err(|_| {
+        let first = older.as_ref().unwrap_or(&binaries);
+        let starting = Lab::start(setup, config, first, recorder.clone(), Some(&evidence));
+        let mut lab = narrated("starting etcd, apiservers and balancer", say, starting).await.inspect_err(|_| {
             report.evidence = Some(evidence.clone()).filter(|folder| folder.exists());
         })?;
+        if older.is_some() {
+            lab = lab.upgradable_to(&binaries.kube_apiserver);
+        }
 
         let header = header(name, &lab, self.disturbance, bounds, &report.judged_by);
         report.cell = header.cell.clone();
@@ -232,14 +267,9 @@ fn judged(recording: &Recording) -> anyhow::Result<Outcome> {
 }
 
 /// The binaries, found or made; with progress.
-async fn binaries(config: &Config, name: &str) -> anyhow::Result<Binaries> {
-    let (version, name) = (config.kubernetes_version.clone(), name.to_owned());
-    tokio::task::spawn_blocking(move || {
-        provision::provision(&provision::wanted(version.as_deref())?, &Sources::from_env()?, &|text| {
-            progress(&name, text);
-        })
-    })
-    .await?
+async fn binaries(version: Option<&str>, name: &str, sources: Sources) -> anyhow::Result<Binaries> {
+    let (version, name) = (provision::wanted(version)?, name.to_owned());
+    tokio::task::spawn_blocking(move || provision::provision(&version, &sources, &|text| progress(&name, text))).await?
 }
 
 fn header(name: &str, lab: &Lab, disturbance: Option<Restart>, bounds: Bounds, judged_by: &[JudgedBy]) -> Header {
@@ -285,13 +315,13 @@ fn copy_readable(from: &Path, to: &Path) -> std::io::Result<u64> {
 }
 
 /// The cell as far as it is known before there is a lab.
-fn planned_cell(config: &Config) -> Cell {
+fn planned_cell(config: &Config, setup: &Setup) -> Cell {
     let version = provision::wanted(config.kubernetes_version.as_deref());
     Cell {
         control_plane: "local".to_owned(),
         kubernetes: version
             .map_or_else(|_| config.kubernetes_version.clone().unwrap_or_default(), |version| version.to_string()),
-        apiservers: config.apiservers.unwrap_or(lab::APISERVERS),
+        apiservers: setup.apiservers(config),
         balancer: config.balancer.to_string(),
         protocol: "http1+http2".to_owned(),
         client: "kube-rs".to_owned(),

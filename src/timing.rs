@@ -97,6 +97,12 @@ pub struct Timers {
     /// How long one health check may take before it counts as failed.
     #[serde(rename = "health_timeout_ns", with = "nanos")]
     pub health_timeout: Duration,
+    /// Failed health checks in a row that take a backend out of service.
+    #[serde(default = "fall")]
+    pub health_fall: u32,
+    /// Good health checks in a row that put a backend back into service.
+    #[serde(default = "rise")]
+    pub health_rise: u32,
 }
 
 /// A pod's default grace period of 30 s, as a kubelet enforces it, compressed: shorter than the shutdown delay, so that an
@@ -107,10 +113,19 @@ pub const SHORT_GRACE_PERIOD: Duration = millis(1300);
 /// longer for the news was hung up on.
 pub const CLOSE_NOTICED: Duration = secs(1);
 
-/// Failed health checks in a row that take a backend out of service.
+/// What recordings mean that do not say it.
+const fn fall() -> u32 {
+    HEALTH_FALL
+}
+
+const fn rise() -> u32 {
+    HEALTH_RISE
+}
+
+/// [`Timers::health_fall`] unless a scenario sets it.
 pub const HEALTH_FALL: u32 = 2;
 
-/// Good health checks in a row that put a backend back into service.
+/// [`Timers::health_rise`] unless a scenario sets it.
 pub const HEALTH_RISE: u32 = 2;
 
 impl Timers {
@@ -122,32 +137,38 @@ impl Timers {
                 watch_termination_grace: secs(5),
                 health_interval: millis(500),
                 health_timeout: millis(500),
+                health_fall: HEALTH_FALL,
+                health_rise: HEALTH_RISE,
             },
             Profile::Nightly => Self {
                 shutdown_delay: secs(70),
                 watch_termination_grace: secs(60),
                 health_interval: secs(10),
                 health_timeout: secs(5),
+                health_fall: HEALTH_FALL,
+                health_rise: HEALTH_RISE,
             },
         }
     }
 
     /// The longest that a health-following balancer needs to notice a red /readyz: an interval that has just begun, then
-    /// [`HEALTH_FALL`] failures, the last of which may run into its timeout.
+    /// [`Timers::health_fall`] failures, the last of which may run into its timeout.
     pub fn detection(&self) -> Duration {
-        self.health_interval * HEALTH_FALL + self.health_timeout
+        self.health_interval * self.health_fall + self.health_timeout
     }
 
-    /// The longest that a balancer which checks an apiserver's health needs to put it back: [`HEALTH_RISE`] good checks
+    /// The longest that a balancer which checks an apiserver's health needs to put it back: [`Timers::health_rise`] good checks
     /// and an interval that has just begun.
     pub fn readmission(&self) -> Duration {
-        self.health_interval * HEALTH_RISE + self.health_timeout
+        self.health_interval * self.health_rise + self.health_timeout
     }
 
-    /// From SIGTERM to the end of the process: the delay, then what open watches are granted, then a margin in which
-    /// in-flight requests finish and etcd is closed.
+    /// From SIGTERM to the end of the process: the delay, then what open watches are granted (without a grace for them,
+    /// kube-apiserver's `--request-timeout`, 60 s by default), then a margin in which in-flight requests finish and etcd is
+    /// closed.
     pub fn graceful_stop(&self) -> Duration {
-        self.shutdown_delay + self.watch_termination_grace + secs(20)
+        let open_watches = if self.watch_termination_grace.is_zero() { secs(60) } else { self.watch_termination_grace };
+        self.shutdown_delay + open_watches + secs(20)
     }
 }
 
@@ -172,6 +193,10 @@ pub struct Bounds {
     /// Own stalls longer than this make a run inconclusive: a request that we started late looks like a slow server.
     #[serde(rename = "stall_ns", with = "nanos")]
     pub stall: Duration,
+    /// BALANCER-1: the share of its shutdown delay, in percent, after which no new connection may be carried to a stopping
+    /// apiserver. OpenShift's LateConnections have 80.
+    #[serde(default = "late_percent")]
+    pub late_percent: u32,
     /// The least successful samples a requester or writer needs before, during and after a disturbance; with fewer, an
     /// outage could hide between two samples.
     pub samples: u32,
@@ -186,9 +211,15 @@ impl Bounds {
             back: secs(20) + timers.readmission(),
             outage_after_kill: timers.detection() + secs(2),
             stall: millis(500),
+            late_percent: late_percent(),
             samples: 10,
         }
     }
+}
+
+/// What recordings mean that do not say it.
+const fn late_percent() -> u32 {
+    80
 }
 
 // How often our probes act. Periods, not bounds.

@@ -17,12 +17,14 @@ pub mod wait;
 
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::Method;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use http::{Ask, Endpoint};
 
 use crate::config::{BalancerKind, Config};
@@ -33,7 +35,7 @@ use balancer::{HealthPolicy, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
 use network::Network;
-use provision::Binaries;
+use provision::{Binaries, Binary};
 
 /// The namespace that the suite works in, and the only one.
 pub const NAMESPACE: &str = "rollproof";
@@ -63,6 +65,13 @@ pub struct Setup {
     /// How long after SIGTERM a gracefully stopped apiserver is killed, as a kubelet does when the pod's
     /// terminationGracePeriodSeconds are over. `None`: never.
     pub grace_period: Option<Duration>,
+    /// Whether the balancer carries clients on an apiserver's node to that apiserver always, whatever its health.
+    pub hairpin: bool,
+    /// How many apiservers the scenario is about; `None` leaves it to `ROLLPROOF_APISERVERS`. Where that says otherwise, the
+    /// scenario is skipped: whoever asks for a number means it.
+    pub apiservers: Option<usize>,
+    /// The version that the apiservers are started in, for [`Lab::upgrade`] to the configured one.
+    pub upgrade_from: Option<&'static str>,
 }
 
 impl Setup {
@@ -75,7 +84,25 @@ impl Setup {
             on_unhealthy: OnUnhealthy::Keep,
             redispatch: false,
             grace_period: None,
+            hairpin: false,
+            apiservers: None,
+            upgrade_from: None,
         }
+    }
+
+    /// How many apiservers there are to be.
+    pub fn apiservers(&self, config: &Config) -> usize {
+        self.apiservers.or(config.apiservers).unwrap_or(APISERVERS)
+    }
+
+    /// Sets a kube-apiserver flag, by name without dashes.
+    pub fn flag(&mut self, name: &str, value: &str) {
+        self.flags.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Whether it asks the balancer for a policy that only the suite's own is known to have.
+    pub fn sets_policies(&self) -> bool {
+        self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep
     }
 }
 
@@ -90,6 +117,8 @@ pub struct Lab {
     setup: Setup,
     cell: Cell,
     subjects: Vec<Subject>,
+    /// What [`Lab::upgrade`] upgrades to.
+    newer: Option<PathBuf>,
 }
 
 impl Lab {
@@ -133,7 +162,7 @@ impl Lab {
         for (name, value) in &setup.flags {
             flags.set(name, value);
         }
-        let apiservers = config.apiservers.unwrap_or(APISERVERS);
+        let apiservers = setup.apiservers(config);
         let network = match config.balancer == BalancerKind::Kernel {
             true => network::namespaces::start(claim.lab, apiservers as u8).await?,
             false => Network::default(),
@@ -165,16 +194,31 @@ impl Lab {
             client: "kube-rs".to_owned(),
             profile: config.profile,
         };
-        let lab = Self { claim, keeper, network, control_plane, balancer, recorder, setup, cell, subjects };
+        let lab =
+            Self { claim, keeper, network, control_plane, balancer, recorder, setup, cell, subjects, newer: None };
         lab.balancer.ready(&lab.through_balancer()).await?;
         lab.prepare().await?;
         Ok(lab)
+    }
+
+    /// A lab that [`Lab::upgrade`] can upgrade to this kube-apiserver.
+    pub fn upgradable_to(mut self, newer: &Binary) -> Self {
+        let Binary { path, version, digest, .. } = newer.clone();
+        self.cell.kubernetes = format!("{}-to-{version}", self.cell.kubernetes);
+        self.subjects.push(Subject { name: "kube-apiserver".to_owned(), version, digest });
+        self.newer = Some(path);
+        self
     }
 
     /// The balancer, as an administrator's client meets it.
     pub fn through_balancer(&self) -> Endpoint {
         let direct = &self.control_plane.servers[0].endpoint;
         Endpoint { address: self.balancer.address(), site: self.network.client.clone(), ..direct.clone() }
+    }
+
+    /// The balancer, as an administrator's client on the node of that apiserver meets it.
+    pub fn from_node(&self, index: u8) -> Endpoint {
+        Endpoint { from: Some(network::node(self.claim.lab, index)), ..self.through_balancer() }
     }
 
     /// The apiservers, by number.
@@ -255,24 +299,75 @@ impl Lab {
     /// # Errors
     /// As [`Lab::roll`].
     pub async fn restart(&self, server: &Apiserver, how: Restart) -> anyhow::Result<bool> {
-        let fault = Fault { restart: how, server: server.name.clone() };
-        self.recorder.record(Event::FaultOn(fault.clone()));
+        Ok(self.until_ready(server, how).await? && self.until_met(server, how).await?)
+    }
+
+    /// Restarts the apiservers one after the other, the next as soon as the last is ready: the balancer may not know yet
+    /// that the last is back, and think that all are down. One that does not come back ends the roll, as in [`Lab::roll`].
+    ///
+    /// # Errors
+    /// As [`Lab::roll`].
+    pub async fn roll_without_a_gap(&self, how: Restart) -> anyhow::Result<()> {
+        let mut not_met = FuturesUnordered::new();
+        for server in self.servers() {
+            let mut restart = pin!(self.until_ready(server, how));
+            let ready = loop {
+                tokio::select! {
+                    ready = &mut restart => break ready?,
+                    Some(met) = not_met.next() => drop::<bool>(met?),
+                }
+            };
+            if !ready {
+                break;
+            }
+            not_met.push(self.until_met(server, how));
+        }
+        not_met.try_for_each(async |_| Ok(())).await
+    }
+
+    /// Restarts the apiservers one after the other, gracefully and as [`Lab::roll`] does, each in the newer version.
+    ///
+    /// # Errors
+    /// As [`Lab::roll`]; or the lab was not started in an older version ([`Setup::upgrade_from`]).
+    pub async fn upgrade(&self) -> anyhow::Result<()> {
+        let newer =
+            self.newer.as_ref().context("the lab has no newer version to upgrade to: set Setup::upgrade_from")?;
+        for server in self.servers() {
+            server.replace_program(newer);
+            if !self.restart(server, Restart::Graceful).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// From FaultOn to the first /readyz 200 of the new process. False if that does not come.
+    async fn until_ready(&self, server: &Apiserver, how: Restart) -> anyhow::Result<bool> {
+        self.recorder.record(Event::FaultOn(Fault { restart: how, server: server.name.clone() }));
         let limit = match how {
             Restart::Graceful => self.setup.timers.graceful_stop(),
             Restart::Killed => timing::STRIKE,
         };
         server.stop(how, self.setup.grace_period, limit).await?;
         server.start().await?;
-        let back = async {
-            server.ready().await?;
-            self.met_through_balancer(server).await
-        };
-        if back.await.is_err() {
-            self.check()?;
-            return Ok(false);
+        self.is_back(&server.ready().await)
+    }
+
+    /// From there to FaultOff. False if the balancer does not lead to it again.
+    async fn until_met(&self, server: &Apiserver, how: Restart) -> anyhow::Result<bool> {
+        let back = self.is_back(&self.met_through_balancer(server).await)?;
+        if back {
+            self.recorder.record(Event::FaultOff(Fault { restart: how, server: server.name.clone() }));
         }
-        self.recorder.record(Event::FaultOff(fault));
-        Ok(true)
+        Ok(back)
+    }
+
+    /// What a wait for an apiserver has come to; what the lab itself has broken is its error.
+    fn is_back(&self, waited: &anyhow::Result<()>) -> anyhow::Result<bool> {
+        if waited.is_err() {
+            self.check()?;
+        }
+        Ok(waited.is_ok())
     }
 
     /// Says so if a program that is not under test has ended by itself: then the lab is broken, not the subject.
@@ -280,6 +375,7 @@ impl Lab {
     /// # Errors
     /// etcd or the balancer command has ended.
     pub fn check(&self) -> anyhow::Result<()> {
+        self.control_plane.check()?;
         self.control_plane.check()?;
         self.balancer.check()
     }

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Uri};
 use kube::client::{Body, ConfigExt as _};
@@ -71,7 +71,7 @@ impl Remote {
             ServerName::try_from(certificate).with_context(|| format!("{host:?} is neither a name nor an address"))?;
         let authority = url.authority().map_or_else(String::new, ToString::to_string);
 
-        let mut tls = config.rustls_client_config().context("cannot use the kubeconfig's certificates")?;
+        let mut tls = config.rustls_client_config().map_err(unusable)?;
         tls.alpn_protocols = vec![tls::HTTP_1_1.to_vec()];
         let echo = tower::service_fn(async |request: Request<Body>| {
             let mut answer = Response::new(());
@@ -79,8 +79,8 @@ impl Remote {
             Ok::<_, BoxError>(answer)
         });
         let headers = ServiceBuilder::new()
-            .option_layer(config.auth_layer().context("cannot use the kubeconfig's credentials")?)
-            .layer(config.extra_headers_layer()?)
+            .option_layer(config.auth_layer().map_err(unusable)?)
+            .layer(config.extra_headers_layer().map_err(unusable)?)
             .map_err(BoxError::from)
             .service(echo);
         Ok(Self {
@@ -88,6 +88,7 @@ impl Remote {
             port: url.port_u16().unwrap_or(443),
             prefix: url.path().trim_end_matches('/').to_owned(),
             endpoint: Endpoint {
+                from: None,
                 address: SocketAddr::from(([0, 0, 0, 0], 0)),
                 site: Site::default(),
                 tls: Arc::new(tls),
@@ -132,4 +133,9 @@ impl Remote {
         *last() = address;
         Ok(Endpoint { address, ..self.endpoint.clone() })
     }
+}
+
+/// kube's messages carry their causes already.
+fn unusable(error: kube::Error) -> anyhow::Error {
+    anyhow!("cannot use the kubeconfig's certificates or credentials: {error}")
 }

@@ -27,10 +27,18 @@ use crate::timing;
 /// The namespace that these requests work in.
 const NAMESPACE: &str = "rollproof-in-flight";
 
-/// How many objects the slow list brings, and how large each is. Together they do not fit into the socket buffers of
-/// client, balancer and server, which hold some MB each.
-const LISTED: usize = 24;
+/// How large each object is that the slow list brings, in bytes.
 const LISTED_BYTES: usize = 1_000_000;
+
+/// How many objects the slow list brings: more than fit into the socket buffers on their way, whose sizes the kernel chooses
+/// up to these limits: sent by the server, received and sent by the balancer. Our own is small.
+fn listed() -> usize {
+    let most = |name: &str| {
+        let limits = std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap_or_default();
+        limits.split_whitespace().last().and_then(|most| most.parse().ok()).unwrap_or(8 * LISTED_BYTES)
+    };
+    (most("tcp_rmem") + 2 * most("tcp_wmem")) / LISTED_BYTES + 8
+}
 
 /// A probe of requests in flight, to be.
 pub struct InFlightProbe;
@@ -43,7 +51,8 @@ pub fn in_flight() -> InFlightProbe {
 impl Probe for InFlightProbe {
     fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
-            prepare(&lab.servers()[0].endpoint).await.context("cannot prepare what is held in flight")?;
+            let listed = listed();
+            prepare(&lab.servers()[0].endpoint, listed).await.context("cannot prepare what is held in flight")?;
             let (end, tasks, samples) = (CancellationToken::new(), TaskTracker::new(), Samples::default());
             for server in lab.servers() {
                 for held in [Held::Create, Held::List] {
@@ -54,6 +63,7 @@ impl Probe for InFlightProbe {
                     let desk = Desk {
                         probe,
                         held,
+                        listed,
                         to: lab.through_balancer(),
                         server: server.clone(),
                         servers: lab.servers().iter().map(|server| server.endpoint.clone()).collect(),
@@ -171,7 +181,7 @@ fn renewal(current: Option<&Request>) -> Instant {
 }
 
 /// Our namespace, and what the slow list brings.
-async fn prepare(server: &Endpoint) -> anyhow::Result<()> {
+async fn prepare(server: &Endpoint, listed: usize) -> anyhow::Result<()> {
     let mut kept = None;
     let audit_ids = AuditIds::of("in-flight-prepare");
     let namespace = serde_json::json!({"metadata": {"name": NAMESPACE}});
@@ -180,7 +190,7 @@ async fn prepare(server: &Endpoint) -> anyhow::Result<()> {
         let metadata = serde_json::json!({"name": format!("large-{number}"), "labels": {"held": "list"}});
         serde_json::json!({"metadata": metadata, "data": {"filler": filler}})
     };
-    let maps = (0..LISTED).map(|number| (held::collection(), large(number)));
+    let maps = (0..listed).map(|number| (held::collection(), large(number)));
     for (path, object) in std::iter::once(("/api/v1/namespaces".to_owned(), namespace)).chain(maps) {
         let body = Bytes::from(object.to_string());
         let ask = Ask::new(Method::POST, path, body, audit_ids.next(), "rollproof-in-flight");

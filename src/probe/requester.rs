@@ -19,6 +19,8 @@ pub struct Requester {
     on: Connections,
     over: Protocol,
     every: Duration,
+    /// The apiserver whose node it runs on, if any.
+    node: Option<u8>,
 }
 
 /// A requester's connections.
@@ -30,7 +32,7 @@ enum Connections {
 
 /// A requester on new connections, by HTTP/1.1.
 pub fn requests() -> Requester {
-    Requester { on: Connections::New, over: Protocol::Http1, every: timing::REQUEST_EVERY }
+    Requester { on: Connections::New, over: Protocol::Http1, every: timing::REQUEST_EVERY, node: None }
 }
 
 impl Requester {
@@ -54,6 +56,12 @@ impl Requester {
         Self { over: Protocol::Http2, ..self }
     }
 
+    /// It runs on the node of that apiserver, which a balancer may tell by its source address.
+    #[must_use]
+    pub fn from_node(self, index: u8) -> Self {
+        Self { node: Some(index), ..self }
+    }
+
     /// How often it asks.
     #[must_use]
     pub fn every(self, every: Duration) -> Self {
@@ -70,12 +78,14 @@ impl Probe for Requester {
                 (Connections::New, Protocol::Http2) => ("requester-new-http2", ConnectionKind::New),
                 (Connections::Kept, Protocol::Http2) => ("requester-reused-http2", ConnectionKind::Reused),
             };
+            let name = self.node.map_or_else(|| name.to_owned(), |index| format!("{name}-on-node-{index}"));
+            let to = self.node.map_or_else(|| lab.through_balancer(), |index| lab.from_node(index));
             let at_work = Arc::new(AtWork {
-                name: name.to_owned(),
+                audit_ids: AuditIds::of(&name),
+                name,
                 on,
-                to: lab.through_balancer().over(self.over),
+                to: to.over(self.over),
                 recorder: lab.recorder().clone(),
-                audit_ids: AuditIds::of(name),
                 samples: Samples::default(),
             });
             let (end, tasks) = (CancellationToken::new(), TaskTracker::new());

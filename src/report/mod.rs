@@ -6,6 +6,7 @@
 mod clean;
 mod closing;
 mod finding;
+pub mod gate;
 mod junit;
 mod requirements_md;
 mod run_dir;

@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::finding::{Finding, findings};
-use super::{RunDir, ScenarioReport};
+use super::{Outcome, RunDir, ScenarioReport};
 use crate::timeline::Expected;
 
 /// One line: what was found about one requirement in one scenario.
@@ -29,6 +29,9 @@ pub struct Line<'a> {
     pub passed: bool,
     /// Why, in one line; absent where it is upheld.
     pub reason: Option<String>,
+    /// What was missing, where it was skipped: a need as `ROLLPROOF_REQUIRE` names it, or what the scenario is only about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub need: Option<Cow<'a, str>>,
     /// What was measured.
     pub figures: BTreeMap<Cow<'a, str>, Measured<'a>>,
     /// The recording, relative to the run directory.
@@ -81,6 +84,10 @@ fn line<'a>(run: Option<&RunDir>, report: &'a ScenarioReport, finding: &'a Findi
         expected: finding.expected,
         passed: finding.passed,
         reason: (!finding.reason.is_empty()).then(|| finding.reason.clone()),
+        need: match &report.outcome {
+            Outcome::Skipped { need, .. } => Some(need.as_str().into()),
+            _ => None,
+        },
         figures: finding
             .figures
             .iter()

@@ -3,6 +3,7 @@
 //! The order of a family is its numbering; ids are never used again for something else. `REQUIREMENTS.md` is generated
 //! from here (`rollproof list --markdown`) and checked by the suite's own tests.
 
+pub mod balancer;
 pub mod rollout;
 pub mod watch;
 
@@ -64,11 +65,14 @@ pub enum Need {
     BalancerWithoutRetry,
     /// Network namespaces can be made, and nftables rules in them.
     Namespaces,
+    /// The balancer's policies can be set: hairpin, what unhealthy backends' connections get, redispatch. Needed by every
+    /// scenario whose lab sets one of them.
+    BalancerPolicies,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -76,6 +80,7 @@ impl Need {
         Self::BalancerIgnoresHealth,
         Self::BalancerWithoutRetry,
         Self::Namespaces,
+        Self::BalancerPolicies,
     ];
 
     /// As `ROLLPROOF_REQUIRE` names it.
@@ -88,13 +93,14 @@ impl Need {
             Self::BalancerIgnoresHealth => "balancer-ignores-health",
             Self::BalancerWithoutRetry => "balancer-without-retry",
             Self::Namespaces => "namespaces",
+            Self::BalancerPolicies => "balancer-policies",
         }
     }
 }
 
 /// Every requirement, family by family.
 pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
-    watch::ALL.iter().chain(rollout::ALL).copied()
+    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).copied()
 }
 
 /// The requirement with this id.

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! get: closed, no server received it, get(retry) ok             ->  upheld, 1 failure repaired by one retry
+//! create: 503 with Retry-After, create(retry) ok                ->  upheld, the same
 //! create: closed before a byte was sent, create(retry) ok       ->  upheld, the same
 //! create: closed, no server received it, the next request ok    ->  upheld, 1 create lost on an idle connection
 //! create: closed, apiserver-0 received it                       ->  violated

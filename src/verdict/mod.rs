@@ -5,12 +5,17 @@
 //! recording shows; whether the recording is good enough to say so is [`conclusive`]'s business, the same for all.
 
 mod back;
+mod carried;
 mod conclusive;
+mod drains;
+mod early;
 mod excerpt;
 mod facts;
+mod follows;
 mod fresh;
 mod gapless;
 mod in_flight;
+mod late;
 mod ledger;
 mod livez;
 mod load;
@@ -28,7 +33,7 @@ pub use excerpt::describe;
 use std::time::Duration;
 
 use self::facts::Facts;
-use crate::spec::{Requirement, requirement, rollout, watch};
+use crate::spec::{Requirement, balancer, requirement, rollout, watch};
 use crate::timeline::{Expected, Recording};
 
 /// What a recording says about a requirement.
@@ -73,7 +78,7 @@ pub struct Figure {
     pub name: String,
     /// In `unit`s.
     pub value: f64,
-    /// `s`, `ms`, or empty for a count.
+    /// `s`, `ms`, `%`, or empty for a count.
     pub unit: &'static str,
 }
 
@@ -160,6 +165,10 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&rollout::LEDGER, ledger::judge),
     (&rollout::NO_OUTAGE_IN_LIBRARY, outage::none_in_library),
     (&rollout::NO_OUTAGE_LOAD, load::judge),
+    (&balancer::NEVER_LATE, late::judge),
+    (&balancer::NEVER_EARLY, early::judge),
+    (&balancer::DRAINS, drains::judge),
+    (&balancer::FOLLOWS, follows::judge),
 ];
 
 /// The requirements that have a judge, in the order of the table.

@@ -20,6 +20,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::carried::max_elapsed;
 use super::conclusive::{Traffic, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
@@ -119,7 +120,9 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
     };
     let verdict =
         Verdict::worst(verdicts).unwrap_or_else(|| Verdict::inconclusive(format!("no {kind} is in the recording")));
-    (verdict, figures(&seen, on))
+    let mut figures = figures(&seen, on);
+    figures.extend(max_elapsed(facts, on));
+    (verdict, figures)
 }
 
 /// A single read that was sent on a pooled connection while that was being closed: no apiserver has received it, and the

@@ -2,6 +2,8 @@
 //!
 //! A scenario's body only acts; verdicts come from its recording. Every test is one lab, so they run one at a time.
 
+mod balancer;
 mod load;
 mod rollout;
+mod settings;
 mod steady_state;

@@ -27,7 +27,7 @@ pub(crate) static WATCHED: [&Requirement; 5] =
 ///
 /// A kill may cost a relist: an apiserver that listens again before the balancer has noticed its death is handed watches
 /// from before its watch cache begins, and answers 410.
-fn promised(how: Restart) -> Vec<&'static Requirement> {
+pub(crate) fn promised(how: Restart) -> Vec<&'static Requirement> {
     match how {
         Restart::Graceful => vec![
             &watches::RESUMABLE,
@@ -38,6 +38,10 @@ fn promised(how: Restart) -> Vec<&'static Requirement> {
             &rollout::SIGNAL_ORDER,
             &rollout::BACK,
             &rollout::NO_OUTAGE_IN_LIBRARY,
+            &balancer::NEVER_LATE,
+            &balancer::NEVER_EARLY,
+            &balancer::DRAINS,
+            &balancer::FOLLOWS,
         ],
         Restart::Killed => vec![&rollout::BACK, &rollout::KILL_OUTAGE_NEW, &rollout::KILL_OUTAGE_REUSED],
     }
@@ -87,8 +91,14 @@ async fn behind_a_balancer_that_ignores_health_new_connections_fail() {
     disturbed_by(Restart::Graceful)
         .in_a_lab(|lab| lab.health = HealthPolicy::Ignore)
         .needs(Need::BalancerIgnoresHealth)
-        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE])
-        .violates(&[&rollout::NO_OUTAGE_NEW, &rollout::NO_OUTAGE_IN_LIBRARY])
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE, &balancer::DRAINS])
+        .violates(&[
+            &rollout::NO_OUTAGE_NEW,
+            &rollout::NO_OUTAGE_IN_LIBRARY,
+            &balancer::NEVER_LATE,
+            &balancer::NEVER_EARLY,
+            &balancer::FOLLOWS,
+        ])
         .run(async |lab| {
             let probes = every_probe().start(lab).await?;
             lab.roll(Restart::Graceful).await?;

@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 
 use stage::{
-    Authority, carries, checked, dial, dial_in_vain, ended, one, opinion, opinions, pair, read_to_end, refusing,
-    settings, soon, two,
+    Authority, carries, checked, dial, dial_from, dial_in_vain, ended, one, opinion, opinions, pair, read_to_end,
+    refusing, settings, soon, two,
 };
 
 #[tokio::test]
@@ -49,6 +49,23 @@ async fn an_unhealthy_backend_keeps_its_connections_and_gets_no_new_ones() {
     }
     assert!(one.met_nobody());
     assert!(carries(&mut established).await);
+}
+
+#[tokio::test]
+async fn a_hairpin_carries_a_nodes_clients_to_its_own_backend_whatever_its_health() {
+    let node = "127.0.0.100";
+    let hairpin = [(node.parse().unwrap(), "apiserver-1".to_owned())].into();
+    let ([mut one, mut other], balancer, recorder) = two(|settings| settings.hairpin = hairpin).await;
+    other.health.fail();
+    assert!(!opinion(&recorder, &other, 2).await.1.healthy);
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        clients.push(dial_from(node, &balancer).await);
+        other.met().await;
+        clients.push(dial(&balancer).await);
+        one.met().await;
+    }
+    assert!(one.met_nobody() && other.met_nobody());
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::keeper::stage::Home;
 use crate::runs::{requester, run};
 
 /// Exit code, stdout, stderr.
-fn ended(command: &mut Command) -> (i32, String, String) {
+pub(crate) fn ended(command: &mut Command) -> (i32, String, String) {
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))

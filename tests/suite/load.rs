@@ -182,6 +182,14 @@ fn one_retry_repairs_what_met_a_connection_that_was_closed_while_idle() {
 }
 
 #[test]
+fn one_retry_repairs_what_was_refused_with_retry_after() {
+    let refused = || graceful().answer(Create, 503).spoil(Create, |load| load.exchange.retry_after = Some(1));
+    refused().retry(Create, 201, false).expect(upheld());
+    refused().expect(violated("ROLLOUT-12", "status 503"));
+    refused().received(Create).retry(Create, 201, false).expect(violated("ROLLOUT-12", "status 503"));
+}
+
+#[test]
 fn a_create_that_may_have_been_sent_is_lost_and_not_repeated() {
     let lost = || graceful().close(Create, false).spoil(Get, |load| load.may_be_missing = true);
     lost().expect(upheld());

@@ -1,11 +1,15 @@
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
 mod balancer;
+mod balancer_verdicts;
+mod ci;
 mod cli;
 mod config;
 mod error_classes;
+mod gate;
 mod keeper;
 mod load;
+mod load_command;
 mod namespaces;
 mod network;
 mod provision;

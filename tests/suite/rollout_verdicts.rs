@@ -36,9 +36,13 @@ fn a_graceful_restart_may_cost_no_request() {
     graceful()
         .requests_fail(New, 1000..1050, ConnectionRefused)
         .expect(inconclusive("ROLLOUT-1", "requests failed before anything was disturbed"));
-    graceful()
-        .requests_fail(New, 8000..30_000, ConnectionRefused)
-        .expect(violated("ROLLOUT-1", "and not over at the end"));
+    let unserved = ["BALANCER-1", "BALANCER-2", "BALANCER-4"].into_iter();
+    graceful().requests_fail(New, 8000..30_000, ConnectionRefused).expect(unserved.fold(
+        violated("ROLLOUT-1", "and not over at the end"),
+        |expect, id| {
+            expect.and_inconclusive(id, "whoever opens new connections has 0 successful samples after the last fault")
+        },
+    ));
 }
 
 #[test]
@@ -281,7 +285,10 @@ fn without_a_delay_a_closed_port_is_red_enough_and_livez_has_nothing_to_say() {
     run(Some(Graceful))
         .header(|header| header.timers.shutdown_delay = millis(0))
         .without(|seen| matches!(&seen.event, Event::ServerHealth(health) if health.answer == Ok(500)))
-        .expect(inconclusive("ROLLOUT-4", "without a delay"));
+        .expect(
+            inconclusive("ROLLOUT-4", "without a delay")
+                .and_inconclusive("BALANCER-1", "without a shutdown delay no connection can be in time"),
+        );
 }
 
 #[test]

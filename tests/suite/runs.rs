@@ -32,6 +32,10 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
             "ROLLOUT-10",
             "ROLLOUT-11",
             "ROLLOUT-12",
+            "BALANCER-1",
+            "BALANCER-2",
+            "BALANCER-3",
+            "BALANCER-4",
         ],
         Some(Restart::Killed) => &["ROLLOUT-6", "ROLLOUT-7", "ROLLOUT-8"],
     };
@@ -57,6 +61,7 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
     if disturbance == Some(Restart::Graceful) {
         crate::load::observe(|at, event| run.see(at, event), END);
     }
+    run.carry(disturbance.is_some());
     run.sorted()
 }
 
@@ -208,6 +213,41 @@ impl Run {
         self.see(when.end, Event::FaultOff(fault));
     }
 
+    /// Says which request met which server: new connections go in turn to those in service, the kept one lies on a server
+    /// until that closes it.
+    fn carry(&mut self, disturbed: bool) {
+        let out = |server: usize, at: u64, from: u64, until: u64| {
+            disturbed && (FAULTS[server].start + from..FAULTS[server].start + until).contains(&at)
+        };
+        let (mut turn, mut kept, mut since) = (0, 0, None);
+        for seen in &mut self.0.observations {
+            let at = seen.at.0 / 1_000_000;
+            let Event::Request(request) = &mut seen.event else { continue };
+            let server = match request.on {
+                ConnectionKind::New => {
+                    turn += 1;
+                    if out(turn % 2, at, 1000, 6500) { (turn + 1) % 2 } else { turn % 2 }
+                }
+                ConnectionKind::Reused => {
+                    if out(kept, at, 3013, 6500) {
+                        (kept, since) = ((kept + 1) % 2, None);
+                    }
+                    kept
+                }
+                // Which connections it uses, it does not tell.
+                ConnectionKind::Library => continue,
+            };
+            let reused = request.on == ConnectionKind::Reused && since.is_some();
+            let local = match request.on {
+                ConnectionKind::New => format!("127.0.0.1:{at}"),
+                ConnectionKind::Reused | ConnectionKind::Library => format!("kept-{}", *since.get_or_insert(at)),
+            };
+            let connection = ConnectionUse { local, remote: "127.0.0.1:16443".into(), reused, idle: millis(TICK) };
+            request.exchange.connection = Some(connection);
+            request.exchange.server = Some(SERVERS[server].into());
+        }
+    }
+
     fn sample_health(&mut self, server: &str) {
         let steps = |step| {
             let at = self.0.observations.iter().find(|seen| is_step(seen, server, step)).map(|seen| seen.at);
@@ -230,6 +270,20 @@ impl Run {
             }
         }
     }
+}
+
+/// A connection that the builtin balancer carried, for so many milliseconds.
+pub(crate) fn carried(server: &str, end: End, ended_by: Party, lasted: u64) -> Event {
+    Event::Connection(Connection {
+        client: "127.0.0.1:9".into(),
+        backend: Some(server.into()),
+        sent: 0,
+        received: 0,
+        idle: millis(0),
+        lasted: millis(lasted),
+        ended_by,
+        end,
+    })
 }
 
 pub(crate) fn within(at: Moment, when: &Range<u64>) -> bool {

@@ -34,8 +34,17 @@ fn tooth(id: &str) -> Option<Recording> {
         "ROLLOUT-10" => crate::load::lose_an_object(graceful()).0,
         "ROLLOUT-11" => graceful().requests_fail(Library, 6050..6100, ErrorClass::ConnectionRefused).0,
         "ROLLOUT-12" => crate::load::refuse_a_delete(graceful()).0,
+        "BALANCER-1" => slow_to_detect(graceful()).with(5500, carried("apiserver-0", End::Fin, Party::Client, 5)).0,
+        "BALANCER-2" => graceful().with(7500, carried("apiserver-0", End::Unreachable, Party::Balancer, 1)).0,
+        "BALANCER-3" => graceful().with(1000, carried("apiserver-0", End::Reset, Party::Balancer, 3000)).0,
+        "BALANCER-4" => graceful().with(5200, carried("apiserver-0", End::Fin, Party::Client, 5)).0,
         _ => return None,
     })
+}
+
+/// A run behind a balancer that may take longer than the shutdown delay.
+fn slow_to_detect(run: Run) -> Run {
+    run.header(|header| header.timers.health_fall = 10)
 }
 
 #[test]

@@ -13,7 +13,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("lab", &["config", "timeline", "timing"]),
     ("probe", &["lab", "timeline", "timing"]),
     ("scenario", &["config", "lab", "probe", "report", "spec", "timeline", "timing", "verdict"]),
-    ("prelude", &["lab", "probe", "scenario", "spec", "timeline"]),
+    ("prelude", &["lab", "probe", "scenario", "spec", "timeline", "timing"]),
 ];
 
 fn files(folder: &str) -> Vec<(PathBuf, String)> {

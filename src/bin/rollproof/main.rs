@@ -2,8 +2,10 @@
 
 mod clean;
 mod doctor;
+mod gate;
 mod judge;
 mod list;
+mod load;
 mod up;
 
 use std::ffi::OsString;
@@ -18,7 +20,8 @@ use clap::{Parser, Subcommand};
 ///
 /// The main job is `cargo test --test rollout`; its configuration is the environment (ROLLPROOF_*, see the README).
 ///
-/// Exit codes: 0 fine; 1 violated (controls aside); 2 usage; 3 the lab or the environment failed, or inconclusive.
+/// Exit codes: 0 fine; 1 violated (controls aside), outages, or a red gate; 2 usage; 3 the lab or the environment failed, or
+/// inconclusive.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
@@ -34,8 +37,16 @@ enum Command {
     List(list::Options),
     /// Start a lab to play with, and print its kubeconfig
     Up(up::Options),
+    /// Put the load of the OpenShift report on any cluster, and show what it noticed
+    ///
+    /// Workers create a ServiceAccount, a Secret and a ConfigMap, get each and delete each, in a namespace of their own that is
+    /// removed at the end; another one lists all ConfigMaps. Exit codes: 0 no outage; 1 outages; 2 usage; 3 the environment
+    /// failed.
+    Load(load::Options),
     /// Judge saved recordings again
     Judge(judge::Options),
+    /// Hold the results of a run against what is expected of it
+    Gate(gate::Options),
     /// Remove what killed runs have left behind
     Clean(clean::Options),
     /// Own the children of a run
@@ -65,7 +76,9 @@ fn main() -> ExitCode {
         Command::Doctor => doctor::run(),
         Command::List(options) => list::run(&options),
         Command::Up(options) => up::run(&options),
+        Command::Load(options) => load::run(&options),
         Command::Judge(options) => judge::run(&options),
+        Command::Gate(options) => gate::run(&options),
         Command::Clean(options) => clean::run(&options),
         Command::Keeper => rollproof::lab::keeper::run().map(|()| Ended::Fine),
         Command::KeeperExec { keeper, network, program, args } => {
@@ -86,6 +99,11 @@ fn main() -> ExitCode {
 /// A line on stdout. A reader that has gone (`| head`) is no failure.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(anstream::stdout(), "{line}");
+}
+
+/// A line about what is going on, on stderr.
+pub(crate) fn note(line: &str) {
+    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 /// An error on stderr.

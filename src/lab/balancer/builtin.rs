@@ -1,6 +1,7 @@
 //! The builtin balancer: it listens, and chooses a backend for each connection.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{anyhow, ensure};
@@ -69,8 +70,14 @@ impl Builtin {
             recorder,
             stop: stop.clone(),
         };
-        let front =
-            Front { listener, members, redispatch: settings.redispatch, carrier: carrier.into(), tasks: tasks.clone() };
+        let front = Front {
+            listener,
+            members,
+            redispatch: settings.redispatch,
+            hairpin: settings.hairpin,
+            carrier: carrier.into(),
+            tasks: tasks.clone(),
+        };
         tasks.spawn(front.serve());
         Ok(Self { address, stop, tasks })
     }
@@ -100,6 +107,7 @@ struct Front {
     listener: TcpListener,
     members: Vec<Arc<Member>>,
     redispatch: bool,
+    hairpin: BTreeMap<IpAddr, String>,
     carrier: Arc<Carrier>,
     tasks: TaskTracker,
 }
@@ -115,8 +123,14 @@ impl Front {
                 continue;
             };
             let accepted = Accepted { stream, from, at: Moment::now() };
-            let candidates = self.choose(turn);
-            turn = turn.wrapping_add(1);
+            let candidates = match self.hairpin.get(&accepted.from.ip()) {
+                Some(own) => self.members.iter().filter(|member| member.backend.name == *own).cloned().collect(),
+                None => {
+                    let candidates = self.choose(turn);
+                    turn = turn.wrapping_add(1);
+                    candidates
+                }
+            };
             let carrier = self.carrier.clone();
             self.tasks.spawn(async move { carrier.carry(accepted, &candidates).await });
         }

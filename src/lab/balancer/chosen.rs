@@ -45,12 +45,14 @@ impl Balancer {
             .iter()
             .map(|server| Backend { name: server.name.clone(), address: server.address() })
             .collect();
+        let nodes = (0..).zip(&control_plane.servers).filter(|_| setup.hairpin);
         let settings = Settings {
             site: network.balancer.clone(),
             listen,
             health: setup.health,
             on_unhealthy: setup.on_unhealthy,
             redispatch: setup.redispatch,
+            hairpin: nodes.map(|(index, server)| (network::node(claim.lab, index), server.name.clone())).collect(),
             ..Settings::new(backends, control_plane.ca.clone(), &setup.timers)
         };
         match kind {

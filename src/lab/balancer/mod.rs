@@ -14,11 +14,12 @@ mod pump;
 pub use builtin::Builtin;
 pub use kernel::Kernel;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::lab::network::Site;
-use crate::timing::{BALANCER_CONNECT, HEALTH_FALL, HEALTH_RISE, Timers};
+use crate::timing::{BALANCER_CONNECT, Timers};
 
 /// One kube-apiserver, as a balancer knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +83,9 @@ pub struct Settings {
     /// Whether a connection that its backend does not accept is offered to the others, once each. A policy that hides
     /// outages from new connections; off unless a scenario names it.
     pub redispatch: bool,
+    /// Hairpin: clients that are always carried to one backend, by its name, and whatever its health. A balancer that is no
+    /// proxy (GCP's internal one, any that keeps the client's address) sends a node's own connections back to that node.
+    pub hairpin: BTreeMap<IpAddr, String>,
 }
 
 impl Settings {
@@ -96,12 +100,13 @@ impl Settings {
             ca_pem,
             interval: timers.health_interval,
             timeout: timers.health_timeout,
-            fall: HEALTH_FALL,
-            rise: HEALTH_RISE,
+            fall: timers.health_fall,
+            rise: timers.health_rise,
             health: HealthPolicy::Follow,
             on_unhealthy: OnUnhealthy::Keep,
             connect_timeout: BALANCER_CONNECT,
             redispatch: false,
+            hairpin: BTreeMap::new(),
         }
     }
 }

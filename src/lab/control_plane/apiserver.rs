@@ -29,6 +29,8 @@ pub struct Apiserver {
     pub program: Program,
     /// Its audit log.
     pub audit_log: PathBuf,
+    /// Which binary the next start executes, if not `program`'s.
+    newer: Mutex<Option<PathBuf>>,
     keeper: Keeper,
     recorder: Recorder,
     running: Mutex<Option<Running>>,
@@ -62,7 +64,8 @@ impl Apiserver {
     ) -> Self {
         let _signals = lifecycle::follow(name.clone(), program.log.clone(), recorder.clone());
         let running = Mutex::new(None);
-        Self { name, endpoint, certificate, program, audit_log, keeper, recorder, running, _signals }
+        let newer = Mutex::new(None);
+        Self { name, endpoint, certificate, program, audit_log, newer, keeper, recorder, running, _signals }
     }
 
     /// Where it listens.
@@ -84,7 +87,11 @@ impl Apiserver {
     /// It cannot be executed.
     pub async fn start(&self) -> anyhow::Result<()> {
         self.step(Step::Started, "");
-        let child = self.keeper.spawn(self.program.clone()).await?;
+        let mut program = self.program.clone();
+        if let Some(newer) = self.newer.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            program.program = newer;
+        }
+        let child = self.keeper.spawn(program).await?;
         let (recorder, name, watched) = (self.recorder.clone(), self.name.clone(), child.clone());
         let exit_recorder = AbortOnDropHandle::new(tokio::spawn(async move {
             if let Ok(Exit { at, status }) = watched.exited().await {
@@ -94,6 +101,11 @@ impl Apiserver {
         }));
         *self.running() = Some(Running { child, exit_recorder });
         Ok(())
+    }
+
+    /// From its next start on it is this binary: an upgrade.
+    pub fn replace_program(&self, newer: &std::path::Path) {
+        *self.newer.lock().unwrap_or_else(PoisonError::into_inner) = Some(newer.to_owned());
     }
 
     /// Waits until /readyz, asked past the balancer, is 200.

@@ -141,6 +141,7 @@ impl ControlPlane {
             let endpoint = Endpoint {
                 address: place.listen,
                 site: network.server(index),
+                from: None,
                 tls: tls.clone(),
                 protocol: Protocol::Http1,
                 roster: roster.clone(),

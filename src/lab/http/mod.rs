@@ -13,7 +13,7 @@ mod wire;
 pub use classify::{classify, was_connecting};
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Where clients stand that dial it.
     pub site: Site,
+    /// The address to come from; `None` leaves it to the kernel.
+    pub from: Option<IpAddr>,
     /// CA and client certificate; offers `protocol` by ALPN.
     pub tls: Arc<rustls::ClientConfig>,
     /// What is spoken over it; [`Endpoint::over`] changes it.
@@ -194,7 +196,7 @@ impl Endpoint {
     /// # Errors
     /// The phase it failed in, and why.
     pub async fn dial(&self) -> Result<Connection, (Phase, Failure)> {
-        let tcp = self.site.connect(self.address).await.map_err(|error| (Phase::Dial, classify(&error)))?;
+        let tcp = self.connect().await.map_err(|error| (Phase::Dial, classify(&error)))?;
         let local = tcp.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
         let (stream, server) = self.secure(tcp).await?;
         let (stream, trouble) = wire::Wire::new(stream);
@@ -212,6 +214,14 @@ impl Endpoint {
         };
         let driver = AbortOnDropHandle::new(driver);
         Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), trouble, driver })
+    }
+
+    async fn connect(&self) -> std::io::Result<TcpStream> {
+        let socket = self.site.socket(self.address).await?;
+        if let Some(from) = self.from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
+        socket.connect(self.address).await
     }
 
     /// TLS on an open connection. Returns it and the apiserver whose certificate it showed, if that is one of ours.

@@ -53,6 +53,11 @@ pub fn apiserver(lab: u8, index: u8) -> SocketAddr {
     SocketAddr::new(host(lab, 10 + index), PORT + u16::from(index))
 }
 
+/// The source address of clients on the node of an apiserver.
+pub fn node(lab: u8, index: u8) -> IpAddr {
+    host(lab, 100 + index)
+}
+
 /// The address that an apiserver advertises. It must not be a loopback address, and nobody dials it: TEST-NET-1.
 pub fn advertised(index: u8) -> IpAddr {
     Ipv4Addr::new(192, 0, 2, 10 + index).into()

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{LISTED, NAMESPACE};
+use super::NAMESPACE;
 use crate::lab::control_plane::Shared;
 use crate::lab::http::{Endpoint, classify};
 use crate::probe::load::names;
@@ -37,6 +37,8 @@ type Answer = Result<Response<Incoming>, hyper::Error>;
 pub(super) struct Desk {
     pub(super) probe: &'static str,
     pub(super) held: Held,
+    /// How many objects the slow list brings.
+    pub(super) listed: usize,
     /// The balancer.
     pub(super) to: Endpoint,
     pub(super) server: Shared,
@@ -139,7 +141,7 @@ impl Desk {
         };
         let finished = Moment::now();
         let (wanted, got) = match self.held {
-            Held::List => (LISTED, body.as_ref().map_or(Some(0), |body| items(body))),
+            Held::List => (self.listed, body.as_ref().map_or(Some(0), |body| items(body))),
             Held::Create => {
                 let path = format!("{}?labelSelector=held%3D{audit_id}", collection());
                 (1, names(&self.servers, &path).await.map(|found| found.len()))

@@ -58,6 +58,7 @@ async fn lab(listen: SocketAddr, ca_pem: &str) -> (Home, Keeper, Claim, Endpoint
         keeper,
         claim,
         Endpoint {
+            from: None,
             address: listen,
             protocol: rollproof::timeline::Protocol::Http1,
             site: Site::default(),

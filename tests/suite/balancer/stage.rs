@@ -211,7 +211,14 @@ const GREETING: &[u8] = b"hello";
 
 /// A client that has connected and said something.
 pub(crate) async fn dial(balancer: &Builtin) -> TcpStream {
-    greet(TcpStream::connect(balancer.address()).await.unwrap()).await
+    dial_from("127.0.0.1", balancer).await
+}
+
+/// A client at that address that has connected and said something.
+pub(crate) async fn dial_from(address: &str, balancer: &Builtin) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
+    greet(socket.connect(balancer.address()).await.unwrap()).await
 }
 
 pub(crate) async fn greet(mut client: TcpStream) -> TcpStream {

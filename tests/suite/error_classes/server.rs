@@ -92,6 +92,7 @@ impl Server {
         Endpoint {
             address: self.address,
             site: Site::default(),
+            from: None,
             tls,
             protocol: Protocol::Http1,
             roster: Arc::default(),

@@ -1,0 +1,186 @@
+//! Which connections a balancer carried where: what the BALANCER judges look at.
+//!
+//! A client knows whom it met by the serving certificate; the builtin balancer writes down every connection, also those
+//! that never came to a certificate because their apiserver refused.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use super::Figure;
+use super::conclusive::Traffic;
+use super::facts::{Facts, Restarted};
+use crate::timeline::{Call, ConnectionKind, ConnectionUse, Event, Moment, Request, Step};
+
+/// A connection that a client began, and the apiserver that it was carried to.
+#[derive(Clone, Copy)]
+pub(super) struct Carried<'a> {
+    pub(super) at: Moment,
+    pub(super) server: &'a str,
+}
+
+/// New connections through the balancer, in order of their beginning.
+pub(super) fn new_connections<'a>(facts: &Facts<'a>) -> Vec<Carried<'a>> {
+    let mut seen_by_clients = HashSet::new();
+    let met = through_balancer(facts).filter(|(_, request, _)| on_new(request));
+    let mut found: Vec<_> = met
+        .filter_map(|(at, request, connection)| {
+            seen_by_clients.insert(connection.local.as_str());
+            Some(Carried { at, server: request.exchange.server.as_deref()? })
+        })
+        .collect();
+    let noted = facts.recording.each(|event| match event {
+        Event::Connection(connection) => Some(connection),
+        _ => None,
+    });
+    found.extend(noted.filter_map(|(at, connection)| {
+        let new = !seen_by_clients.contains(connection.client.as_str());
+        connection.backend.as_deref().filter(|_| new).map(|server| Carried { at, server })
+    }));
+    found.sort_by_key(|carried| carried.at);
+    found
+}
+
+/// Requests that were sent through the balancer, and their connections.
+pub(super) fn through_balancer<'a>(
+    facts: &Facts<'a>,
+) -> impl Iterator<Item = (Moment, &'a Request, &'a ConnectionUse)> {
+    let servers = &facts.recording.header.servers;
+    let requests = facts.recording.each(|event| match event {
+        Event::Request(request) => Some(request),
+        _ => None,
+    });
+    let connected = requests.filter_map(|(at, request)| Some((at, request, request.exchange.connection.as_ref()?)));
+    connected.filter(|(_, _, connection)| servers.iter().all(|server| server.address != connection.remote))
+}
+
+fn on_new(request: &Request) -> bool {
+    request.exchange.connection.as_ref().is_some_and(|connection| !connection.reused)
+}
+
+/// The traffic without which nothing can be said about new connections.
+pub(super) fn traffic(facts: &Facts<'_>) -> Traffic {
+    let requests = facts.requesters_on(ConnectionKind::New).flat_map(|(_, requests)| requests);
+    let samples = requests.map(|(at, request)| (*at, request.exchange.succeeded()));
+    Traffic::of(facts, "whoever opens new connections".to_owned(), samples)
+}
+
+/// When a stopped apiserver's /readyz turned red, as far as we know: it does so as the first thing after SIGTERM.
+pub(super) fn red(restart: &Restarted<'_>) -> Option<Moment> {
+    restart.at(Step::ShutdownInitiated).or_else(|| restart.at(Step::TermSent))
+}
+
+/// Why nothing can be said about the new connections to a restarted apiserver: nobody met it before, so either no
+/// connection is carried to it, or clients cannot tell whose a connection is.
+pub(super) fn never_met(restart: &Restarted<'_>, connections: &[Carried<'_>]) -> Option<String> {
+    let met = connections.iter().any(|carried| carried.server == restart.server && carried.at < restart.on);
+    (!met).then(|| format!("no new connection met {} before it was stopped", restart.server))
+}
+
+/// `max-elapsed-new` or `max-elapsed-reused`: how long after SIGTERM requests on such connections still met the stopping
+/// apiserver, the longest of all restarts; together, and by protocol. A client library tells no connections.
+pub(super) fn max_elapsed(facts: &Facts<'_>, on: ConnectionKind) -> Vec<Figure> {
+    let name = match on {
+        ConnectionKind::New => "max-elapsed-new",
+        ConnectionKind::Reused => "max-elapsed-reused",
+        ConnectionKind::Library => return Vec::new(),
+    };
+    let terms: Vec<_> =
+        facts.restarts.iter().filter_map(|restart| Some((restart, restart.at(Step::TermSent)?))).collect();
+    if terms.is_empty() {
+        return Vec::new();
+    }
+    let elapsed = |at: Moment, server: &str| {
+        let stopping = terms.iter().find(|(restart, term)| {
+            restart.server == server && at >= *term && at < restart.at(Step::Started).unwrap_or(facts.end)
+        });
+        stopping.map(|(_, term)| at.since(*term))
+    };
+    let (mut longest, mut by_protocol) = (Duration::ZERO, BTreeMap::new());
+    for (at, request, _) in through_balancer(facts).filter(|(_, it, _)| on_new(it) == (on == ConnectionKind::New)) {
+        let met = request.exchange.server.as_deref().and_then(|server| elapsed(at, server)).unwrap_or_default();
+        let own = by_protocol.entry(request.exchange.protocol).or_insert(met);
+        (*own, longest) = (met.max(*own), met.max(longest));
+    }
+    let each = by_protocol
+        .iter()
+        .map(|(protocol, longest)| Figure::seconds(&format!("{name}, {protocol:?}").to_lowercase(), *longest));
+    std::iter::once(Figure::seconds(name, longest)).chain(each).collect()
+}
+
+/// How unevenly connections lie once all is over: the share of the most loaded apiserver, of the new connections after the
+/// last restart, and of the established ones (kept connections and watches) at the end.
+pub(super) fn shares(facts: &Facts<'_>) -> Vec<Figure> {
+    let (_, over) = facts.disturbed();
+    let new = through_balancer(facts).filter(|(at, request, _)| *at > over && on_new(request));
+    let new = largest_share(new.filter_map(|(_, request, _)| request.exchange.server.as_deref()));
+    let established = largest_share(established(facts).into_values());
+    let figure = |name: &str, share: Option<f64>| share.map(|value| Figure { name: name.to_owned(), value, unit: "%" });
+    [figure("most loaded, new connections after", new), figure("most loaded, established at the end", established)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Where the last kept connection of each requester lies, and the last watch of each watch probe.
+fn established<'a>(facts: &Facts<'a>) -> BTreeMap<&'a str, &'a str> {
+    let mut last = BTreeMap::new();
+    for (_, request, _) in through_balancer(facts).filter(|(_, request, _)| request.on == ConnectionKind::Reused) {
+        if let Some(server) = request.exchange.server.as_deref().filter(|_| request.exchange.succeeded()) {
+            last.insert(request.probe.as_str(), server);
+        }
+    }
+    for watch in watches(facts) {
+        last.insert(watch.probe, watch.server);
+    }
+    last
+}
+
+fn largest_share<'a>(servers: impl Iterator<Item = &'a str>) -> Option<f64> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    servers.for_each(|server| *counts.entry(server).or_default() += 1);
+    let largest = counts.values().max()?;
+    Some(100.0 * *largest as f64 / counts.values().sum::<usize>() as f64)
+}
+
+/// A watch that an apiserver answered, by its audit log.
+pub(super) struct OpenWatch<'a> {
+    pub(super) probe: &'a str,
+    pub(super) server: &'a str,
+    pub(super) from: Moment,
+    /// When it ended, and whether it broke instead of ending cleanly.
+    pub(super) ended: Option<(Moment, bool)>,
+}
+
+/// Every watch that came to be, in order of their beginning.
+pub(super) fn watches<'a>(facts: &Facts<'a>) -> Vec<OpenWatch<'a>> {
+    let audited: HashMap<&str, &str> = facts
+        .recording
+        .each(|event| match event {
+            Event::Audited(audited) => Some((audited.audit_id.as_str(), audited.server.as_str())),
+            _ => None,
+        })
+        .map(|(_, audited)| audited)
+        .collect();
+    let mut found: Vec<OpenWatch<'a>> = Vec::new();
+    let mut open: HashMap<&str, usize> = HashMap::new();
+    for seen in &facts.recording.observations {
+        match &seen.event {
+            Event::ListWatch(call) if call.call == Call::Watch && call.answer == Ok(200) => {
+                if let Some(position) = open.remove(call.probe.as_str()) {
+                    found[position].ended.get_or_insert((seen.at, false));
+                }
+                if let Some(server) = audited.get(call.audit_id.as_str()) {
+                    open.insert(&call.probe, found.len());
+                    found.push(OpenWatch { probe: &call.probe, server, from: seen.at, ended: None });
+                }
+            }
+            Event::WatchEnded(end) => {
+                if let Some(position) = open.remove(end.probe.as_str()) {
+                    found[position].ended = Some((seen.at, end.failure.is_some()));
+                }
+            }
+            _ => {}
+        }
+    }
+    found
+}
