@@ -462,6 +462,8 @@ pub enum End {
     Unreachable,
     /// No backend was in service.
     NoBackend,
+    /// The balancer carried nothing any more, and told nobody.
+    Silent,
 }
 
 /// The balancer's opinion of a backend.

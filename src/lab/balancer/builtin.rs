@@ -67,6 +67,7 @@ impl Builtin {
             site: settings.site,
             connect_timeout: settings.connect_timeout,
             on_unhealthy: settings.on_unhealthy,
+            idle: settings.idle,
             recorder,
             stop: stop.clone(),
         };

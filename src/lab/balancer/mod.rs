@@ -53,6 +53,27 @@ pub enum OnUnhealthy {
     },
 }
 
+/// What becomes of a connection on which no byte has passed for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdleTimeout {
+    /// For how long: four minutes in Azure by default, 350 s at an AWS NLB.
+    pub after: Duration,
+    /// What happens then.
+    pub then: OnIdle,
+}
+
+/// How a balancer ends an idle connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnIdle {
+    /// RST to both sides, as Azure's balancer does it where it is told to ("TCP reset on idle").
+    Reset,
+    /// FIN to both sides, as proxies do.
+    Fin,
+    /// Nothing, to nobody: what is still sent goes nowhere. The worst that can happen to whoever waits. A proxy's kernel goes on
+    /// acknowledging bytes and answering keepalive probes, so neither side can ever find out by itself.
+    Silent,
+}
+
 /// All that [`Builtin`] can be told.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -78,6 +99,8 @@ pub struct Settings {
     pub health: HealthPolicy,
     /// What established connections get when their backend goes out of service.
     pub on_unhealthy: OnUnhealthy,
+    /// What becomes of idle connections; `None`: they may be idle for ever.
+    pub idle: Option<IdleTimeout>,
     /// How long a backend may take to accept a connection.
     pub connect_timeout: Duration,
     /// Whether a connection that its backend does not accept is offered to the others, once each. A policy that hides
@@ -104,6 +127,7 @@ impl Settings {
             rise: timers.health_rise,
             health: HealthPolicy::Follow,
             on_unhealthy: OnUnhealthy::Keep,
+            idle: None,
             connect_timeout: BALANCER_CONNECT,
             redispatch: false,
             hairpin: BTreeMap::new(),
