@@ -2,7 +2,10 @@
 
 use std::io::ErrorKind;
 
-use rollproof::lab::network::{self, Network, Site, namespaces};
+use rollproof::lab::network::{self, Lost, Network, Site, namespaces};
+use rollproof::timing::secs;
+use rstest::rstest;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::keeper::stage::{Home, program, soon};
@@ -76,4 +79,64 @@ async fn a_child_that_cannot_enter_its_namespace_does_not_run_elsewhere() {
     assert_eq!(soon(child.exited()).await.unwrap().status, "exit status: 3");
     let said = std::fs::read_to_string(claim.folder.join("log")).unwrap();
     assert!(said.contains("cannot enter the network namespace"), "{said}");
+}
+
+/// A connection from the client to apiserver 0, past the balancer's rules but by its cables.
+async fn pair(network: &Network, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let connect = network.client.connect(network::apiserver(LAB, 0));
+    let (client, accepted) = tokio::join!(soon(connect), soon(listener.accept()));
+    (client.unwrap(), accepted.unwrap().0)
+}
+
+/// Whether a byte arrives within a few round trips and retransmissions (the first ones take 200, 400 and 800 ms).
+async fn arrives(from: &mut TcpStream, to: &mut TcpStream) -> bool {
+    from.write_all(b"x").await.unwrap();
+    tokio::time::timeout(secs(1), to.read_u8()).await.is_ok_and(|read| read.is_ok())
+}
+
+#[rstest]
+#[case::both_ways(Lost::Both, false, false)]
+#[case::to_the_server(Lost::ToServer, false, true)]
+#[case::from_the_server(Lost::FromServer, true, false)]
+#[tokio::test]
+async fn a_black_hole_loses_what_it_is_told_and_says_nothing(
+    #[case] lost: Lost,
+    #[case] hears: bool,
+    #[case] is_heard: bool,
+) {
+    let Some(network) = network(2).await else { return };
+    let listener = listen(&network, 0).await;
+    let other = listen(&network, 1).await;
+    let (mut client, mut server) = pair(&network, &listener).await;
+    assert!(arrives(&mut client, &mut server).await && arrives(&mut server, &mut client).await);
+
+    let hole = network.black_hole(0, lost).await.unwrap();
+    assert_eq!(arrives(&mut client, &mut server).await, hears);
+    assert_eq!(arrives(&mut server, &mut client).await, is_heard);
+    // New ones neither; the other apiserver's cable is whole; and past the balancer the apiserver can be asked on.
+    let connect = tokio::time::timeout(secs(1), network.client.connect(network::apiserver(LAB, 0))).await;
+    assert!(connect.is_err(), "neither connected nor refused: {connect:?}");
+    let (through, accepted) =
+        tokio::join!(soon(network.client.connect(network::apiserver(LAB, 1))), soon(other.accept()));
+    assert!(through.is_ok() && accepted.is_ok());
+    assert!(soon(network.server(0).connect(network::apiserver(LAB, 0))).await.is_ok());
+
+    // What was lost is sent again.
+    hole.heal().await.unwrap();
+    if !hears {
+        assert_eq!(soon(server.read_u8()).await.unwrap(), b'x');
+    }
+    if !is_heard {
+        assert_eq!(soon(client.read_u8()).await.unwrap(), b'x');
+    }
+}
+
+#[tokio::test]
+async fn a_black_hole_ends_when_its_guard_is_dropped() {
+    let Some(network) = network(1).await else { return };
+    let listener = listen(&network, 0).await;
+    let (mut client, mut server) = pair(&network, &listener).await;
+    drop(network.black_hole(0, Lost::Both).await.unwrap());
+    client.write_all(b"x").await.unwrap();
+    assert_eq!(soon(server.read_u8()).await.unwrap(), b'x');
 }

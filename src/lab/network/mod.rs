@@ -11,9 +11,11 @@
 pub mod loopback;
 pub mod namespaces;
 
+mod black_hole;
 pub(super) mod namespace;
 mod nft;
 
+pub use black_hole::{BlackHole, Lost};
 pub use loopback::*;
 pub use namespace::Namespace;
 pub(super) use nft::{nft, nft_blocking};

@@ -69,7 +69,11 @@ impl Namespace {
         told.recv().map_err(|_| gone())
     }
 
-    fn order(&self, job: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    /// Has something done, without waiting for it.
+    ///
+    /// # Errors
+    /// As [`Namespace::run`].
+    pub(super) fn order(&self, job: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
         self.jobs.send(Box::new(job)).map_err(|_| gone())
     }
 

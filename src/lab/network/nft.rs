@@ -29,6 +29,11 @@ pub(in crate::lab) fn nft_blocking(namespace: &Namespace, commands: String) -> a
     namespace.run_blocking(move || carry_out(&commands))?
 }
 
+/// [`nft`] for whoever is being dropped: done soon, as far as it works.
+pub(super) fn nft_soon(namespace: &Namespace, commands: String) {
+    let _ = namespace.order(move || drop(carry_out(&commands)));
+}
+
 fn carry_out(commands: &str) -> anyhow::Result<()> {
     let path = std::env::var("PATH").unwrap_or_default() + SBIN;
     let mut nft = Command::new("nft")
