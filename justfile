@@ -35,3 +35,7 @@ deny:
 # Kill real runs at random moments and look for leftovers
 leftovers rounds="20" seed="1":
     ci/leftovers {{rounds}} {{seed}}
+
+# Judge, balancer, lab start and load, each beside its rival (docs/performance.md)
+bench *name:
+    cargo bench {{ if name == "" { "" } else { "--bench " + name } }}

@@ -30,12 +30,20 @@ pub struct Scenario {
     judged_by: Vec<(&'static Requirement, Expected)>,
     needs: Vec<Need>,
     only_in: Option<Profile>,
+    compressed: bool,
     adjust: Box<dyn FnOnce(&mut Setup)>,
 }
 
 /// A scenario that disturbs nothing, in a careful team's lab.
 pub fn undisturbed() -> Scenario {
-    Scenario { disturbance: None, judged_by: Vec::new(), needs: Vec::new(), only_in: None, adjust: Box::new(|_| ()) }
+    Scenario {
+        disturbance: None,
+        judged_by: Vec::new(),
+        needs: Vec::new(),
+        only_in: None,
+        compressed: false,
+        adjust: Box::new(|_| ()),
+    }
 }
 
 /// A scenario that restarts apiservers, in a careful team's lab.
@@ -55,9 +63,15 @@ impl Scenario {
         self
     }
 
-    /// Runs it in one profile only, if one is named: elsewhere it would take too long, or prove nothing.
-    pub fn only_in(self, profile: impl Into<Option<Profile>>) -> Self {
-        Self { only_in: profile.into(), ..self }
+    /// Runs it in one profile only: elsewhere it would take too long, or prove nothing.
+    pub fn only_in(self, profile: Profile) -> Self {
+        Self { only_in: Some(profile), ..self }
+    }
+
+    /// Runs with the timers of the `pr` profile in every profile: what it is about are settings beside each other, and not
+    /// how long they are.
+    pub fn compressed(self) -> Self {
+        Self { compressed: true, ..self }
     }
 
     /// The subject is to keep these requirements.
@@ -93,7 +107,8 @@ impl Scenario {
         run: &RunDir,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> ScenarioReport {
-        let mut setup = Setup::careful(config);
+        let profile = if self.compressed { Profile::Pr } else { config.profile };
+        let mut setup = Setup::careful(profile);
         std::mem::replace(&mut self.adjust, Box::new(|_| ()))(&mut setup);
         let judged_by = self
             .judged_by
@@ -101,7 +116,7 @@ impl Scenario {
             .map(|(requirement, expected)| JudgedBy { requirement: requirement.id.to_owned(), expected: *expected });
         let mut report = ScenarioReport {
             scenario: name.to_owned(),
-            cell: planned_cell(config, &setup),
+            cell: planned_cell(config),
             judged_by: judged_by.collect(),
             outcome: Outcome::Lab("the scenario did not come to its end".to_owned()),
             recording: None,
@@ -315,13 +330,13 @@ fn copy_readable(from: &Path, to: &Path) -> std::io::Result<u64> {
 }
 
 /// The cell as far as it is known before there is a lab.
-fn planned_cell(config: &Config, setup: &Setup) -> Cell {
+fn planned_cell(config: &Config) -> Cell {
     let version = provision::wanted(config.kubernetes_version.as_deref());
     Cell {
         control_plane: "local".to_owned(),
         kubernetes: version
             .map_or_else(|_| config.kubernetes_version.clone().unwrap_or_default(), |version| version.to_string()),
-        apiservers: setup.apiservers(config),
+        apiservers: config.apiservers.unwrap_or(lab::APISERVERS),
         balancer: config.balancer.to_string(),
         protocol: "http1+http2".to_owned(),
         client: "kube-rs".to_owned(),

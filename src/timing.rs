@@ -109,6 +109,10 @@ pub struct Timers {
 /// apiserver is killed in the middle of it.
 pub const SHORT_GRACE_PERIOD: Duration = millis(1300);
 
+/// The terminationGracePeriodSeconds of OpenShift's kube-apiserver: a bit more than 70 s of delay and 60 s for requests. Its
+/// report's durations are for the nightly profile: what they leave for the end of the process does not compress.
+pub const FIELD_REPORT_GRACE_PERIOD: Duration = secs(135);
+
 /// A kept connection that was closed while idle says so within a round trip, on a busy machine within this. Whoever waits
 /// longer for the news was hung up on.
 pub const CLOSE_NOTICED: Duration = secs(1);
@@ -155,6 +159,11 @@ impl Timers {
     /// [`Timers::health_fall`] failures, the last of which may run into its timeout.
     pub fn detection(&self) -> Duration {
         self.health_interval * self.health_fall + self.health_timeout
+    }
+
+    /// How often a balancer asks /readyz during the shutdown delay, at most.
+    pub fn checks_in_the_delay(&self) -> u32 {
+        self.shutdown_delay.div_duration_f64(self.health_interval).ceil() as u32
     }
 
     /// The longest that a balancer which checks an apiserver's health needs to put it back: [`Timers::health_rise`] good checks
@@ -230,11 +239,12 @@ pub const REQUEST_EVERY: Duration = millis(50);
 pub const LOAD_STEP_EVERY: Duration = millis(100);
 /// Between two lists of all ConfigMaps by the load's slow worker.
 pub const LOAD_LIST_EVERY: Duration = secs(1);
-/// A request that is held in flight until its apiserver is stopped, before another takes its place: the apiserver ends
-/// every request after 60 s (`--request-timeout`).
+/// A request that is held in flight until its apiserver is stopped, before another takes its place.
 pub const IN_FLIGHT_RENEW: Duration = secs(20);
-/// The longest that a request is held in flight once its apiserver was sent SIGTERM, since it began.
-pub const IN_FLIGHT_HELD: Duration = secs(45);
+/// The longest that a request is held in flight once its apiserver was sent SIGTERM, since it began. An apiserver answers a
+/// create with 504 after 34 s (k8s.io/apiserver pkg/endpoints/handlers/rest.go, requestTimeoutUpperBound; measured), and
+/// ends a list after 60 s (`--request-timeout`).
+pub const IN_FLIGHT_HELD: Duration = secs(30);
 /// Between two looks at an apiserver's own /readyz and /livez.
 pub const SERVER_HEALTH_EVERY: Duration = millis(100);
 /// Between two ticks of the ticker that watches for our own stalls.

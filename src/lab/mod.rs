@@ -29,7 +29,7 @@ use http::{Ask, Endpoint};
 
 use crate::config::{BalancerKind, Config};
 use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
-use crate::timing::{self, Timers};
+use crate::timing::{self, Profile, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
@@ -76,9 +76,9 @@ pub struct Setup {
 
 impl Setup {
     /// The lab that a careful platform team would run: a health-following balancer, and a delay longer than its detection.
-    pub fn careful(config: &Config) -> Self {
+    pub fn careful(profile: Profile) -> Self {
         Self {
-            timers: Timers::of(config.profile),
+            timers: Timers::of(profile),
             flags: Vec::new(),
             health: HealthPolicy::Follow,
             on_unhealthy: OnUnhealthy::Keep,
@@ -102,7 +102,8 @@ impl Setup {
 
     /// Whether it asks the balancer for a policy that only the suite's own is known to have.
     pub fn sets_policies(&self) -> bool {
-        self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep
+        let rise = self.timers.health_rise != timing::HEALTH_RISE;
+        self.hairpin || self.redispatch || rise || self.on_unhealthy != OnUnhealthy::Keep
     }
 }
 
@@ -188,7 +189,7 @@ impl Lab {
         let cell = Cell {
             control_plane: "local".to_owned(),
             kubernetes: binaries.kube_apiserver.version.clone(),
-            apiservers,
+            apiservers: config.apiservers.unwrap_or(APISERVERS),
             balancer: config.balancer.to_string(),
             protocol: "http1+http2".to_owned(),
             client: "kube-rs".to_owned(),
@@ -204,7 +205,7 @@ impl Lab {
     /// A lab that [`Lab::upgrade`] can upgrade to this kube-apiserver.
     pub fn upgradable_to(mut self, newer: &Binary) -> Self {
         let Binary { path, version, digest, .. } = newer.clone();
-        self.cell.kubernetes = format!("{}-to-{version}", self.cell.kubernetes);
+        self.cell.kubernetes.clone_from(&version);
         self.subjects.push(Subject { name: "kube-apiserver".to_owned(), version, digest });
         self.newer = Some(path);
         self

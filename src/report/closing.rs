@@ -108,7 +108,13 @@ pub fn closing_table(rows: &[Row], width: u16) -> String {
     for (scenario, rows) in scenarios {
         // Writing to a String cannot fail, here and below.
         let _ = writeln!(out, "\n{scenario}");
-        let _ = writeln!(out, "{}", coloured(&table(&rows, width)));
+        // A scenario is skipped as a whole, for one reason.
+        let skipped = rows.first().filter(|_| rows.iter().all(|row| row.mark == Mark::Skipped));
+        let rows_or_reason = match skipped {
+            Some(row) => format!(" {}  {}", row.mark.face().0, row.figure),
+            None => table(&rows, width),
+        };
+        let _ = writeln!(out, "{}", coloured(&rows_or_reason));
         if let Some(place) = rows.iter().find_map(|row| row.place.as_ref()) {
             let _ = writeln!(out, "  see {place}");
         }

@@ -15,7 +15,7 @@ pub static NEVER_LATE: Requirement = Requirement {
                share (80 %) of its shutdown delay.",
     source: "OpenShift's LateConnections (openshift/kubernetes patch_genericapiserver.go: connections accepted after 80 % \
              of shutdown-delay-duration)",
-    needs: &[Need::RestartableServers],
+    needs: &[Need::RestartableServers, Need::SeveralServers],
     remedy: "A late connection is one slow check away from being refused. Shorten the balancer's check interval or \
              threshold, or lengthen --shutdown-delay-duration; a client that is always carried to its own node's apiserver \
              (hairpin) has to reach it without the balancer.",
@@ -29,7 +29,7 @@ pub static NEVER_EARLY: Requirement = Requirement {
     sentence: "After a graceful restart, no new connection is carried to an apiserver that was started before its /readyz \
                was ever 200.",
     source: "OpenShift's NonReadyRequests (\"API LBs follow /readyz of kube-apiserver and don't send request early\")",
-    needs: &[Need::RestartableServers, Need::DirectAccess],
+    needs: &[Need::RestartableServers, Need::SeveralServers, Need::DirectAccess],
     remedy: "The balancer takes an open port for health: an apiserver listens before its caches and its RBAC rules are \
              there, and answers 403 or 404 until then. Check /readyz over HTTPS, and start new targets as unhealthy.",
 };
@@ -58,7 +58,7 @@ pub static FOLLOWS: Requirement = Requirement {
                detection time, and a green one puts it back within its readmission time.",
     source: "OpenShift field report (\"/readyz will not report 200 and the internal load balancer should not forward any \
              traffic to it until the new process starts reporting 200\")",
-    needs: &[Need::RestartableServers],
+    needs: &[Need::RestartableServers, Need::SeveralServers],
     remedy: "Check what the balancer asks: the path (/readyz, not /livez, /healthz or a TCP connect), the interval, and the \
              thresholds. kind's own balancer asks /healthz, which stays green until the listener closes.",
 };

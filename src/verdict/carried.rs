@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Figure;
 use super::conclusive::Traffic;
 use super::facts::{Facts, Restarted};
-use crate::timeline::{Call, ConnectionKind, ConnectionUse, Event, Moment, Request, Step};
+use crate::timeline::{Call, ConnectionKind, ConnectionUse, Event, Moment, Protocol, Request, Step};
 
 /// A connection that a client began, and the apiserver that it was carried to.
 #[derive(Clone, Copy)]
@@ -51,6 +51,27 @@ pub(super) fn through_balancer<'a>(
     });
     let connected = requests.filter_map(|(at, request)| Some((at, request, request.exchange.connection.as_ref()?)));
     connected.filter(|(_, _, connection)| servers.iter().all(|server| server.address != connection.remote))
+}
+
+/// A kept connection that a requester had to replace, though no request on it had failed beyond repair.
+pub(super) struct Replaced<'a> {
+    pub(super) at: Moment,
+    pub(super) protocol: Protocol,
+    /// Whom the connection before led to.
+    pub(super) server: &'a str,
+}
+
+/// Every kept connection that was replaced by another, in order.
+pub(super) fn replaced<'a>(facts: &Facts<'a>) -> Vec<Replaced<'a>> {
+    let mut last: BTreeMap<&str, (&str, &str)> = BTreeMap::new();
+    let kept = through_balancer(facts).filter(|(_, request, _)| request.on == ConnectionKind::Reused);
+    let replaced = kept.filter_map(|(at, request, connection)| {
+        let server = request.exchange.server.as_deref()?;
+        let (before, server) = last.insert(&request.probe, (&connection.local, server))?;
+        let protocol = request.exchange.protocol;
+        (before != connection.local).then_some(Replaced { at, protocol, server })
+    });
+    replaced.collect()
 }
 
 fn on_new(request: &Request) -> bool {

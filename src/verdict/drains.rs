@@ -16,7 +16,7 @@ use super::conclusive::conclude;
 use super::excerpt::excerpt;
 use super::facts::{Facts, Restarted};
 use super::{Figure, Verdict};
-use crate::timeline::{Call, ConnectionKind, End, ErrorClass, Event, Moment, Party, Restart, Step};
+use crate::timeline::{Call, ConnectionKind, End, ErrorClass, Event, Moment, Party, Protocol, Restart, Step};
 
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     if facts.disturbance() != Some(Restart::Graceful) {
@@ -78,11 +78,13 @@ impl<'a> Kept<'a> {
         });
         self.cuts.extend(broken);
 
+        // With GOAWAYs by chance, an apiserver ends HTTP/2 connections whenever it likes.
+        let by_chance = facts.flagged("goaway-chance");
         let mut last = std::collections::BTreeMap::new();
         for (at, request, connection) in through_balancer(facts).filter(|(_, it, _)| it.on == ConnectionKind::Reused) {
             let exchange = &request.exchange;
             let (probe, server) = (request.probe.as_str(), exchange.server.as_deref());
-            let before = last.remove(probe);
+            let before = last.remove(probe).filter(|_| !(by_chance && exchange.protocol == Protocol::Http2));
             let ended = match &exchange.failure {
                 // A GOAWAY comes from the apiserver.
                 Some(failure) => {

@@ -102,6 +102,12 @@ impl<'a> Facts<'a> {
         facts
     }
 
+    /// Whether the apiservers were started with this flag.
+    pub(super) fn flagged(&self, flag: &str) -> bool {
+        let named = |arg: &String| arg.strip_prefix("--").is_some_and(|arg| arg.split('=').next() == Some(flag));
+        self.recording.header.servers.iter().any(|server| server.flags.iter().any(named))
+    }
+
     /// What the scenario set out to do.
     pub(super) fn disturbance(&self) -> Option<Restart> {
         self.recording.header.disturbance

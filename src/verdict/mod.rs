@@ -14,6 +14,7 @@ mod facts;
 mod follows;
 mod fresh;
 mod gapless;
+mod goaway;
 mod in_flight;
 mod late;
 mod ledger;

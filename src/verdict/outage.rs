@@ -20,11 +20,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::carried::max_elapsed;
+use super::carried::{max_elapsed, replaced};
 use super::conclusive::{Traffic, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
-use super::{Figure, Verdict};
+use super::{Figure, Verdict, goaway};
 use crate::timeline::{
     ConnectionKind, Counted, ErrorClass, Event, Exchange, Moment, Outage, Phase, Request, Restart, outages,
 };
@@ -120,8 +120,17 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
     };
     let verdict =
         Verdict::worst(verdicts).unwrap_or_else(|| Verdict::inconclusive(format!("no {kind} is in the recording")));
+    let verdict = match verdict {
+        Verdict::Upheld if let Some(why) = goaway::unseen(facts).filter(|_| on == ConnectionKind::Reused) => {
+            Verdict::inconclusive(why)
+        }
+        verdict => verdict,
+    };
     let mut figures = figures(&seen, on);
     figures.extend(max_elapsed(facts, on));
+    if on == ConnectionKind::Reused {
+        figures.push(Figure::count("kept connections replaced", replaced(facts).len()));
+    }
     (verdict, figures)
 }
 

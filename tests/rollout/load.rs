@@ -24,6 +24,7 @@ async fn ten_workers_notice_nothing_of_a_graceful_roll() {
 #[serial]
 async fn ten_readers_notice_nothing_of_a_graceful_roll() {
     disturbed_by(Restart::Graceful)
+        .compressed()
         .upholds(&[&rollout::NO_OUTAGE_LOAD])
         .run(async |lab| {
             let probes = Probes::default().with(load().read_only()).start(lab).await?;
@@ -60,7 +61,8 @@ async fn without_a_shutdown_delay_workers_fail() {
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
 async fn what_is_in_flight_completes(#[case] grace_period: Option<Duration>) {
-    let scenario = disturbed_by(Restart::Graceful).in_a_lab(move |lab| lab.grace_period = grace_period);
+    // No request can be held for as long as the real shutdown delay: apiservers end it.
+    let scenario = disturbed_by(Restart::Graceful).compressed().in_a_lab(move |lab| lab.grace_period = grace_period);
     let scenario = match grace_period {
         None => scenario.upholds(&[&rollout::IN_FLIGHT]),
         Some(_) => scenario.violates(&[&rollout::IN_FLIGHT]),

@@ -89,6 +89,7 @@ async fn without_a_shutdown_delay_new_connections_fail() {
 #[serial]
 async fn behind_a_balancer_that_ignores_health_new_connections_fail() {
     disturbed_by(Restart::Graceful)
+        .compressed()
         .in_a_lab(|lab| lab.health = HealthPolicy::Ignore)
         .needs(Need::BalancerIgnoresHealth)
         .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE, &balancer::DRAINS])

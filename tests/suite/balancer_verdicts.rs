@@ -134,6 +134,33 @@ fn draining_takes_something_to_drain() {
 }
 
 #[test]
+fn goaways_by_chance_have_to_be_seen() {
+    let told = || {
+        let over_http2 = graceful().edit(|seen| match &mut seen.event {
+            Event::Request(request) if request.on == Reused => request.exchange.protocol = Protocol::Http2,
+            _ => {}
+        });
+        over_http2.header(|header| header.servers[1].flags.push("--goaway-chance=0.02".into()))
+    };
+    told().expect(inconclusive("ROLLOUT-2", "no HTTP/2 connection to a serving apiserver was replaced"));
+    // Nor is a connection that an apiserver told to go away one that a balancer has cut.
+    let replaced = told().edit(|seen| match &mut seen.event {
+        Event::Request(request) if request.on == Reused && within(seen.at, &(4000..6000)) => {
+            request.exchange.connection.as_mut().unwrap().local = "another".into();
+        }
+        _ => {}
+    });
+    replaced.expect(inconclusive("ROLLOUT-2", "was replaced"));
+    let replaced = replaced.edit(|seen| match &mut seen.event {
+        Event::Request(request) if request.on == Reused && within(seen.at, &(1000..2000)) => {
+            request.exchange.connection.as_mut().unwrap().local = "yet another".into();
+        }
+        _ => {}
+    });
+    replaced.expect(upheld());
+}
+
+#[test]
 fn readyz_decides_about_service_within_the_times_of_the_timers() {
     // Detection takes 1.5 s, and our own looking may be 0.5 s late.
     meets(graceful(), 4950, "apiserver-0").expect(upheld());
@@ -165,6 +192,9 @@ fn how_long_a_stopping_server_was_met_is_a_figure() {
     let run = graceful();
     assert_eq!(figure(&run, "ROLLOUT-1", "max-elapsed-new"), Some(0.949));
     assert_eq!(figure(&run, "ROLLOUT-2", "max-elapsed-reused"), Some(3.0));
+    assert_eq!(figure(&run, "ROLLOUT-2", "max-elapsed-reused, http1"), Some(3.0));
+    assert_eq!(figure(&run, "ROLLOUT-2", "max-elapsed-reused, http2"), None);
+    assert_eq!(figure(&run, "ROLLOUT-2", "kept connections replaced"), Some(2.0));
     assert_eq!(figure(&run, "BALANCER-4", "most loaded, new connections after").map(f64::round), Some(51.0));
     assert_eq!(figure(&run, "BALANCER-3", "most loaded, established at the end"), Some(100.0));
     assert_eq!(figure(&run, "BALANCER-3", "reconnects"), Some(2.0));

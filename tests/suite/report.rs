@@ -366,7 +366,7 @@ fn the_closing_table_fits_eighty_columns() {
     let plain = anstream::adapter::strip_str(&coloured).to_string();
     let expected = "
 a::later
- skip  ROLLOUT-5  lifecycle signals in order  skipped  server-logs: no logs
+ skip  server-logs: no logs
 
 rollout::nothing_is_lost::case_1_gracefully
  ok    ROLLOUT-1  no outage, new       upheld               worst outage 0 ms
