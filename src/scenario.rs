@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use futures::FutureExt as _;
 
-use crate::config::{BalancerKind, Config};
+use crate::config::Config;
 use crate::lab::provision::{self, Binaries, Sources};
 use crate::lab::{self, Lab, Setup, machine, narrated};
 use crate::probe::{self, Ticker};
@@ -176,8 +176,8 @@ impl Scenario {
                     Some(reason) => reason,
                     None => continue,
                 },
-                Need::BalancerPolicies if config.balancer != BalancerKind::Builtin => {
-                    format!("{} cannot be told how to carry connections", config.balancer)
+                Need::BalancerPolicies if !setup.suits(&config.balancer) => {
+                    format!("{} cannot be told to carry connections like that", config.balancer)
                 }
                 _ => continue,
             };

@@ -12,6 +12,7 @@ pub mod network;
 pub mod provision;
 pub mod remote;
 pub mod sweep;
+pub mod timers;
 pub mod tls;
 pub mod wait;
 
@@ -31,11 +32,12 @@ use crate::config::{BalancerKind, Config};
 use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
 use crate::timing::{self, Profile, Timers};
 use balancer::chosen::Balancer;
-use balancer::{HealthPolicy, OnUnhealthy};
+use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
 use network::Network;
 use provision::{Binaries, Binary};
+use timers::TimerPort;
 
 /// The namespace that the suite works in, and the only one.
 pub const NAMESPACE: &str = "rollproof";
@@ -62,6 +64,10 @@ pub struct Setup {
     pub on_unhealthy: OnUnhealthy,
     /// Whether the balancer tries another backend when one refuses.
     pub redispatch: bool,
+    /// What the balancer does to idle connections; `None`: nothing.
+    pub on_idle: Option<OnIdle>,
+    /// How long a connection may be idle, where the balancer does something then.
+    pub idle_timeout: Duration,
     /// How long after SIGTERM a gracefully stopped apiserver is killed, as a kubelet does when the pod's
     /// terminationGracePeriodSeconds are over. `None`: never.
     pub grace_period: Option<Duration>,
@@ -83,6 +89,8 @@ impl Setup {
             health: HealthPolicy::Follow,
             on_unhealthy: OnUnhealthy::Keep,
             redispatch: false,
+            on_idle: None,
+            idle_timeout: timing::idle_timeout(profile),
             grace_period: None,
             hairpin: false,
             apiservers: None,
@@ -100,10 +108,28 @@ impl Setup {
         self.flags.push((name.to_owned(), value.to_owned()));
     }
 
+    /// What becomes of idle connections.
+    pub fn idle(&self) -> Option<IdleTimeout> {
+        self.on_idle.map(|then| IdleTimeout { after: self.idle_timeout, then })
+    }
+
     /// Whether it asks the balancer for a policy that only the suite's own is known to have.
     pub fn sets_policies(&self) -> bool {
         let rise = self.timers.health_rise != timing::HEALTH_RISE;
-        self.hairpin || self.redispatch || rise || self.on_unhealthy != OnUnhealthy::Keep
+        let carries = self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep;
+        carries || rise || self.on_idle.is_some()
+    }
+
+    /// Whether a balancer has all the policies that it asks for.
+    pub fn suits(&self, balancer: &BalancerKind) -> bool {
+        match balancer {
+            BalancerKind::Builtin => true,
+            BalancerKind::Kernel => {
+                let carries = self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep;
+                !carries && self.on_idle.is_none_or(|then| then == OnIdle::Silent)
+            }
+            BalancerKind::Command(_) => !self.sets_policies(),
+        }
     }
 }
 
@@ -114,6 +140,7 @@ pub struct Lab {
     network: Network,
     control_plane: ControlPlane,
     balancer: Balancer,
+    timers: Option<TimerPort>,
     recorder: Recorder,
     setup: Setup,
     cell: Cell,
@@ -172,6 +199,7 @@ impl Lab {
             ControlPlane::start(&keeper, &claim, &network, binaries, &flags, apiservers as u8, &recorder).await?;
         let balancer =
             Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &network, &recorder).await?;
+        let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder).await?;
 
         let mut subjects = vec![
             Subject {
@@ -195,8 +223,19 @@ impl Lab {
             client: "kube-rs".to_owned(),
             profile: config.profile,
         };
-        let lab =
-            Self { claim, keeper, network, control_plane, balancer, recorder, setup, cell, subjects, newer: None };
+        let lab = Self {
+            claim,
+            keeper,
+            network,
+            control_plane,
+            balancer,
+            timers,
+            recorder,
+            setup,
+            cell,
+            subjects,
+            newer: None,
+        };
         lab.balancer.ready(&lab.through_balancer()).await?;
         lab.prepare().await?;
         Ok(lab)
@@ -225,6 +264,11 @@ impl Lab {
     /// The apiservers, by number.
     pub fn servers(&self) -> &[Shared] {
         &self.control_plane.servers
+    }
+
+    /// The balancer's port for timer-servers, in a lab whose balancer has an idle timeout.
+    pub fn timer_port(&self) -> Option<&TimerPort> {
+        self.timers.as_ref()
     }
 
     /// Where observations go.
@@ -383,6 +427,9 @@ impl Lab {
 
     /// Ends the balancer, so that what it still has to tell is in the recording and in its log.
     pub async fn end_balancer(&self) {
+        if let Some(timers) = &self.timers {
+            timers.end().await;
+        }
         self.balancer.end().await;
     }
 
@@ -391,7 +438,7 @@ impl Lab {
     /// # Errors
     /// A process did not die, or the folder could not be removed.
     pub async fn strike(self) -> anyhow::Result<()> {
-        self.balancer.end().await;
+        self.end_balancer().await;
         // Killed, not stopped: a graceful end would take as long as the longest open watch.
         self.keeper.strike(self.claim.lab).await
     }

@@ -4,6 +4,7 @@
 //! from here (`rollproof list --markdown`) and checked by the suite's own tests.
 
 pub mod balancer;
+pub mod idle;
 pub mod rollout;
 pub mod watch;
 
@@ -100,7 +101,7 @@ impl Need {
 
 /// Every requirement, family by family.
 pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
-    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).copied()
+    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).chain(idle::ALL).copied()
 }
 
 /// The requirement with this id.

@@ -10,6 +10,7 @@ mod moment;
 mod observation;
 mod outage;
 mod recorder;
+mod timer;
 
 pub use file::{FORMAT, FileError, compress};
 pub use in_flight::{Held, InFlight};
@@ -18,6 +19,7 @@ pub use moment::Moment;
 pub use observation::*;
 pub use outage::{Counted, Outage, outages};
 pub use recorder::Recorder;
+pub use timer::{TimerConnection, Told};
 
 use std::collections::BTreeMap;
 

@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod error_classes;
 mod gate;
+mod idle_verdicts;
 mod keeper;
 mod load;
 mod load_command;

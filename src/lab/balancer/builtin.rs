@@ -13,14 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use super::health::{Checker, Member};
 use super::pump::{Accepted, Carrier};
-use super::{HealthPolicy, Settings};
+use super::{BACKLOG, HealthPolicy, Settings};
 use crate::lab::network::Site;
 use crate::timeline::{Moment, Recorder};
 use crate::timing::BALANCER_ACCEPT_AGAIN;
-
-/// Connections that the kernel completes while we have not accepted them yet. More than any lab opens at once: a full
-/// backlog would look like an outage of the subject.
-const BACKLOG: u32 = 1024;
 
 /// A running balancer: plain TCP passthrough. New connections go round robin to the backends in service.
 ///
@@ -153,14 +149,7 @@ impl Front {
 }
 
 async fn listen(site: &Site, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let open = async {
-        let socket = site.socket(address).await?;
-        // A balancer that was just stopped has left connections in TIME_WAIT on this port.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    open.await.map_err(|error| {
+    site.listen(address, BACKLOG).await.map_err(|error| {
         anyhow!("the balancer cannot listen on {address}: {error}; free that address, or choose another")
     })
 }

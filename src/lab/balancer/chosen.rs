@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::bail;
+
 use super::command::{self, Command, serves};
 use super::{Backend, Builtin, Kernel, Settings};
 use crate::config::BalancerKind;
@@ -52,12 +54,12 @@ impl Balancer {
             health: setup.health,
             on_unhealthy: setup.on_unhealthy,
             redispatch: setup.redispatch,
+            idle: setup.idle(),
             hairpin: nodes.map(|(index, server)| (network::node(claim.lab, index), server.name.clone())).collect(),
             ..Settings::new(backends, control_plane.ca.clone(), &setup.timers)
         };
         match kind {
-            BalancerKind::Builtin => Ok(Self::Builtin(Builtin::start(settings, recorder.clone()).await?)),
-            BalancerKind::Kernel => Ok(Self::Kernel(Kernel::start(settings, recorder.clone()).await?)),
+            BalancerKind::Builtin | BalancerKind::Kernel => Self::ours(kind, settings, recorder).await,
             BalancerKind::Command(words) => {
                 let environment = command::environment(
                     listen,
@@ -70,6 +72,18 @@ impl Balancer {
                 );
                 Ok(Self::Command(Command::start(keeper, claim, words, environment, &settings.site, listen).await?))
             }
+        }
+    }
+
+    /// Starts one that the suite itself decides about, as it is told.
+    ///
+    /// # Errors
+    /// As [`Builtin::start`] and [`Kernel::start`]; or it is somebody else's.
+    pub async fn ours(kind: &BalancerKind, settings: Settings, recorder: &Recorder) -> anyhow::Result<Self> {
+        match kind {
+            BalancerKind::Builtin => Ok(Self::Builtin(Builtin::start(settings, recorder.clone()).await?)),
+            BalancerKind::Kernel => Ok(Self::Kernel(Kernel::start(settings, recorder.clone()).await?)),
+            BalancerKind::Command(_) => bail!("{kind} cannot be told how to carry connections"),
         }
     }
 

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::health::{Checker, Member};
-use super::{HealthPolicy, Settings};
+use super::{HealthPolicy, IdleTimeout, OnIdle, Settings};
 use crate::lab::network::{self, Namespace, Site};
 use crate::timeline::Recorder;
 
@@ -44,6 +44,7 @@ impl Kernel {
         };
         let address = settings.listen;
         let pool = Arc::new(Pool {
+            table: table(address),
             site: settings.site,
             members: settings
                 .backends
@@ -57,7 +58,7 @@ impl Kernel {
             join_all(pool.members.iter().map(|member| checker.check_first(member))).await;
         }
         let changes = pool.changes();
-        set_up(pool.namespace()?, address).await?;
+        set_up(pool.namespace()?, address, settings.idle).await?;
         pool.apply().await?;
         if let Some(checker) = checker {
             for member in &pool.members {
@@ -113,14 +114,16 @@ pub fn unmet() -> Option<String> {
         return Some(unmet);
     }
     let example: [SocketAddr; 2] = [([127, 0, 0, 2], 1).into(), ([127, 0, 0, 3], 1).into()];
-    let tried = Namespace::new("balancer-try")
-        .and_then(|namespace| network::nft_blocking(&namespace, rules(example[0]) + &choice(&example)));
+    let tried = Namespace::new("balancer-try").and_then(|namespace| {
+        network::nft_blocking(&namespace, rules(example[0]) + &choice(&table(example[0]), &example))
+    });
     let error = tried.err()?;
     Some(format!("{error:#}; install nftables (Debian: `apt-get install nftables`), on a kernel that has it"))
 }
 
 /// The backends, and where their rules are.
 struct Pool {
+    table: String,
     site: Site,
     members: Vec<Arc<Member>>,
     /// Whom the rules choose from.
@@ -145,7 +148,7 @@ impl Pool {
     /// From now on new connections go to those in service.
     async fn apply(&self) -> anyhow::Result<()> {
         let backends = self.in_service();
-        network::nft(self.namespace()?, choice(&backends)).await?;
+        network::nft(self.namespace()?, choice(&self.table, &backends)).await?;
         self.in_force.send_replace(backends);
         Ok(())
     }
@@ -159,7 +162,7 @@ impl Pool {
     }
 }
 
-async fn set_up(namespace: &Namespace, listen: SocketAddr) -> anyhow::Result<()> {
+async fn set_up(namespace: &Namespace, listen: SocketAddr, idle: Option<IdleTimeout>) -> anyhow::Result<()> {
     network::nft(namespace, rules(listen)).await?;
     // These exist once a rule has asked for conntrack.
     for (name, value) in [
@@ -170,16 +173,27 @@ async fn set_up(namespace: &Namespace, listen: SocketAddr) -> anyhow::Result<()>
     ] {
         namespace.sysctl(name, value).await?;
     }
+    if let Some(IdleTimeout { after, then }) = idle {
+        ensure!(then == OnIdle::Silent, "the kernel balancer forgets idle connections silently, or not at all");
+        ensure!(after.subsec_nanos() == 0 && !after.is_zero(), "the kernel counts idle timeouts in whole seconds");
+        // For all of the namespace: whatever this router forwards.
+        namespace.sysctl("netfilter/nf_conntrack_tcp_timeout_established", &after.as_secs().to_string()).await?;
+    }
     Ok(())
+}
+
+/// The name of the rules' table: a router may have several ports.
+fn table(listen: SocketAddr) -> String {
+    format!("balancer_{}", listen.port())
 }
 
 /// All but the choice of a backend. A packet that belongs to no flow is dropped: without that rule, what a backend sends after its
 /// flow was forgotten would reach the client under the backend's own address, and the client's kernel would reset the backend's
 /// side only.
 fn rules(listen: SocketAddr) -> String {
-    let (ip, port) = (listen.ip(), listen.port());
+    let (ip, port, table) = (listen.ip(), listen.port(), table(listen));
     format!(
-        "table ip balancer {{
+        "table ip {table} {{
             chain choice {{
             }}
             chain new {{
@@ -196,15 +210,15 @@ fn rules(listen: SocketAddr) -> String {
 }
 
 /// Replaces the choice of a backend; in one transaction, so that no packet sees half of it.
-fn choice(backends: &[SocketAddr]) -> String {
-    let mut commands = "flush chain ip balancer choice\n".to_owned();
+fn choice(table: &str, backends: &[SocketAddr]) -> String {
+    let mut commands = format!("flush chain ip {table} choice\n");
     if !backends.is_empty() {
         let places: Vec<_> = (0..)
             .zip(backends)
             .map(|(index, backend): (usize, _)| format!("{index} : {} . {}", backend.ip(), backend.port()))
             .collect();
         commands += &format!(
-            "add rule ip balancer choice meta l4proto tcp dnat to jhash ip saddr . tcp sport . ip daddr . tcp dport \
+            "add rule ip {table} choice meta l4proto tcp dnat to jhash ip saddr . tcp sport . ip daddr . tcp dport \
              mod {} seed 1 map {{ {} }}\n",
             backends.len(),
             places.join(", ")

@@ -21,6 +21,10 @@ use std::time::Duration;
 use crate::lab::network::Site;
 use crate::timing::{BALANCER_CONNECT, Timers};
 
+/// Connections that the kernel completes while we have not accepted them yet. More than any lab opens at once: a full
+/// backlog would look like an outage of the subject.
+pub(super) const BACKLOG: u32 = 1024;
+
 /// One kube-apiserver, as a balancer knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {

@@ -12,6 +12,8 @@ use anyhow::Context as _;
 const PORT: u16 = 16443;
 /// etcd's client port; its peer port is the next.
 const ETCD_PORT: u16 = 12379;
+/// Timer-servers, and the balancer before them: the AKS report's 8600, and 10000.
+const TIMER_PORT: u16 = 18600;
 /// Where nobody is served: whoever listens there holds the lab.
 pub(in crate::lab) const CLAIM_PORT: u16 = 16442;
 
@@ -56,6 +58,16 @@ pub fn apiserver(lab: u8, index: u8) -> SocketAddr {
 /// The source address of clients on the node of an apiserver.
 pub fn node(lab: u8, index: u8) -> IpAddr {
     host(lab, 100 + index)
+}
+
+/// The balancer's port for timer-servers.
+pub fn timer_port(lab: u8) -> SocketAddr {
+    SocketAddr::new(host(lab, 1), TIMER_PORT)
+}
+
+/// Where a timer-server listens, beside the first apiserver.
+pub fn timer_server(lab: u8) -> SocketAddr {
+    SocketAddr::new(apiserver(lab, 0).ip(), TIMER_PORT)
 }
 
 /// The address that an apiserver advertises. It must not be a loopback address, and nobody dials it: TEST-NET-1.

@@ -26,7 +26,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Where each part of a lab stands.
 #[derive(Clone, Default)]
@@ -71,6 +71,18 @@ impl Site {
     /// Those of connect(2).
     pub async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         self.socket(to).await?.connect(to).await
+    }
+
+    /// A listener on an address.
+    ///
+    /// # Errors
+    /// Those of bind(2) and listen(2).
+    pub async fn listen(&self, on: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+        let socket = self.socket(on).await?;
+        // One that has just ended here has left connections in TIME_WAIT on this port.
+        socket.set_reuseaddr(true)?;
+        socket.bind(on)?;
+        socket.listen(backlog)
     }
 
     /// The file that stands for the namespace, for [`Program::network`](super::keeper::Program::network).
