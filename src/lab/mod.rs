@@ -30,7 +30,7 @@ use http::{Ask, Endpoint};
 
 use crate::config::{BalancerKind, Config};
 use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
-use crate::timing::{self, Profile, Timers};
+use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
@@ -82,15 +82,15 @@ pub struct Setup {
 
 impl Setup {
     /// The lab that a careful platform team would run: a health-following balancer, and a delay longer than its detection.
-    pub fn careful(profile: Profile) -> Self {
+    pub fn careful(config: &Config) -> Self {
         Self {
-            timers: Timers::of(profile),
+            timers: Timers::of(config.profile),
             flags: Vec::new(),
             health: HealthPolicy::Follow,
             on_unhealthy: OnUnhealthy::Keep,
             redispatch: false,
             on_idle: None,
-            idle_timeout: timing::idle_timeout(profile),
+            idle_timeout: timing::idle_timeout(config.profile),
             grace_period: None,
             hairpin: false,
             apiservers: None,

@@ -154,8 +154,8 @@ async fn wait(mut stream: impl AsyncRead + Unpin, opened: Moment) -> Told {
     told(opened, last, failure)
 }
 
-/// Speaks at the interval, until told of an end.
-async fn serve(stream: &mut TcpStream, interval: Duration, opened: Moment) -> Told {
+/// A timer-server's side of a connection that was `opened` then: speaks at once and at every interval, until told of an end.
+pub async fn serve(stream: &mut TcpStream, interval: Duration, opened: Moment) -> Told {
     let (mut reader, mut writer) = stream.split();
     let (mut ticks, mut last) = (tokio::time::interval(interval), opened);
     let mut byte = [0];

@@ -5,20 +5,24 @@
 
 mod file;
 mod in_flight;
+mod lives;
 mod load;
 mod moment;
 mod observation;
 mod outage;
 mod recorder;
+mod symptom;
 mod timer;
 
 pub use file::{FORMAT, FileError, compress};
 pub use in_flight::{Held, InFlight};
+pub use lives::{Lives, Stage};
 pub use load::{Load, LoadLeft, LoadVerb};
 pub use moment::Moment;
 pub use observation::*;
 pub use outage::{Counted, Outage, outages};
 pub use recorder::Recorder;
+pub use symptom::Symptom;
 pub use timer::{TimerConnection, Told};
 
 use std::collections::BTreeMap;

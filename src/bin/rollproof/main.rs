@@ -1,11 +1,14 @@
 //! The `rollproof` command: everything that does not need cargo. One file per subcommand.
 
+mod cases;
 mod clean;
 mod doctor;
 mod gate;
 mod judge;
 mod list;
 mod load;
+mod timeline;
+mod timer_server;
 mod up;
 
 use std::ffi::OsString;
@@ -45,8 +48,14 @@ enum Command {
     Load(load::Options),
     /// Judge saved recordings again
     Judge(judge::Options),
+    /// Show what each case met and what caught it, as a markdown table
+    Cases(cases::Options),
+    /// Draw a saved recording as an SVG timeline
+    Timeline(timeline::Options),
     /// Hold the results of a run against what is expected of it
     Gate(gate::Options),
+    /// Say the time every now and then, to see what a balancer does to idle connections
+    TimerServer(timer_server::Options),
     /// Remove what killed runs have left behind
     Clean(clean::Options),
     /// Own the children of a run
@@ -78,8 +87,11 @@ fn main() -> ExitCode {
         Command::Up(options) => up::run(&options),
         Command::Load(options) => load::run(&options),
         Command::Judge(options) => judge::run(&options),
+        Command::Cases(options) => cases::run(&options),
+        Command::Timeline(options) => timeline::run(&options),
         Command::Gate(options) => gate::run(&options),
         Command::Clean(options) => clean::run(&options),
+        Command::TimerServer(options) => timer_server::run(&options),
         Command::Keeper => rollproof::lab::keeper::run().map(|()| Ended::Fine),
         Command::KeeperExec { keeper, network, program, args } => {
             rollproof::lab::keeper::exec(keeper, network.as_deref(), &program, &args).map(|()| Ended::Fine)
