@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ptr;
+use std::time::Duration;
 
 use super::attribution::{Attributed, Failed, attribute};
 use super::facts::Facts;
@@ -74,10 +75,17 @@ impl<T> From<&Outage<'_, T>> for Stretch {
     }
 }
 
+impl Stretch {
+    /// How long it was.
+    pub fn length(&self) -> Duration {
+        self.until.since(self.from)
+    }
+}
+
 impl Befallen<'_> {
     /// The longest outage; zero without one.
-    pub fn worst(&self) -> std::time::Duration {
-        self.outages.iter().map(|outage| outage.until.since(outage.from)).max().unwrap_or_default()
+    pub fn worst(&self) -> Duration {
+        self.outages.iter().map(Stretch::length).max().unwrap_or_default()
     }
 }
 

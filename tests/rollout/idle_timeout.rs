@@ -6,12 +6,16 @@ use serial_test::serial;
 
 /// A balancer that ends idle connections tells both sides, and touches no other. A client that is not told waits for ever.
 #[rstest]
-#[case::by_rst(OnIdle::Reset)]
-#[case::by_fin(OnIdle::Fin)]
+#[case::by_rst(OnIdle::Reset, None)]
+#[case::by_fin(OnIdle::Fin, Profile::Nightly)]
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
-async fn both_sides_of_an_idle_connection_are_told(#[case] then: OnIdle) {
+async fn both_sides_of_an_idle_connection_are_told(
+    #[case] then: OnIdle,
+    #[case] profile: impl Into<Option<Profile>>,
+) {
     undisturbed()
+        .only_in(profile)
         .in_a_lab(move |lab| lab.on_idle = Some(then))
         .upholds(&[&idle::ANNOUNCED, &idle::NOT_BEFORE])
         .run(async |lab| Probes::default().with(timers()).start(lab).await?.stop().await)

@@ -24,6 +24,7 @@ mod shorthand;
 mod teeth;
 mod tidy;
 mod timelines;
+mod timer_server;
 mod tls;
 mod verdicts;
 mod wait;

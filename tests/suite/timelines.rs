@@ -258,7 +258,7 @@ fn drawn(recording: &Recording) -> String {
 #[case(Some(Graceful))]
 #[case(Some(Killed))]
 fn a_drawing_tells_what_happened(#[case] disturbance: Option<Restart>) {
-    let text = drawn(&run(disturbance).requests_fail(New, 6050..6250, ConnectionRefused).0);
+    let text = drawn(&run(disturbance).requests_fail(New, 6050..6100, ConnectionRefused).0);
     assert!(text.contains("apiserver-0") && text.contains("requester-new"), "{text}");
     assert!(text.contains("connection refused x1 +6.051s, server unknown, accepted: never"), "{text}");
     assert_eq!(text.contains("apiserver-1: HTTPServerStoppedListening"), disturbance == Some(Graceful), "{text}");

@@ -14,18 +14,24 @@ use self::canvas::{Area, Canvas};
 use super::clean::one_line;
 use super::errors::grouped;
 use crate::timeline::{Event, Header, Moment, Protocol, Recording, Stage, Step, Symptom};
-use crate::verdict::{Attributed, Befallen, Role, Survey};
+use crate::verdict::{Attributed, Befallen, Role, Stretch, Survey};
 
 // Lengths in px.
 const WIDTH: f64 = 1200.0;
-const LEFT: f64 = 232.0;
+const LEFT: f64 = 252.0;
 const RIGHT: f64 = 22.0;
 const HEAD: f64 = 84.0;
 const SERVER: f64 = 50.0;
 const PROBE: f64 = 34.0;
 const LEGEND: f64 = 118.0;
+/// Where the entries of the legend begin.
+const EXPLAINED: f64 = 120.0;
 /// Marks nearer to each other than this are one.
 const MARK: f64 = 5.0;
+/// Outages nearer to each other than this are one bar.
+const NEAR: f64 = 0.5;
+/// How many kinds of errors the title of a mark tells apart.
+const KINDS: usize = 4;
 /// The shortest stage or outage that can be seen.
 const SLIVER: f64 = 1.5;
 /// Seconds between two ticks: the least of these that leaves [`TICK`] between them, or a multiple of the last.
@@ -188,12 +194,16 @@ impl<W: Write> Drawing<'_, W> {
         self.canvas.line("rule", (0.0, y), (WIDTH, y))?;
         self.label(y, probe.probe, &format!("{}{worst}", count(probe.samples, samples)))?;
         self.bar("probed", (began, end), (y + 11.0, 12.0), role(probe.role))?;
-        for outage in &probe.outages {
-            let length = outage.until.since(outage.from).as_secs_f64();
-            let open = if outage.recovered { "" } else { ", not over at the end" };
+        let near = |one: &Stretch, next: &Stretch| self.x(next.from) - self.x(one.until) < NEAR;
+        let bars: Vec<&[Stretch]> = probe.outages.chunk_by(near).collect();
+        for outages in bars {
+            let (first, last) = (outages[0].from, outages.iter().map(|outage| outage.until).max().unwrap_or(end));
+            let longest = outages.iter().map(Stretch::length).max().unwrap_or_default().as_secs_f64();
             let what = if probe.role == Role::Watch { "no watch was open" } else { "outage" };
-            let hover = format!("{}: {what}\n{}, for {length:.3} s{open}", probe.probe, self.clock(outage.from));
-            self.bar("out", (outage.from, outage.until), (y + 8.0, 18.0), &hover)?;
+            let times = if outages.len() > 1 { format!("{} times, for at most", outages.len()) } else { "for".into() };
+            let open = if outages.iter().all(|outage| outage.recovered) { "" } else { ", not over at the end" };
+            let hover = format!("{}: {what}\n{}, {times} {longest:.3} s{open}", probe.probe, self.clock(first));
+            self.bar("out", (first, last), (y + 8.0, 18.0), &hover)?;
         }
         self.marks(y + 17.0, &failed)
     }
@@ -229,7 +239,10 @@ impl<W: Write> Drawing<'_, W> {
             let (class, _, outline) = style::symptom(kind);
             let class = if counts { class.to_owned() } else { format!("{class} excused") };
             let groups = grouped(self.survey.span.0, samples.iter().copied());
-            let hover: Vec<String> = groups.iter().map(ToString::to_string).collect();
+            let mut hover: Vec<String> = groups.iter().take(KINDS).map(ToString::to_string).collect();
+            if groups.len() > KINDS {
+                hover.push(format!("and {} kinds more", groups.len() - KINDS));
+            }
             self.canvas.shape(&class, outline, (self.x(samples[0].at), y), Some(&hover.join("\n")))?;
         }
         Ok(())
@@ -237,12 +250,14 @@ impl<W: Write> Drawing<'_, W> {
 
     /// A line down through all lanes where a server was sent a signal.
     fn signals(&mut self) -> io::Result<()> {
-        let survey = self.survey;
-        for (_, stages) in survey.lives.each() {
-            for stage in stages.iter().filter(|stage| matches!(stage.step, Step::TermSent | Step::KillSent)) {
-                let x = self.x(stage.since);
-                self.canvas.line("signal", (x, HEAD), (x, self.bottom))?;
-            }
+        let lives = self.survey.lives.each();
+        let is_signal = |stage: &&Stage| matches!(stage.step, Step::TermSent | Step::KillSent);
+        let signals = lives.flat_map(|(_, stages)| stages.iter().filter(is_signal).map(|stage| self.x(stage.since)));
+        let mut signals: Vec<f64> = signals.collect();
+        signals.sort_by(f64::total_cmp);
+        signals.dedup_by(|next, last| *next - *last < MARK);
+        for x in signals {
+            self.canvas.line("signal", (x, HEAD), (x, self.bottom))?;
         }
         Ok(())
     }
@@ -258,14 +273,14 @@ impl<W: Write> Drawing<'_, W> {
 
     fn legend(&mut self) -> io::Result<()> {
         let top = self.bottom + 38.0;
-        let mut pen = Pen { x: LEFT, y: top };
+        let mut pen = Pen { x: EXPLAINED, y: top };
         self.canvas.text("bold", (12.0, top + 4.0), "apiserver")?;
         for (_, class, _, meaning) in style::STAGES {
             let (x, y) = pen.next(meaning);
             self.canvas.area(class, Area { x, y: y - 6.0, width: 12.0, height: 12.0 }, None)?;
             self.canvas.text("dark", (x + 17.0, y + 4.0), meaning)?;
         }
-        pen = Pen { x: LEFT, y: pen.y + 20.0 };
+        pen = Pen { x: EXPLAINED, y: pen.y + 20.0 };
         self.canvas.text("bold", (12.0, pen.y + 4.0), "failed sample")?;
         for kind in Symptom::ALL {
             let name = kind.to_string();
@@ -274,7 +289,7 @@ impl<W: Write> Drawing<'_, W> {
             self.canvas.shape(class, outline, (x + 6.0, y), None)?;
             self.canvas.text("dark", (x + 17.0, y + 4.0), &name)?;
         }
-        pen = Pen { x: LEFT, y: pen.y + 20.0 };
+        pen = Pen { x: EXPLAINED, y: pen.y + 20.0 };
         self.canvas.text("bold", (12.0, pen.y + 4.0), "also")?;
         for (class, meaning) in [
             ("out", "outage, or no watch open"),
@@ -305,7 +320,7 @@ impl Pen {
     fn next(&mut self, text: &str) -> (f64, f64) {
         let wide = 17.0 + text.chars().count() as f64 * LETTER + 14.0;
         if self.x + wide > WIDTH {
-            (self.x, self.y) = (LEFT, self.y + 18.0);
+            (self.x, self.y) = (EXPLAINED, self.y + 18.0);
         }
         let place = (self.x, self.y);
         self.x += wide;
