@@ -15,7 +15,7 @@ use futures::FutureExt as _;
 
 use crate::config::Config;
 use crate::lab::provision::{self, Binaries, Sources};
-use crate::lab::{self, Lab, Setup, machine, narrated};
+use crate::lab::{self, Lab, Setup, narrated};
 use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
@@ -316,7 +316,7 @@ fn header(name: &str, lab: &Lab, disturbance: Option<Restart>, bounds: Bounds, j
         servers: lab.described_servers(),
         subjects: lab.subjects().to_vec(),
         timers: lab.setup().timers,
-        machine: machine::facts(),
+        machine: lab.machine().clone(),
         bounds,
         judged_by: judged_by.to_vec(),
     }

@@ -19,7 +19,7 @@ pub fn kernel() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// The machine, by name of each fact.
+/// The machine, by name of each fact. The sysctls are those of the calling thread's network namespace.
 pub fn facts() -> BTreeMap<String, String> {
     let uname = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();

@@ -16,6 +16,7 @@ pub mod timers;
 pub mod tls;
 pub mod wait;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -141,6 +142,7 @@ pub struct Lab {
     control_plane: ControlPlane,
     balancer: Balancer,
     timers: Option<TimerPort>,
+    machine: BTreeMap<String, String>,
     recorder: Recorder,
     setup: Setup,
     cell: Cell,
@@ -199,6 +201,7 @@ impl Lab {
             ControlPlane::start(&keeper, &claim, &network, binaries, &flags, apiservers as u8, &recorder).await?;
         let balancer =
             Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &network, &recorder).await?;
+        let machine = network.client.run(machine::facts).await?;
         let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder).await?;
 
         let mut subjects = vec![
@@ -230,6 +233,7 @@ impl Lab {
             control_plane,
             balancer,
             timers,
+            machine,
             recorder,
             setup,
             cell,
@@ -258,7 +262,11 @@ impl Lab {
 
     /// The balancer, as an administrator's client on the node of that apiserver meets it.
     pub fn from_node(&self, index: u8) -> Endpoint {
-        Endpoint { from: Some(network::node(self.claim.lab, index)), ..self.through_balancer() }
+        let through = self.through_balancer();
+        match self.network.server(index) {
+            node if node.namespace().is_some() => Endpoint { site: node, ..through },
+            _ => Endpoint { from: Some(network::node(self.claim.lab, index)), ..through },
+        }
     }
 
     /// The apiservers, by number.
@@ -284,6 +292,11 @@ impl Lab {
     /// Its point of the matrix.
     pub fn cell(&self) -> &Cell {
         &self.cell
+    }
+
+    /// The machine as its clients meet it, by name of each fact.
+    pub fn machine(&self) -> &BTreeMap<String, String> {
+        &self.machine
     }
 
     /// The programs under test.

@@ -53,16 +53,24 @@ impl Network {
 pub struct Site(Option<Arc<Namespace>>);
 
 impl Site {
+    /// Does something there: what it opens belongs there, and `/proc/sys/net` is that of the place.
+    ///
+    /// # Errors
+    /// As [`Namespace::run`].
+    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> anyhow::Result<T> {
+        match &self.0 {
+            None => Ok(job()),
+            Some(namespace) => namespace.run(job).await,
+        }
+    }
+
     /// A TCP socket for an address of that family. It stays where it was made, whoever connects it.
     ///
     /// # Errors
     /// The kernel's.
     pub async fn socket(&self, to: SocketAddr) -> io::Result<TcpSocket> {
         let open = move || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
-        match &self.0 {
-            None => open(),
-            Some(namespace) => namespace.run(open).await.map_err(io::Error::other)?,
-        }
+        self.run(open).await.map_err(io::Error::other)?
     }
 
     /// A connection to an address.
