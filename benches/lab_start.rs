@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
     let ours = || {
         runtime.block_on(async {
             let began = Instant::now();
-            let lab = Lab::start(Setup::careful(config.profile), &config, &binaries, Recorder::default(), None).await?;
+            let lab = Lab::start(Setup::careful(&config), &config, &binaries, Recorder::default(), None).await?;
             let took = began.elapsed().as_secs_f64();
             lab.strike().await?;
             Ok([took])

@@ -20,7 +20,7 @@ use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
 use crate::timeline::{self, Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
-use crate::timing::{self, Bounds, Profile};
+use crate::timing::{self, Bounds, Profile, Timers};
 use crate::verdict;
 
 /// A scenario to be: what it does to the apiservers, in which lab, and what is judged.
@@ -107,8 +107,10 @@ impl Scenario {
         run: &RunDir,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> ScenarioReport {
-        let profile = if self.compressed { Profile::Pr } else { config.profile };
-        let mut setup = Setup::careful(profile);
+        let mut setup = Setup::careful(config);
+        if self.compressed {
+            setup.timers = Timers::of(Profile::Pr);
+        }
         std::mem::replace(&mut self.adjust, Box::new(|_| ()))(&mut setup);
         let judged_by = self
             .judged_by
@@ -120,6 +122,8 @@ impl Scenario {
             judged_by: judged_by.collect(),
             outcome: Outcome::Lab("the scenario did not come to its end".to_owned()),
             recording: None,
+            timeline: None,
+            errors: Vec::new(),
             evidence: None,
             took: Duration::ZERO,
             began: SystemTime::now(),
@@ -238,6 +242,8 @@ impl Scenario {
             // One that cannot be compressed stays as it is.
             *path = timeline::compress(path).unwrap_or_else(|_| path.clone());
         }
+        // Whatever became of the scenario. What a person looks at may be missing; the verdicts do not depend on it.
+        let drawn = finished.as_ref().ok().and_then(Option::as_ref).map(|recording| picture(run, report, recording));
         let outcome = match (acted, finished) {
             (Ok(Ok(_)), _) if let Some(panic) = taken_panic() => Outcome::Panicked(panic),
             (Ok(Ok(_)), _) if let Err(broken) = sound => Outcome::Lab(format!("{broken:#}")),
@@ -261,6 +267,7 @@ impl Scenario {
         // A broken scenario has more to say than missing evidence about it.
         if !failed {
             collected?;
+            drawn.transpose()?;
         }
         Ok(outcome)
     }
@@ -270,6 +277,14 @@ impl Scenario {
 fn is_large(recording: &Path) -> bool {
     const LARGE_BYTES: u64 = 16 << 20;
     std::fs::metadata(recording).is_ok_and(|file| file.len() > LARGE_BYTES)
+}
+
+/// What people look at beside the verdicts.
+fn picture(run: &RunDir, report: &mut ScenarioReport, recording: &Recording) -> anyhow::Result<()> {
+    let survey = verdict::survey(recording);
+    report.errors = report::errors(&survey);
+    report.timeline = Some(report::write_timeline(run, recording, &survey)?);
+    Ok(())
 }
 
 fn judged(recording: &Recording) -> anyhow::Result<Outcome> {

@@ -29,7 +29,7 @@ use http::{Ask, Endpoint};
 
 use crate::config::Config;
 use crate::timeline::{Cell, Event, Fault, Moment, Recorder, Restart, Server, Step, Subject};
-use crate::timing::{self, Profile, Timers};
+use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
@@ -75,9 +75,9 @@ pub struct Setup {
 
 impl Setup {
     /// The lab that a careful platform team would run: a health-following balancer, and a delay longer than its detection.
-    pub fn careful(profile: Profile) -> Self {
+    pub fn careful(config: &Config) -> Self {
         Self {
-            timers: Timers::of(profile),
+            timers: Timers::of(config.profile),
             flags: Vec::new(),
             health: HealthPolicy::Follow,
             on_unhealthy: OnUnhealthy::Keep,

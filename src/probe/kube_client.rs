@@ -4,7 +4,7 @@
 //! stack is put together here from kube's own parts, in the order of kube-client `src/client/builder.rs`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, Request, Response};
 use hyper_rustls::HttpsConnector;
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, HttpInfo, capture_connection};
 use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::client::retry::RetryPolicy;
@@ -25,14 +25,18 @@ use tower::{BoxError, Layer, Service, ServiceBuilder};
 use super::AuditIds;
 use crate::lab::http::{classify, retry_after, was_connecting};
 use crate::lab::{Lab, NAMESPACE};
-use crate::timeline::{Call, Event, Failure, ListWatch, Moment};
+use crate::timeline::{Call, ConnectionUse, Event, Failure, ListWatch, Moment};
 
 /// kube-rs's connections through the balancer: what its clients share.
 #[derive(Clone)]
 pub struct Library {
     config: kube::Config,
     http: Http,
+    used: Used,
 }
+
+/// When each pooled connection, by our end of it, had last brought an answer; `None` where there is no pool.
+type Used = Option<Arc<Mutex<HashMap<String, Moment>>>>;
 
 /// What kube-rs sends its requests with.
 type Http = legacy::Client<TimeoutConnector<HttpsConnector<HttpConnector>>, Body>;
@@ -51,6 +55,8 @@ pub struct Sent {
     pub answer: Result<(u16, Option<u32>), Failure>,
     /// Whether it failed before there was a connection to send it on.
     pub connecting: bool,
+    /// The connection it was sent on, if it came so far.
+    pub connection: Option<ConnectionUse>,
     /// Until the answer's headers.
     pub took: Duration,
 }
@@ -84,7 +90,7 @@ impl Library {
         connector.set_read_timeout(config.read_timeout);
         connector.set_write_timeout(config.write_timeout);
         let http = legacy::Builder::new(TokioExecutor::new()).pool_max_idle_per_host(idle).build(connector);
-        Ok(Self { config, http })
+        Ok(Self { config, http, used: (idle > 0).then(Arc::default) })
     }
 
     /// A client on these connections. Each request gets an Audit-ID of its own, and `observer` is told of it.
@@ -93,7 +99,8 @@ impl Library {
         audit_ids: impl Fn() -> String + Send + Sync + 'static,
         observer: impl Fn(Sent) + Send + Sync + 'static,
     ) -> kube::Client {
-        let observe = Observe { audit_ids: Arc::new(audit_ids), observer: Arc::new(observer) };
+        let (audit_ids, observer) = (Arc::new(audit_ids), Arc::new(observer));
+        let observe = Observe { audit_ids, observer, used: self.used.clone() };
         let retry = self.config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
         let stack = ServiceBuilder::new()
             .layer(self.config.base_uri_layer())
@@ -136,6 +143,7 @@ pub(super) fn revision_of(map: &ConfigMap) -> u64 {
 struct Observe {
     audit_ids: Arc<dyn Fn() -> String + Send + Sync>,
     observer: Observer,
+    used: Used,
 }
 
 impl<S> Layer<S> for Observe {
@@ -166,12 +174,13 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Observe { audit_ids, observer } = self.observe.clone();
+        let Observe { audit_ids, observer, used } = self.observe.clone();
         let audit_id = audit_ids();
         if let Ok(value) = HeaderValue::from_str(&audit_id) {
             request.headers_mut().insert("Audit-ID", value);
         }
         let (method, query) = (request.method().clone(), request.uri().query().unwrap_or_default().to_owned());
+        let captured = capture_connection(&mut request);
         let began = Moment::now();
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -182,10 +191,24 @@ where
                 .as_ref()
                 .map(|response| (response.status().as_u16(), retry_after(response.headers())))
                 .map_err(|error| classify(error.as_ref()));
-            observer(Sent { began, method, query, audit_id, answer: outcome, connecting, took });
+            let connection = connection(&captured, &used, began);
+            observer(Sent { began, method, query, audit_id, answer: outcome, connecting, connection, took });
             answer
         })
     }
+}
+
+/// The connection that a request which began then was sent on, as hyper's client tells.
+fn connection(captured: &CaptureConnection, used: &Used, began: Moment) -> Option<ConnectionUse> {
+    let mut extras = http::Extensions::new();
+    captured.connection_metadata().as_ref()?.get_extras(&mut extras);
+    let ends: &HttpInfo = extras.get()?;
+    let (local, remote) = (ends.local_addr().to_string(), ends.remote_addr().to_string());
+    let before = used
+        .as_ref()
+        .and_then(|used| used.lock().unwrap_or_else(PoisonError::into_inner).insert(local.clone(), Moment::now()));
+    let idle = before.map_or(Duration::ZERO, |last| began.since(last));
+    Some(ConnectionUse { local, remote, reused: before.is_some(), idle })
 }
 
 /// Whether a query is that of a list or of a watch, and the resourceVersion it names; 0 means "any" and counts as none.

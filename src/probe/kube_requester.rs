@@ -145,9 +145,9 @@ impl AtWork {
     }
 }
 
-/// What the library sent, as an exchange. Which connection it used, the library does not tell.
+/// What the library sent, as an exchange.
 fn attempt(sent: Sent) -> Attempt {
-    let exchange = Exchange { took: sent.took, ..unsent(sent.audit_id) };
+    let exchange = Exchange { took: sent.took, connection: sent.connection, ..unsent(sent.audit_id) };
     let exchange = match sent.answer {
         Ok((status, retry_after)) => {
             Exchange { phase: Phase::Done, status: Some(status), retry_after, failure: None, ..exchange }

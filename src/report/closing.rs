@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 
 use super::clean::{one_line, typed};
+use super::errors::{Errors, summary};
 use super::finding::{Finding, Kind, findings};
 use super::text::shown;
 use super::{RunDir, ScenarioReport};
@@ -31,6 +32,9 @@ pub struct Row {
     verdict: String,
     figure: String,
     place: Option<String>,
+    /// Of a scenario's first row: its drawing, and what failed.
+    timeline: Option<String>,
+    errors: Vec<Errors>,
 }
 
 /// What a row comes to.
@@ -91,8 +95,15 @@ pub fn closing_rows(report: &ScenarioReport) -> Vec<Row> {
             _ => one_line(&finding.reason, 60),
         },
         place: place.clone(),
+        timeline: None,
+        errors: Vec::new(),
     };
-    findings(report).iter().map(row).collect()
+    let mut rows: Vec<Row> = findings(report).iter().map(row).collect();
+    if let Some(first) = rows.first_mut() {
+        first.timeline = report.timeline.as_ref().map(|path| typed(path));
+        first.errors.clone_from(&report.errors);
+    }
+    rows
 }
 
 /// The table, by scenario, in at most `width` columns (paths aside, so that they can be copied), with ANSI colours, and
@@ -115,7 +126,8 @@ pub fn closing_table(rows: &[Row], width: u16) -> String {
             None => table(&rows, width),
         };
         let _ = writeln!(out, "{}", coloured(&rows_or_reason));
-        if let Some(place) = rows.iter().find_map(|row| row.place.as_ref()) {
+        out += &failures(&rows, width);
+        for place in [rows.iter().find_map(|row| row.place.as_ref()), rows[0].timeline.as_ref()].into_iter().flatten() {
             let _ = writeln!(out, "  see {place}");
         }
     }
@@ -126,13 +138,38 @@ pub fn closing_table(rows: &[Row], width: u16) -> String {
     out
 }
 
-fn table(rows: &[&Row], width: u16) -> String {
+/// What failed in a scenario, beside the lives of the apiservers: each kind where something was violated, else in a line.
+fn failures(rows: &[&Row], width: u16) -> String {
+    let errors: Vec<&Errors> = rows.iter().flat_map(|row| &row.errors).collect();
+    if errors.is_empty() {
+        return String::new();
+    }
+    let mut out = String::new();
+    if rows.iter().any(|row| matches!(row.mark, Mark::Failed | Mark::Control)) {
+        let mut table = blank(width);
+        for one in errors.iter().filter(|one| !one.excused) {
+            table.add_row([format!("{} x{}", one.symptom, one.count()), one.circumstances()]);
+        }
+        if !table.is_empty() {
+            out = format!("  failed, and the apiserver it was on or meant for\n{}\n", table.trim_fmt());
+        }
+    }
+    let _ = writeln!(out, "  {}", summary(errors));
+    out
+}
+
+fn blank(width: u16) -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_width(width.max(NARROWEST))
-        .add_rows(rows.iter().map(|row| [row.mark.face().0, &row.requirement, row.title, &row.verdict, &row.figure]));
+        .set_width(width.max(NARROWEST));
+    table
+}
+
+fn table(rows: &[&Row], width: u16) -> String {
+    let mut table = blank(width);
+    table.add_rows(rows.iter().map(|row| [row.mark.face().0, &row.requirement, row.title, &row.verdict, &row.figure]));
     // What people scan for is never wrapped.
     for column in [0, 1] {
         if let Some(column) = table.column_mut(column) {

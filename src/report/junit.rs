@@ -27,20 +27,44 @@ use crate::timeline::Expected;
 /// The file cannot be written, is already there, or would not be what it should.
 pub(super) fn write(run: &RunDir, report: &ScenarioReport, findings: &[Finding<'_>]) -> anyhow::Result<()> {
     let path = run.junit(&report.scenario);
-    let xml = render(report, findings)
+    let xml = render(run, report, findings)
         .and_then(|xml| check(&xml, findings).map(|()| xml))
         .with_context(|| format!("cannot write {}: a bug in the suite", path.display()))?;
     RunDir::write_whole(&path, xml.as_bytes())
 }
 
-fn render(report: &ScenarioReport, findings: &[Finding<'_>]) -> anyhow::Result<String> {
+fn render(run: &RunDir, report: &ScenarioReport, findings: &[Finding<'_>]) -> anyhow::Result<String> {
     let suite = TestSuiteBuilder::new(&one_line(&report.cell.to_string(), usize::MAX))
         .set_timestamp(report.began.into())
         .add_testcases(findings.iter().map(|finding| testcase(report, finding, findings.len())))
         .build();
     let mut xml = Vec::new();
     ReportBuilder::new().add_testsuite(suite).build().write_xml(&mut xml).context("junit-report")?;
-    Ok(String::from_utf8(xml)?)
+    let xml = String::from_utf8(xml)?;
+    match &report.timeline {
+        Some(timeline) => with_property(&xml, "timeline", &one_line(&run.relative(timeline), usize::MAX)),
+        None => Ok(xml),
+    }
+}
+
+/// Adds a property to the suite, which junit-report cannot.
+fn with_property(xml: &str, name: &str, value: &str) -> anyhow::Result<String> {
+    let mut reader = quick_xml::Reader::from_str(xml);
+    let mut writer = quick_xml::Writer::new(Vec::new());
+    loop {
+        let event = reader.read_event()?;
+        let begins = matches!(&event, Event::Start(element) if element.name().as_ref() == "testsuite");
+        if matches!(event, Event::Eof) {
+            return Ok(String::from_utf8(writer.into_inner())?);
+        }
+        writer.write_event(event)?;
+        if begins {
+            writer.create_element("properties").write_inner_content(|properties| {
+                let property = properties.create_element("property");
+                property.with_attributes([("name", name), ("value", value)]).write_empty().map(drop)
+            })?;
+        }
+    }
 }
 
 fn testcase(report: &ScenarioReport, finding: &Finding<'_>, of: usize) -> TestCase {

@@ -3,8 +3,11 @@
 //! A scenario ends in one [`ScenarioReport`]. From it come [`Finding`](finding::Finding)s, one a requirement, and every
 //! result file is a rendering of these: so no two of them can disagree.
 
+mod cases;
 mod clean;
 mod closing;
+mod drawing;
+mod errors;
 mod finding;
 pub mod gate;
 mod junit;
@@ -16,14 +19,17 @@ mod verdicts;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+pub use cases::{Case, cases_markdown};
 pub use clean::{one_line, printable};
 pub use closing::{Row, closing_rows, closing_table, terminal_width};
+pub use drawing::draw;
+pub use errors::{Errors, errors, summary};
 pub use requirements_md::requirements_markdown;
 pub use run_dir::RunDir;
 pub use verdicts::{Line, verdict_lines};
 
-use crate::timeline::{Cell, JudgedBy};
-use crate::verdict::Judgement;
+use crate::timeline::{Cell, JudgedBy, Recording};
+use crate::verdict::{Judgement, Survey};
 
 /// What became of one scenario.
 #[derive(Clone, Debug)]
@@ -38,6 +44,10 @@ pub struct ScenarioReport {
     pub outcome: Outcome,
     /// Its recording, where one was written.
     pub recording: Option<PathBuf>,
+    /// The drawing of its recording, where there is one.
+    pub timeline: Option<PathBuf>,
+    /// What failed in its recording, beside the lives of the apiservers.
+    pub errors: Vec<Errors>,
     /// The folder of its logs and the like, where there is one.
     pub evidence: Option<PathBuf>,
     /// How long it took, the lab's start and end included.
@@ -83,6 +93,18 @@ impl ScenarioReport {
     pub fn verdict_text(&self) -> Result<(), String> {
         text::failure(self).map_or(Ok(()), Err)
     }
+}
+
+/// Draws a scenario's recording into the run directory. Returns the drawing's path.
+///
+/// # Errors
+/// It cannot be written, or is already there.
+pub fn write_timeline(run: &RunDir, recording: &Recording, survey: &Survey<'_>) -> anyhow::Result<PathBuf> {
+    let path = run.timeline(&recording.header.scenario);
+    let mut svg = Vec::new();
+    draw(recording, survey, &mut svg)?;
+    RunDir::write_whole(&path, &svg)?;
+    Ok(path)
 }
 
 /// Writes a scenario's JUnit file and its lines of `verdicts.jsonl`, and notes its rows for the closing table.

@@ -7,6 +7,7 @@
 //!     junit/SCENARIO.xml
 //!     verdicts.jsonl
 //!     recordings/SCENARIO.jsonl
+//!     timelines/SCENARIO.svg
 //!     evidence/SCENARIO/
 //! ```
 
@@ -74,7 +75,7 @@ impl RunDir {
                  give ROLLPROOF_REPORT_DIR a new or empty one"
             );
         }
-        for folder in ["junit", "recordings", "evidence"] {
+        for folder in ["junit", "recordings", "timelines", "evidence"] {
             // Not create_dir_all: of two runs that found the directory empty at the same time, one has to lose.
             fs::create_dir(path.join(folder))
                 .with_context(|| format!("cannot make {folder} in the report directory {shown}"))?;
@@ -118,6 +119,11 @@ impl RunDir {
     /// Where a scenario's recording goes.
     pub fn recording(&self, scenario: &str) -> PathBuf {
         self.path.join("recordings").join(format!("{}.jsonl", stem(scenario)))
+    }
+
+    /// Where the drawing of a scenario's recording goes.
+    pub fn timeline(&self, scenario: &str) -> PathBuf {
+        self.path.join("timelines").join(format!("{}.svg", stem(scenario)))
     }
 
     /// The folder for a scenario's logs and the like. It is not made: a scenario without evidence leaves none.

@@ -8,6 +8,7 @@
 //!   actual     3 of 812 requests failed: connection refused, 12.480s to 12.610s, all of them by apiserver-1
 //!   seen       12.480s requester-new GET /api: refused
 //!              12.530s requester-new GET /api: refused
+//!   failed     connection refused x3 +12.480s to +12.580s, apiserver-1: HTTPServerStoppedListening, accepted: never (...)
 //!   figure     worst outage 130 ms
 //!   recording  target/rollproof/latest/recordings/rollout.nothing_is_lost.jsonl
 //!   evidence   target/rollproof/latest/evidence/rollout.nothing_is_lost
@@ -17,6 +18,7 @@
 use std::fmt::Write as _;
 
 use super::clean::{printable, typed};
+use super::errors::Errors;
 use super::finding::{Finding, Kind, findings};
 use super::{Outcome, ScenarioReport};
 use crate::timeline::Expected;
@@ -70,6 +72,7 @@ pub(super) fn of_judgement(report: &ScenarioReport, judgement: &Judgement) -> St
             if !excerpt.is_empty() {
                 block.row("seen", &excerpt.join("\n"));
             }
+            block.errors(&report.errors);
         }
         Verdict::Inconclusive { why } => {
             block.row("why", why);
@@ -124,9 +127,24 @@ impl Block {
         }
     }
 
+    /// What failed in the same recording, whatever it was: the first few groups.
+    fn errors(&mut self, errors: &[Errors]) {
+        const MOST: usize = 6;
+        let mut lines: Vec<String> = errors.iter().take(MOST).map(ToString::to_string).collect();
+        if errors.len() > MOST {
+            lines.push(format!("and {} kinds more: see the timeline", errors.len() - MOST));
+        }
+        if !lines.is_empty() {
+            self.row("failed", &lines.join("\n"));
+        }
+    }
+
     fn places(&mut self, report: &ScenarioReport) {
         if let Some(recording) = &report.recording {
             self.row("recording", &typed(recording));
+        }
+        if let Some(timeline) = &report.timeline {
+            self.row("timeline", &typed(timeline));
         }
         if let Some(evidence) = &report.evidence {
             self.row("evidence", &typed(evidence));

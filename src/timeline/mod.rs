@@ -5,19 +5,23 @@
 
 mod file;
 mod in_flight;
+mod lives;
 mod load;
 mod moment;
 mod observation;
 mod outage;
 mod recorder;
+mod symptom;
 
 pub use file::{FORMAT, FileError, compress};
 pub use in_flight::{Held, InFlight};
+pub use lives::{Lives, Stage};
 pub use load::{Load, LoadLeft, LoadVerb};
 pub use moment::Moment;
 pub use observation::*;
 pub use outage::{Counted, Outage, outages};
 pub use recorder::Recorder;
+pub use symptom::Symptom;
 
 use std::collections::BTreeMap;
 

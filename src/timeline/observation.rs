@@ -190,7 +190,7 @@ pub struct Exchange {
     /// What was spoken. A recording that does not say it is of HTTP/1.1.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Which connection, if one was made.
+    /// Which connection; one that was not made too, as far as it came. `None` where a client library does not tell: of a dial.
     pub connection: Option<ConnectionUse>,
     /// The last phase reached. An exchange that failed, failed in it.
     pub phase: Phase,
@@ -256,7 +256,8 @@ impl Exchange {
 /// The connection that a request used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionUse {
-    /// Our end, host:port. The other end is in the balancer's own observation of the same address.
+    /// Our end, host:port; empty where the dial failed before the kernel gave one. The other end is in the balancer's own
+    /// observation of the same address.
     pub local: String,
     /// The end we dialled, host:port.
     pub remote: String,
@@ -473,6 +474,9 @@ pub struct BackendHealth {
     pub healthy: bool,
     /// What the check that decided it saw.
     pub why: String,
+    /// Whether that was no answer at all within the check's time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unanswered: bool,
 }
 
 /// A step in an apiserver's life.

@@ -24,8 +24,10 @@ pub(super) fn new_connections<'a>(facts: &Facts<'a>) -> Vec<Carried<'a>> {
     let met = through_balancer(facts).filter(|(_, request, _)| on_new(request));
     let mut found: Vec<_> = met
         .filter_map(|(at, request, connection)| {
+            // A connection that did not come to a certificate is the balancer's to tell.
+            let server = request.exchange.server.as_deref()?;
             seen_by_clients.insert(connection.local.as_str());
-            Some(Carried { at, server: request.exchange.server.as_deref()? })
+            Some(Carried { at, server })
         })
         .collect();
     let noted = facts.recording.each(|event| match event {
@@ -50,7 +52,9 @@ pub(super) fn through_balancer<'a>(
         _ => None,
     });
     let connected = requests.filter_map(|(at, request)| Some((at, request, request.exchange.connection.as_ref()?)));
-    connected.filter(|(_, _, connection)| servers.iter().all(|server| server.address != connection.remote))
+    // Which server a library met, it does not tell.
+    let own = connected.filter(|(_, request, _)| request.on != ConnectionKind::Library);
+    own.filter(|(_, _, connection)| servers.iter().all(|server| server.address != connection.remote))
 }
 
 /// A kept connection that a requester had to replace, though no request on it had failed beyond repair.

@@ -7,6 +7,7 @@
 //! SIGTERM sent, process gone, ShutdownInitiated never seen      ->  inconclusive: the fault is not proven
 //! 12 requests before, 3 during, 40 after (bound: 10 each)       ->  upheld becomes inconclusive, violated stands
 //! our ticker was late by 0.8 s during the roll (bound: 0.5 s)   ->  inconclusive, whatever was found
+//! an undisturbed apiserver left a check of the balancer unanswered  ->  violated becomes inconclusive
 //! ```
 
 use super::Verdict;
@@ -57,7 +58,8 @@ pub(super) fn conclude(facts: &Facts<'_>, traffic: &[&Traffic], found: Verdict) 
             .or_else(|| {
                 let first = traffic.iter().filter_map(|traffic| traffic.first).min();
                 stalled(facts, first.unwrap_or(facts.disturbed().0), facts.end)
-            }),
+            })
+            .or_else(|| starved(facts)),
         Verdict::Upheld => every_fault(facts)
             .or_else(|| traffic.iter().find_map(|traffic| idle_before(facts, traffic)))
             .or_else(|| traffic.iter().find_map(|traffic| idle_later(facts, traffic)))
@@ -127,6 +129,22 @@ pub(super) fn stalled(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<
         span.as_secs_f64(),
         facts.clock(at),
         bound.as_secs_f64()
+    ))
+}
+
+/// Where an apiserver that nobody disturbed did not answer the balancer's check in time, and so went out of service, if
+/// anywhere: on a machine with two cores that is what a neighbour's start does. Whatever failed then may have failed of it.
+fn starved(facts: &Facts<'_>) -> Option<String> {
+    let disturbed = |at: Moment, server: &str| {
+        let mut restarts = facts.restarts.iter().filter(|restart| restart.server == server);
+        restarts.any(|restart| at >= restart.on && restart.off.is_none_or(|off| at <= off))
+    };
+    let (at, health) = facts.unanswered.iter().find(|(at, health)| !disturbed(*at, &health.server))?;
+    Some(format!(
+        "{}, which nobody disturbed, went out of service at {} ({}): run it on a machine with less other work",
+        health.server,
+        facts.clock(*at),
+        health.why
     ))
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::watches::Watch;
 use crate::timeline::{
-    ConnectionKind, Effect, Event, InFlight, Lifecycle, Load, LoadLeft, Moment, Recording, Request, Restart,
-    ServerHealth, Step, Verb, Write,
+    BackendHealth, ConnectionKind, Effect, Event, InFlight, Lifecycle, Load, LoadLeft, Moment, Recording, Request,
+    Restart, ServerHealth, Step, Verb, Write,
 };
 use crate::timing::Bounds;
 
@@ -22,6 +22,8 @@ pub(super) struct Facts<'a> {
     pub(super) lifecycle: Vec<(Moment, &'a Lifecycle)>,
     pub(super) health: Vec<(Moment, &'a ServerHealth)>,
     pub(super) stalls: Vec<(Moment, Duration)>,
+    /// Whom the balancer took out of service because a check was not answered in time.
+    pub(super) unanswered: Vec<(Moment, &'a BackendHealth)>,
     /// Audit-IDs of the requests that reached a server.
     pub(super) received: HashSet<&'a str>,
     pub(super) requesters: BTreeMap<&'a str, Vec<(Moment, &'a Request)>>,
@@ -68,6 +70,7 @@ impl<'a> Facts<'a> {
             lifecycle: Vec::new(),
             health: Vec::new(),
             stalls: Vec::new(),
+            unanswered: Vec::new(),
             received: HashSet::new(),
             requesters: BTreeMap::new(),
             watches: Vec::new(),
@@ -92,6 +95,7 @@ impl<'a> Facts<'a> {
                 Event::Lifecycle(step) => facts.lifecycle.push((at, step)),
                 Event::ServerHealth(health) => facts.health.push((at, health)),
                 Event::Audited(audited) => drop(facts.received.insert(&audited.audit_id)),
+                Event::BackendHealth(health) if health.unanswered => facts.unanswered.push((at, health)),
                 Event::Stall(span) => facts.stalls.push((at, *span)),
                 _ => {}
             }

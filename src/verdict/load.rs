@@ -29,9 +29,8 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let mut found = Vec::new();
     let mut lost = 0;
     for steps in facts.load.values() {
-        let counted = counted(facts, steps);
-        lost += steps.len() - counted.len();
-        found.extend(outages(counted, |audit_id| facts.received.contains(audit_id)));
+        lost += steps.len() - counted(facts, steps).len();
+        found.extend(outages_of(facts, steps));
     }
     // The workers do the same in turn, so that there is enough traffic if all of them together have it.
     let steps = || facts.load.values().flatten();
@@ -46,6 +45,11 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     };
     let loads: Vec<&Load> = steps().map(|(_, load)| *load).collect();
     (verdict, figures(&loads, &found, lost))
+}
+
+/// A worker's outages.
+pub(super) fn outages_of<'a>(facts: &Facts<'a>, steps: &[(Moment, &'a Load)]) -> Vec<Outage<'a, Load>> {
+    outages(counted(facts, steps), |audit_id| facts.received.contains(audit_id))
 }
 
 /// A worker's steps without the creates that were lost on a connection that had been closed while idle.

@@ -4,6 +4,7 @@
 //! One file per claim, each with a worked example, and one table from requirement to judge. A claim only says what the
 //! recording shows; whether the recording is good enough to say so is [`conclusive`]'s business, the same for all.
 
+mod attribution;
 mod back;
 mod carried;
 mod conclusive;
@@ -26,10 +27,13 @@ mod readyz;
 mod reliable;
 mod resumable;
 mod signal_order;
+mod survey;
 mod unique;
 mod watches;
 
+pub use attribution::{Accepted, Attributed};
 pub use excerpt::describe;
+pub use survey::{Befallen, Role, Stretch, Survey, survey};
 
 use std::time::Duration;
 

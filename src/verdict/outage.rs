@@ -96,11 +96,7 @@ impl Seen<'_> {
 /// Judges the outages of each requester of one kind; those no longer than `allowed` are.
 fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (Verdict, Vec<Figure>) {
     let seen = facts.requesters_on(on).map(|(probe, requests)| {
-        let mut found = outages(requests.iter().copied(), |audit_id| facts.received.contains(audit_id));
-        let all = found.len();
-        found.retain(|outage| on != ConnectionKind::Library || !met_a_closing_connection(facts, outage));
-        let lost = all - found.len();
-        let outages = if allowed.is_some() { by_fault(facts, found) } else { found };
+        let (outages, lost) = counted(facts, on, requests);
         Seen { probe, requests, outages, lost }
     });
     let mut seen: Vec<_> = seen.collect();
@@ -132,6 +128,20 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
         figures.push(Figure::count("kept connections replaced", replaced(facts).len()));
     }
     (verdict, figures)
+}
+
+/// A requester's outages, and how many failures of a client library are none.
+pub(super) fn counted<'a>(
+    facts: &Facts<'a>,
+    on: ConnectionKind,
+    requests: &[(Moment, &'a Request)],
+) -> (Vec<Outage<'a>>, usize) {
+    let mut found = outages(requests.iter().copied(), |audit_id| facts.received.contains(audit_id));
+    let all = found.len();
+    found.retain(|outage| on != ConnectionKind::Library || !met_a_closing_connection(facts, outage));
+    let lost = all - found.len();
+    let killed = facts.disturbance() == Some(Restart::Killed);
+    (if killed { by_fault(facts, found) } else { found }, lost)
 }
 
 /// A single read that was sent on a pooled connection while that was being closed: no apiserver has received it, and the

@@ -120,7 +120,8 @@ async fn a_backend_that_does_not_answer_a_check_in_time_is_out_of_service() {
         settings.timeout = millis(50);
     })
     .await;
-    assert_eq!(opinion(&recorder, &fake, 1).await.1.why, "GET /readyz: no answer within 50ms");
+    let opinion = opinion(&recorder, &fake, 1).await.1;
+    assert_eq!((opinion.unanswered, opinion.why.as_str()), (true, "GET /readyz: no answer within 50ms"));
 }
 
 #[tokio::test]

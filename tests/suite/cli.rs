@@ -91,6 +91,40 @@ fn judge_goes_on_after_a_file_that_it_cannot_read() {
     assert_eq!(out.lines().count(), 9, "{out}");
 }
 
+#[test]
+fn a_saved_recording_can_be_drawn() {
+    let (home, files) = (Home::new(), Files::new());
+    let svg = files.violated.with_extension("svg");
+    let (code, out, err) = ended(home.rollproof(&["timeline"]).arg(&files.violated).arg("-o").arg(&svg));
+    assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
+    let (code, out, err) = ended(home.rollproof(&["timeline"]).arg(&files.violated));
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("<?xml") && out == fs::read_to_string(&svg).unwrap(), "{out}");
+    let (code, out, err) = ended(home.rollproof(&["timeline"]).arg(&files.spoiled));
+    assert_eq!((code, out.as_str()), (3, ""));
+    assert!(err.starts_with("rollproof: cannot read the recording"), "{err}");
+}
+
+#[test]
+fn cases_are_those_of_a_report_folder_or_of_single_recordings() {
+    let (home, files) = (Home::new(), Files::new());
+    let (code, out, err) = ended(home.rollproof(&["cases"]).args([&files.violated, &files.spoiled, &files.upheld]));
+    assert_eq!(code, 3);
+    assert!(err.contains("spoiled.jsonl") && err.lines().count() == 1, "{err}");
+    assert_eq!(out.matches("| shorthand | nothing |").count(), 2, "{out}");
+    assert!(out.contains("**ROLLOUT-1**"), "{out}");
+
+    let folder = files.violated.with_file_name("run");
+    fs::create_dir_all(folder.join("recordings")).unwrap();
+    fs::copy(&files.violated, folder.join("recordings/a.jsonl")).unwrap();
+    let (code, out, err) = ended(home.rollproof(&["cases"]).arg(&folder));
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out.matches("| shorthand | nothing |").count(), 1, "{out}");
+    let (code, _, err) = ended(home.rollproof(&["cases"]).arg(folder.join("recordings")));
+    assert_eq!(code, 3);
+    assert!(err.contains("is no report folder"), "{err}");
+}
+
 #[rstest]
 #[case(&[])]
 #[case(&["frobnicate"])]
@@ -104,7 +138,7 @@ fn a_wrong_call_is_2(#[case] args: &[&str]) {
 }
 
 #[rstest]
-fn everything_has_help(#[values("", "doctor", "list", "up", "judge", "clean")] subcommand: &str) {
+fn everything_has_help(#[values("", "doctor", "list", "up", "judge", "timeline", "cases", "clean")] subcommand: &str) {
     let home = Home::new();
     let mut command = home.rollproof(&[]);
     command.args(Some(subcommand).filter(|name| !name.is_empty())).arg("--help");

@@ -6,13 +6,17 @@
 
 mod server;
 
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
 use rollproof::lab::http::Ask;
 use rollproof::probe::kube_client::Library;
 use rollproof::timeline::{ErrorClass, Exchange, Phase, Protocol};
 use rollproof::timing::{millis, secs};
 use rstest::rstest;
+use tokio::io::AsyncReadExt as _;
 
-use server::{Server, Then};
+use server::{Meeting, Server, Then};
 
 use ErrorClass::*;
 use Protocol::{Http1, Http2};
@@ -66,6 +70,8 @@ async fn an_ended_connection_is_named_by_how_it_ended(
     let exchange = exchange(&server, over, then).await;
     let failure = exchange.failure.expect("a failure");
     assert_eq!((failure.class, exchange.phase, exchange.protocol), (class, phase, over), "{}", failure.text);
+    let connection = exchange.connection.expect("it was dialled");
+    assert!(connection.local.starts_with("127.") && connection.remote == server.address.to_string(), "{connection:?}");
     if then != Then::Silence {
         let (through_kube, text) = through_kube(&server, then).await;
         assert_eq!(through_kube, class, "{text}");
@@ -81,6 +87,17 @@ async fn nobody_listening_is_connection_refused(#[values(Http1, Http2)] over: Pr
     };
     let (exchange, _) = endpoint.exchange(&mut None, &ask()).await;
     assert_eq!((class(&exchange), exchange.phase), (ConnectionRefused, Phase::Dial));
+    let connection = exchange.connection.expect("what was dialled");
+    assert_eq!((connection.local.as_str(), connection.remote), ("", endpoint.address.to_string()));
+}
+
+#[tokio::test]
+async fn a_hang_in_the_handshake_is_told_from_one_in_the_dial() {
+    // It listens, so the kernel accepts; nobody says hello.
+    let server = Server::start().await;
+    let (exchange, _) = server.endpoint().exchange_within(millis(300), &mut None, &ask()).await;
+    assert_eq!((class(&exchange), exchange.phase), (Timeout, Phase::Tls));
+    assert!(exchange.connection.is_some_and(|connection| !connection.local.is_empty()));
 }
 
 #[tokio::test]
@@ -93,6 +110,26 @@ async fn nobody_listening_is_connection_refused_through_kube_too() {
     let failure = rollproof::lab::http::classify(&error);
     assert_eq!(failure.class, ConnectionRefused, "{}", failure.text);
     assert!(rollproof::lab::http::was_connecting(&error));
+}
+
+#[tokio::test]
+async fn the_connection_under_kube_is_told_too() {
+    let server = Server::start().await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let note = seen.clone();
+    let client = library(&server).await.client(String::new, move |sent| note.lock().unwrap().push(sent.connection));
+    let (_, meeting) = tokio::join!(client.apiserver_version(), server.meet(Http1, Then::Answer(200, None)));
+    let cut_off = async {
+        let Meeting::Tls(mut connection) = meeting else { panic!("HTTP/1.1 by TLS") };
+        connection.read(&mut [0; 4096]).await.expect("a second request")
+    };
+    let (cut, _) = tokio::join!(client.apiserver_version(), cut_off);
+    assert!(cut.is_err());
+    let seen = seen.lock().unwrap();
+    let [Some(first), Some(second)] = seen.as_slice() else { panic!("{seen:?}") };
+    assert_eq!((first.reused, second.reused, &first.local), (false, true, &second.local));
+    assert_eq!((first.idle, &first.remote), (Duration::ZERO, &server.address.to_string()));
+    assert!(second.idle > Duration::ZERO);
 }
 
 #[rstest]

@@ -2,6 +2,7 @@
 
 mod balancer;
 mod balancer_verdicts;
+mod cases;
 mod ci;
 mod cli;
 mod config;
@@ -20,6 +21,7 @@ mod runs;
 mod shorthand;
 mod teeth;
 mod tidy;
+mod timelines;
 mod tls;
 mod verdicts;
 mod wait;

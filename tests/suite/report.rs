@@ -1,5 +1,6 @@
 //! Result files: their shape for every outcome, and what they do with hostile text.
 
+mod beside;
 mod run_dir;
 
 use std::fs;
@@ -39,6 +40,8 @@ fn scenario(name: &str, judged_by: &[(&'static Requirement, Expected)], outcome:
         judged_by: judged_by.iter().map(by).collect(),
         outcome,
         recording: None,
+        timeline: None,
+        errors: vec![],
         evidence: None,
         took: Duration::from_millis(12_400),
         began: SystemTime::UNIX_EPOCH,
@@ -135,7 +138,11 @@ fn junit(path: &Path) -> (String, Vec<Case>) {
                         let result = (name.clone(), attribute(element, "type"), attribute(element, "message"));
                         cases.last_mut().unwrap().result = result;
                     }
-                    "system-out" => {}
+                    "system-out" | "properties" => {}
+                    "property" => {
+                        let property = (attribute(element, "name"), attribute(element, "value"));
+                        assert_eq!(property, ("timeline".to_owned(), "timelines/a&b.svg".to_owned()));
+                    }
                     other => panic!("unexpected <{other}>"),
                 }
                 if matches!(event, Event::Start(_)) {

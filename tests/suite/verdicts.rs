@@ -257,6 +257,21 @@ fn our_own_stall_is_never_the_subjects_fault() {
         .expect(inconclusive("WATCH-1", "itself"));
 }
 
+#[test]
+fn an_apiserver_that_starves_beside_the_restarted_one_is_not_the_balancers_fault() {
+    let unanswered = |server: &str| {
+        let (server, why) = (server.to_owned(), "GET /readyz: no answer within 500ms".to_owned());
+        let health = BackendHealth { server, healthy: false, why, unanswered: true };
+        run(Some(Graceful)).with(5000, Event::BackendHealth(health))
+    };
+    let failing = |run: Run| run.requests_fail(New, 5100..5400, ConnectionRefused);
+    failing(unanswered("apiserver-1"))
+        .expect(inconclusive("ROLLOUT-1", "apiserver-1, which nobody disturbed, went out of service at +5.000s"));
+    unanswered("apiserver-1").expect(upheld());
+    // The restarted one does not answer while it is away.
+    failing(unanswered("apiserver-0")).expect(violated("ROLLOUT-1", "connection refused"));
+}
+
 // Judgements as a whole.
 
 #[test]

@@ -41,6 +41,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Ended> {
                 Verdict::Violated { .. } | Verdict::Upheld => violated = true,
             }
         }
+        let errors = report::errors(&verdict::survey(&recording));
         let header = recording.header;
         let report = ScenarioReport {
             scenario: header.scenario,
@@ -48,6 +49,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Ended> {
             judged_by: header.judged_by,
             outcome: Outcome::Judged(judgements),
             recording: Some(file.clone()),
+            timeline: None,
+            errors,
             evidence: None,
             took: std::time::Duration::ZERO,
             began: std::time::SystemTime::now(),

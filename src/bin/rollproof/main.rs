@@ -1,11 +1,13 @@
 //! The `rollproof` command: everything that does not need cargo. One file per subcommand.
 
+mod cases;
 mod clean;
 mod doctor;
 mod gate;
 mod judge;
 mod list;
 mod load;
+mod timeline;
 mod up;
 
 use std::ffi::OsString;
@@ -44,6 +46,10 @@ enum Command {
     Load(load::Options),
     /// Judge saved recordings again
     Judge(judge::Options),
+    /// Show what each case met and what caught it, as a markdown table
+    Cases(cases::Options),
+    /// Draw a saved recording as an SVG timeline
+    Timeline(timeline::Options),
     /// Hold the results of a run against what is expected of it
     Gate(gate::Options),
     /// Remove what killed runs have left behind
@@ -75,6 +81,8 @@ fn main() -> ExitCode {
         Command::Up(options) => up::run(&options),
         Command::Load(options) => load::run(&options),
         Command::Judge(options) => judge::run(&options),
+        Command::Cases(options) => cases::run(&options),
+        Command::Timeline(options) => timeline::run(&options),
         Command::Gate(options) => gate::run(&options),
         Command::Clean(options) => clean::run(&options),
         Command::Keeper => rollproof::lab::keeper::run().map(|()| Ended::Fine),

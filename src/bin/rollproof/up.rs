@@ -73,7 +73,7 @@ async fn start(config: &Config) -> anyhow::Result<Lab> {
         provision::provision(&provision::wanted(wanted.as_deref())?, &Sources::from_env()?, &|line| note(line))
     })
     .await??;
-    let starting = Lab::start(Setup::careful(config.profile), config, &binaries, Recorder::default(), None);
+    let starting = Lab::start(Setup::careful(config), config, &binaries, Recorder::default(), None);
     narrated("starting etcd, apiservers and balancer", |line| note(&line), starting).await
 }
 

@@ -47,6 +47,12 @@ impl Member {
     }
 }
 
+/// What speaks against a backend.
+struct Unhealthy {
+    why: String,
+    unanswered: bool,
+}
+
 /// Checks backends, each time anonymously and on a new TLS connection, so that nothing of an earlier check is trusted.
 pub(super) struct Checker {
     tls: Arc<ClientConfig>,
@@ -104,22 +110,25 @@ impl Checker {
         }
     }
 
-    fn decide(&self, member: &Member, seen: Result<String, String>) {
-        let (healthy, why) = match seen {
-            Ok(why) => (true, why),
-            Err(why) => (false, why),
+    fn decide(&self, member: &Member, seen: Result<String, Unhealthy>) {
+        let (healthy, why, unanswered) = match seen {
+            Ok(why) => (true, why, false),
+            Err(Unhealthy { why, unanswered }) => (false, why, unanswered),
         };
         // Recorded first: whatever follows from it is later on the recording's clock.
         let server = member.backend.name.clone();
-        self.recorder.record(Event::BackendHealth(BackendHealth { server, healthy, why }));
+        self.recorder.record(Event::BackendHealth(BackendHealth { server, healthy, why, unanswered }));
         member.in_service.send_replace(healthy);
     }
 
     /// What one check saw, in words: healthy or not.
-    async fn check(&self, backend: SocketAddr) -> Result<String, String> {
+    async fn check(&self, backend: SocketAddr) -> Result<String, Unhealthy> {
         match timeout(self.timeout, self.ask(backend)).await {
-            Ok(answer) => answer.map_err(|error| format!("{error:#}")),
-            Err(_) => Err(format!("GET {}: no answer within {:?}", self.path, self.timeout)),
+            Ok(answer) => answer.map_err(|error| Unhealthy { why: format!("{error:#}"), unanswered: false }),
+            Err(_) => {
+                let why = format!("GET {}: no answer within {:?}", self.path, self.timeout);
+                Err(Unhealthy { why, unanswered: true })
+            }
         }
     }
 

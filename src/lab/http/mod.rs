@@ -193,8 +193,19 @@ impl Endpoint {
     /// # Errors
     /// The phase it failed in, and why.
     pub async fn dial(&self) -> Result<Connection, (Phase, Failure)> {
+        self.dial_for(&mut nothing_yet("")).await
+    }
+
+    /// [`Endpoint::dial`] that notes how far it has come: whoever has waited too long for it wants to know.
+    async fn dial_for(&self, exchange: &mut Exchange) -> Result<Connection, (Phase, Failure)> {
+        let noted = |local: &str| {
+            let (local, remote) = (local.to_owned(), self.address.to_string());
+            Some(ConnectionUse { local, remote, reused: false, idle: Duration::ZERO })
+        };
+        exchange.connection = noted("");
         let tcp = self.connect().await.map_err(|error| (Phase::Dial, classify(&error)))?;
         let local = tcp.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
+        (exchange.phase, exchange.connection) = (Phase::Tls, noted(&local));
         let (stream, server) = self.secure(tcp).await?;
         let (stream, trouble) = wire::Wire::new(stream);
         let io = TokioIo::new(stream);
@@ -285,7 +296,7 @@ impl Endpoint {
             *kept = None;
         }
         if kept.is_none() {
-            let dialled = self.dial().await.map_err(|(phase, failure)| {
+            let dialled = self.dial_for(exchange).await.map_err(|(phase, failure)| {
                 exchange.phase = phase;
                 failure
             })?;

@@ -37,7 +37,7 @@ fn latest_points_at_the_newest_run() {
     assert!(name.ends_with(&format!("Z-{}", std::process::id())), "{name}");
     let mut entries: Vec<_> = fs::read_dir(run.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     entries.sort();
-    assert_eq!(entries, ["evidence", "junit", "recordings", "verdicts.jsonl"]);
+    assert_eq!(entries, ["evidence", "junit", "recordings", "timelines", "verdicts.jsonl"]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "the run and latest, nothing else");
 }
 
