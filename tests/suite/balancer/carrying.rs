@@ -179,10 +179,11 @@ async fn a_silent_idle_timeout_tells_nobody_and_swallows_what_still_comes() {
     assert!(heard.is_err(), "neither bytes nor an end: {heard:?}");
 }
 
-/// Timers are looked after each for itself: hundreds that fire together are all on time, and all are told.
+/// Timers are looked after each for itself: of many that fire together, all are told. Four descriptors each: more would not fit into
+/// the limit that some machines have.
 #[tokio::test]
 async fn many_idle_connections_are_reset_together() {
-    const MANY: usize = 200;
+    const MANY: usize = 100;
     let then = OnIdle::Reset;
     let idle = IdleTimeout { after: IDLE * 2, then };
     let (mut fake, balancer, recorder) = one(|settings| settings.idle = Some(idle)).await;
