@@ -262,11 +262,7 @@ impl Lab {
 
     /// The balancer, as an administrator's client on the node of that apiserver meets it.
     pub fn from_node(&self, index: u8) -> Endpoint {
-        let through = self.through_balancer();
-        match self.network.server(index) {
-            node if node.namespace().is_some() => Endpoint { site: node, ..through },
-            _ => Endpoint { from: Some(network::node(self.claim.lab, index)), ..through },
-        }
+        Endpoint { from: Some(network::node(self.claim.lab, index)), ..self.through_balancer() }
     }
 
     /// The apiservers, by number.

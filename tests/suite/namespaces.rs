@@ -46,6 +46,11 @@ async fn a_lab_in_namespaces_is_reached_from_within_and_from_nowhere_else() {
         client.unwrap();
         assert_eq!(accepted.unwrap().1.ip(), from, "nobody stands in for the client");
     }
+    // A client "on the node" of an apiserver.
+    let socket = network.client.socket(address).await.unwrap();
+    socket.bind((network::node(LAB, 1), 0).into()).unwrap();
+    let (client, accepted) = tokio::join!(soon(socket.connect(address)), soon(listener.accept()));
+    assert_eq!((client.is_ok(), accepted.unwrap().1.ip()), (true, network::node(LAB, 1)));
     // The escape guard: from the wrong place the address is this machine's own, and nobody's.
     assert_eq!(soon(TcpStream::connect(address)).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
     assert_eq!(soon(Site::default().connect(address)).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Every line is a cable (veth) of its own. etcd's do not pass the balancer, so no fault on the way to an apiserver reaches
-//! its data. Nothing leads out: no namespace has a default route, nor a cable to this machine's own network.
+//! its data. Clients have an address for each apiserver's node too (127.77.N.100 and so on), which a balancer may tell them by. Nothing leads
+//! out: no namespace has a default route, nor a cable to this machine's own network.
 //!
 //! The kernel treats 127.0.0.0/8 as an ordinary network where `route_localnet` is set and the loopback interface does not
 //! claim all of it (`Documentation/networking/ip-sysctl.rst`).
@@ -62,6 +63,11 @@ pub async fn start(lab: u8, servers: u8) -> anyhow::Result<Network> {
     let far = End { host: &client, name: "to-balancer", index: FIRST, address: loopback::client(lab) };
     cable(&near, &far).await?;
     far.route_by(lab, router).await?;
+    for index in 0..servers {
+        let node = loopback::node(lab, index);
+        far.add(node).await?;
+        near.lead_to(node).await?;
+    }
 
     let mut sites = Vec::new();
     for index in 0..servers {
@@ -135,16 +141,26 @@ async fn cable(near: &End<'_>, far: &End<'_>) -> anyhow::Result<()> {
 
 impl End<'_> {
     async fn bring_up(&self, other: IpAddr) -> anyhow::Result<()> {
-        let handle = &self.host.links.handle;
-        handle.address().add(self.index, self.address, 32).execute().await?;
-        handle.link().set(LinkUnspec::new_with_index(self.index).up().build()).execute().await?;
+        self.add(self.address).await?;
+        let up = LinkUnspec::new_with_index(self.index).up().build();
+        self.host.links.handle.link().set(up).execute().await?;
+        self.lead_to(other).await
+    }
+
+    /// This end has that address.
+    async fn add(&self, address: IpAddr) -> anyhow::Result<()> {
+        Ok(self.host.links.handle.address().add(self.index, address, 32).execute().await?)
+    }
+
+    /// The other end has that address.
+    async fn lead_to(&self, other: IpAddr) -> anyhow::Result<()> {
         let route = RouteMessageBuilder::<IpAddr>::new()
             .destination_prefix(other, 32)?
             .output_interface(self.index)
             .pref_source(self.address)?
             .scope(RouteScope::Link)
             .build();
-        Ok(handle.route().add(route).execute().await?)
+        Ok(self.host.links.handle.route().add(route).execute().await?)
     }
 
     /// The way to the rest of the lab leads through that neighbour.
