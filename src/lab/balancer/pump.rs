@@ -177,12 +177,14 @@ async fn copy<'a>(
     target: Party,
     flow: &mut Flow,
 ) -> Result<ReadHalf<'a>, Party> {
-    let mut buffer = vec![0; BUFFER];
+    // Not zeroed: most connections are short, and use little of it.
+    let mut buffer = Vec::with_capacity(BUFFER);
     loop {
-        let mut rest = match from.read(&mut buffer).await.map_err(|error| blame(source, &error))? {
-            0 => break,
-            read => &buffer[..read],
-        };
+        buffer.clear();
+        if from.read_buf(&mut buffer).await.map_err(|error| blame(source, &error))? == 0 {
+            break;
+        }
+        let mut rest = buffer.as_slice();
         while !rest.is_empty() {
             let written = to.write(rest).await.map_err(|error| blame(target, &error))?;
             flow.bytes += written as u64;
