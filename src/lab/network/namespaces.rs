@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Every line is a cable (veth) of its own. etcd's do not pass the balancer, so no fault on the way to an apiserver reaches
-//! its data. Clients have an address for each apiserver's node too (127.77.N.100 and so on), which a balancer may tell them by. Nothing leads
+//! its data. Clients have an address for each apiserver's node too (127.77.N.100, ...), by which a balancer may tell them. Nothing leads
 //! out: no namespace has a default route, nor a cable to this machine's own network.
 //!
 //! The kernel treats 127.0.0.0/8 as an ordinary network where `route_localnet` is set and the loopback interface does not
