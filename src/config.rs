@@ -81,6 +81,8 @@ pub enum BalancerKind {
     /// The suite's own.
     #[default]
     Builtin,
+    /// The kernel's: nftables DNAT in network namespaces.
+    Kernel,
     /// A product, configured by the suite.
     Product(Product),
     /// Somebody else's: the words of a command line, at least one.
@@ -128,6 +130,7 @@ impl fmt::Display for BalancerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Builtin => f.write_str("builtin"),
+            Self::Kernel => f.write_str("kernel"),
             Self::Product(product) => product.fmt(f),
             Self::Command(words) => write!(f, "command:{}", words.join(" ")),
         }
@@ -143,6 +146,14 @@ impl BalancerKind {
     /// Whether the suite itself decides what it does, in its own code or in its configuration.
     pub fn is_told(&self) -> bool {
         !matches!(self, Self::Command(_))
+    }
+
+    /// What a lab with it needs of the machine.
+    pub fn needs(&self) -> &'static [Need] {
+        match self {
+            Self::Kernel => &[Need::Namespaces],
+            Self::Builtin | Self::Product(_) | Self::Command(_) => &[],
+        }
     }
 }
 
@@ -266,10 +277,8 @@ fn balancer(value: &str) -> Result<BalancerKind, String> {
     }
     match value {
         "builtin" => Ok(BalancerKind::Builtin),
-        "kernel" => {
-            Err("that balancer is not available yet; it takes builtin, haproxy, nginx, envoy or command:CMD".to_owned())
-        }
-        _ => Err(takes(value, &["builtin", "haproxy", "nginx", "envoy", "command:CMD"])),
+        "kernel" => Ok(BalancerKind::Kernel),
+        _ => Err(takes(value, &["builtin", "kernel", "haproxy", "nginx", "envoy", "command:CMD"])),
     }
 }
 

@@ -3,9 +3,11 @@
 pub use std::time::Duration;
 
 pub use crate::lab::Lab;
-pub use crate::lab::balancer::{HealthPolicy, OnUnhealthy};
-pub use crate::probe::{Probes, in_flight, kube_requests, load, requests, server_health, watch, watcher, write};
+pub use crate::lab::balancer::{HealthPolicy, OnIdle, OnUnhealthy};
+pub use crate::probe::{
+    Probes, in_flight, kube_requests, load, requests, server_health, timers, watch, watcher, write,
+};
 pub use crate::scenario::{Scenario, disturbed_by, undisturbed};
-pub use crate::spec::{Need, Requirement, balancer, rollout, watch as watches};
+pub use crate::spec::{Need, Requirement, balancer, idle, rollout, watch as watches};
 pub use crate::timeline::Restart;
 pub use crate::timing::Profile;

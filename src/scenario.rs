@@ -15,7 +15,7 @@ use futures::FutureExt as _;
 
 use crate::config::{BalancerKind, Config, Product};
 use crate::lab::provision::{self, Binaries, Binary, Sources};
-use crate::lab::{self, Lab, Setup, machine, narrated};
+use crate::lab::{self, Lab, Setup, narrated};
 use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
@@ -155,8 +155,13 @@ impl Scenario {
             );
         }
         let policies = setup.sets_policies().then_some(&Need::BalancerPolicies);
-        let needs =
-            self.judged_by.iter().flat_map(|(requirement, _)| requirement.needs).chain(&self.needs).chain(policies);
+        let needs = self
+            .judged_by
+            .iter()
+            .flat_map(|(requirement, _)| requirement.needs)
+            .chain(&self.needs)
+            .chain(policies)
+            .chain(config.balancer.needs());
         for need in needs {
             let reason = match need {
                 Need::SeveralServers if config.apiservers == Some(1) => {
@@ -171,6 +176,10 @@ impl Scenario {
                         config.balancer
                     )
                 }
+                Need::Namespaces => match lab::balancer::kernel::unmet() {
+                    Some(reason) => reason,
+                    None => continue,
+                },
                 Need::BalancerPolicies if !setup.suits(&config.balancer) => {
                     format!("{} cannot be told to carry connections like that", config.balancer)
                 }
@@ -260,11 +269,7 @@ impl Scenario {
         };
         let failed = !outcome.passed();
         if failed && config.keep {
-            let kubeconfig = lab.keep().await?;
-            say(format!(
-                "kept: KUBECONFIG={} leads past the balancer; `rollproof clean --kept` ends it",
-                kubeconfig.display()
-            ));
+            say(format!("kept: {}; `rollproof clean --kept` ends it", lab.keep().await?));
         } else {
             lab.strike().await.context("cannot strike the lab")?;
         }
@@ -320,7 +325,7 @@ fn header(name: &str, lab: &Lab, disturbance: Option<Restart>, bounds: Bounds, j
         servers: lab.described_servers(),
         subjects: lab.subjects().to_vec(),
         timers: lab.setup().timers,
-        machine: machine::facts(),
+        machine: lab.machine().clone(),
         bounds,
         judged_by: judged_by.to_vec(),
     }

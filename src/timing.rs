@@ -105,6 +105,24 @@ pub struct Timers {
     pub health_rise: u32,
 }
 
+/// How long a balancer lets a connection be idle: 4 min 20 s in the AKS report, compressed. Whole seconds, as kernels count them.
+pub const fn idle_timeout(profile: Profile) -> Duration {
+    match profile {
+        Profile::Pr => secs(11),
+        Profile::Nightly => secs(260),
+    }
+}
+
+/// The intervals of the AKS report's timer-servers, 5 s and 600 s at its idle timeout of 260 s, in proportion to another.
+pub fn timer_intervals(idle_timeout: Duration) -> (Duration, Duration) {
+    (idle_timeout * 5 / 260, idle_timeout * 600 / 260)
+}
+
+/// How long a connection to a timer-server is observed: until its idle timeout has come, even late, and been noticed.
+pub fn timer_observation(idle_timeout: Duration) -> Duration {
+    idle_timeout * 5 / 4 + CLOSE_NOTICED
+}
+
 /// A pod's default grace period of 30 s, as a kubelet enforces it, compressed: shorter than the shutdown delay, so that an
 /// apiserver is killed in the middle of it.
 pub const SHORT_GRACE_PERIOD: Duration = millis(1300);

@@ -14,12 +14,17 @@ const SYSCTLS: &[&str] = &[
     "net/core/somaxconn",
 ];
 
-/// The machine, by name of each fact.
+/// The kernel's release, for example `6.1.0-18-amd64`.
+pub fn kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// The machine, by name of each fact. The sysctls are those of the calling thread's network namespace.
 pub fn facts() -> BTreeMap<String, String> {
     let uname = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let mut facts = BTreeMap::from([
-        ("kernel".to_owned(), text(uname.release())),
+        ("kernel".to_owned(), kernel()),
         ("architecture".to_owned(), text(uname.machine())),
         ("processors".to_owned(), std::thread::available_parallelism().map_or(0, usize::from).to_string()),
     ]);

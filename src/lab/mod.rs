@@ -12,9 +12,11 @@ pub mod network;
 pub mod provision;
 pub mod remote;
 pub mod sweep;
+pub mod timers;
 pub mod tls;
 pub mod wait;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -31,10 +33,12 @@ use crate::config::{BalancerKind, Config};
 use crate::timeline::{Cell, Event, Exchange, Fault, Moment, Recorder, Restart, Server, Step, Subject};
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
-use balancer::{HealthPolicy, OnUnhealthy};
+use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
+use network::Network;
 use provision::{Binaries, Binary};
+use timers::TimerPort;
 
 /// The namespace that the suite works in, and the only one.
 pub const NAMESPACE: &str = "rollproof";
@@ -61,6 +65,10 @@ pub struct Setup {
     pub on_unhealthy: OnUnhealthy,
     /// Whether the balancer tries another backend when one refuses.
     pub redispatch: bool,
+    /// What the balancer does to idle connections; `None`: nothing.
+    pub on_idle: Option<OnIdle>,
+    /// How long a connection may be idle, where the balancer does something then.
+    pub idle_timeout: Duration,
     /// How long after SIGTERM a gracefully stopped apiserver is killed, as a kubelet does when the pod's
     /// terminationGracePeriodSeconds are over. `None`: never.
     pub grace_period: Option<Duration>,
@@ -82,6 +90,8 @@ impl Setup {
             health: HealthPolicy::Follow,
             on_unhealthy: OnUnhealthy::Keep,
             redispatch: false,
+            on_idle: None,
+            idle_timeout: timing::idle_timeout(config.profile),
             grace_period: None,
             hairpin: false,
             apiservers: None,
@@ -99,16 +109,26 @@ impl Setup {
         self.flags.push((name.to_owned(), value.to_owned()));
     }
 
+    /// What becomes of idle connections.
+    pub fn idle(&self) -> Option<IdleTimeout> {
+        self.on_idle.map(|then| IdleTimeout { after: self.idle_timeout, then })
+    }
+
     /// Whether it asks the balancer for a policy that only the suite's own is known to have.
     pub fn sets_policies(&self) -> bool {
         let rise = self.timers.health_rise != timing::HEALTH_RISE;
-        self.hairpin || self.redispatch || rise || self.on_unhealthy != OnUnhealthy::Keep
+        let carries = self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep;
+        carries || rise || self.on_idle.is_some()
     }
 
-    /// Whether that balancer can be told to carry connections as it asks.
+    /// Whether a balancer has all the policies that it asks for.
     pub fn suits(&self, balancer: &BalancerKind) -> bool {
         match balancer {
             BalancerKind::Builtin => true,
+            BalancerKind::Kernel => {
+                let carries = self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep;
+                !carries && self.on_idle.is_none_or(|then| then == OnIdle::Silent)
+            }
             BalancerKind::Product(product) => balancer::product::suits(*product, self),
             BalancerKind::Command(_) => !self.sets_policies(),
         }
@@ -119,8 +139,11 @@ impl Setup {
 pub struct Lab {
     claim: Claim,
     keeper: Keeper,
+    network: Network,
     control_plane: ControlPlane,
     balancer: Balancer,
+    timers: Option<TimerPort>,
+    machine: BTreeMap<String, String>,
     recorder: Recorder,
     setup: Setup,
     cell: Cell,
@@ -171,8 +194,16 @@ impl Lab {
             flags.set(name, value);
         }
         let apiservers = setup.apiservers(config);
-        let control_plane = ControlPlane::start(&keeper, &claim, binaries, &flags, apiservers as u8, &recorder).await?;
-        let balancer = Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &recorder).await?;
+        let network = match config.balancer == BalancerKind::Kernel {
+            true => network::namespaces::start(claim.lab, apiservers as u8).await?,
+            false => Network::default(),
+        };
+        let control_plane =
+            ControlPlane::start(&keeper, &claim, &network, binaries, &flags, apiservers as u8, &recorder).await?;
+        let balancer =
+            Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &network, &recorder).await?;
+        let machine = network.client.run(machine::facts).await?;
+        let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder).await?;
 
         let mut subjects = vec![
             Subject {
@@ -196,7 +227,20 @@ impl Lab {
             client: "kube-rs".to_owned(),
             profile: config.profile,
         };
-        let lab = Self { claim, keeper, control_plane, balancer, recorder, setup, cell, subjects, newer: None };
+        let lab = Self {
+            claim,
+            keeper,
+            network,
+            control_plane,
+            balancer,
+            timers,
+            machine,
+            recorder,
+            setup,
+            cell,
+            subjects,
+            newer: None,
+        };
         lab.balancer.ready(&lab.through_balancer()).await?;
         lab.prepare().await?;
         Ok(lab)
@@ -214,8 +258,9 @@ impl Lab {
     /// The balancer, as an administrator's client meets it.
     pub fn through_balancer(&self) -> Endpoint {
         let direct = &self.control_plane.servers[0].endpoint;
+        let (site, address) = (self.network.client.clone(), self.balancer.address());
         let token = self.balancer.ends_tls().then(|| self.control_plane.token.clone());
-        Endpoint { address: self.balancer.address(), token, ..direct.clone() }
+        Endpoint { address, site, token, ..direct.clone() }
     }
 
     /// The balancer, as an administrator's client on the node of that apiserver meets it.
@@ -226,6 +271,11 @@ impl Lab {
     /// The apiservers, by number.
     pub fn servers(&self) -> &[Shared] {
         &self.control_plane.servers
+    }
+
+    /// The balancer's port for timer-servers, in a lab whose balancer has an idle timeout.
+    pub fn timer_port(&self) -> Option<&TimerPort> {
+        self.timers.as_ref()
     }
 
     /// Where observations go.
@@ -241,6 +291,11 @@ impl Lab {
     /// Its point of the matrix.
     pub fn cell(&self) -> &Cell {
         &self.cell
+    }
+
+    /// The machine as its clients meet it, by name of each fact.
+    pub fn machine(&self) -> &BTreeMap<String, String> {
+        &self.machine
     }
 
     /// The programs under test.
@@ -262,6 +317,11 @@ impl Lab {
             flags: server.program.args.clone(),
         };
         self.servers().iter().map(describe).collect()
+    }
+
+    /// The file of the network namespace in which its clients stand, if it has one: `nsenter --net=FILE` leads there.
+    pub fn client_network(&self) -> Option<PathBuf> {
+        self.network.client.file()
     }
 
     /// A kubeconfig for the lab through its balancer.
@@ -381,6 +441,9 @@ impl Lab {
 
     /// Ends the balancer, so that what it still has to tell is in the recording and in its log.
     pub async fn end_balancer(&self) {
+        if let Some(timers) = &self.timers {
+            timers.end().await;
+        }
         self.balancer.end().await;
     }
 
@@ -389,23 +452,27 @@ impl Lab {
     /// # Errors
     /// A process did not die, or the folder could not be removed.
     pub async fn strike(self) -> anyhow::Result<()> {
-        self.balancer.end().await;
+        self.end_balancer().await;
         // Killed, not stopped: a graceful end would take as long as the longest open watch.
         self.keeper.strike(self.claim.lab).await
     }
 
     /// Leaves the lab's processes up when this process ends, and writes a kubeconfig that leads to one of the apiservers,
-    /// since the builtin balancer ends with us. Returns the kubeconfig's path.
+    /// since a balancer of ours ends with us. Returns what a shell has to know.
     ///
     /// # Errors
     /// The kubeconfig cannot be written.
-    pub async fn keep(self) -> anyhow::Result<PathBuf> {
+    pub async fn keep(self) -> anyhow::Result<String> {
         let path = self.claim.folder.join("kubeconfig");
         let direct = self.servers()[0].address();
         let config = kubeconfig::kubeconfig(direct, &self.control_plane.ca, &self.control_plane.admin, None);
         control_plane::pki::write_private(&path, &serde_json::to_string_pretty(&config)?)?;
         self.keeper.keep(self.claim.lab).await?;
-        Ok(path)
+        let variable = format!("KUBECONFIG={} leads past the balancer", path.display());
+        Ok(match self.network.server(0).file() {
+            None => variable,
+            Some(_) => format!("{variable}, from within `nsenter --net=/proc/{}/ns/net`", self.servers()[0].pid()?),
+        })
     }
 
     async fn met_through_balancer(&self, server: &Apiserver) -> anyhow::Result<()> {

@@ -15,6 +15,7 @@ use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 
 use super::http::{Ask, Connection, Endpoint, Named, classify, nothing_yet};
+use super::network::Site;
 use super::tls;
 use crate::timeline::{ErrorClass, Exchange, Failure, Protocol};
 use crate::timing;
@@ -89,6 +90,7 @@ impl Remote {
             endpoint: Endpoint {
                 from: None,
                 address: SocketAddr::from(([0, 0, 0, 0], 0)),
+                site: Site::default(),
                 tls: Arc::new(tls),
                 protocol: Protocol::Http1,
                 roster: Arc::default(),

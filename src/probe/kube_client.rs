@@ -4,26 +4,30 @@
 //! stack is put together here from kube's own parts, in the order of kube-client `src/client/builder.rs`.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::{HeaderValue, Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, Uri};
 use hyper_rustls::HttpsConnector;
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, HttpInfo, capture_connection};
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt as _};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::net::TcpStream;
 use tower::retry::RetryLayer;
-use tower::{BoxError, Layer, Service, ServiceBuilder};
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt as _};
 
 use super::AuditIds;
 use crate::lab::http::{classify, retry_after, was_connecting};
+use crate::lab::network::Site;
 use crate::lab::{Lab, NAMESPACE};
 use crate::timeline::{Call, ConnectionUse, Event, Failure, ListWatch, Moment};
 
@@ -39,7 +43,10 @@ pub struct Library {
 type Used = Option<Arc<Mutex<HashMap<String, Moment>>>>;
 
 /// What kube-rs sends its requests with.
-type Http = legacy::Client<TimeoutConnector<HttpsConnector<HttpConnector>>, Body>;
+type Http = legacy::Client<TimeoutConnector<HttpsConnector<Dial>>, Body>;
+
+/// How it opens a connection.
+type Dial = BoxCloneSyncService<Uri, TokioIo<TcpStream>, BoxError>;
 
 /// A request as kube-rs sent it, below its retries.
 pub struct Sent {
@@ -69,23 +76,21 @@ impl Library {
     ///
     /// # Errors
     /// The kubeconfig names what is not there, or what TLS cannot use.
-    pub async fn new(kubeconfig: Kubeconfig) -> anyhow::Result<Self> {
-        Self::keeping(kubeconfig, usize::MAX).await
+    pub async fn new(kubeconfig: Kubeconfig, site: Site) -> anyhow::Result<Self> {
+        Self::keeping(kubeconfig, site, usize::MAX).await
     }
 
     /// A new connection for each request: kube-rs in a program that has just started.
     ///
     /// # Errors
     /// As [`Library::new`].
-    pub async fn without_pool(kubeconfig: Kubeconfig) -> anyhow::Result<Self> {
-        Self::keeping(kubeconfig, 0).await
+    pub async fn without_pool(kubeconfig: Kubeconfig, site: Site) -> anyhow::Result<Self> {
+        Self::keeping(kubeconfig, site, 0).await
     }
 
-    async fn keeping(kubeconfig: Kubeconfig, idle: usize) -> anyhow::Result<Self> {
+    async fn keeping(kubeconfig: Kubeconfig, site: Site, idle: usize) -> anyhow::Result<Self> {
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(http)?);
+        let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(dial(site))?);
         connector.set_connect_timeout(config.connect_timeout);
         connector.set_read_timeout(config.read_timeout);
         connector.set_write_timeout(config.write_timeout);
@@ -115,6 +120,23 @@ impl Library {
     }
 }
 
+/// kube-rs's own way to open a connection; and one like it from within a namespace, where a lab has only addresses.
+fn dial(site: Site) -> Dial {
+    if site.namespace().is_none() {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        return BoxCloneSyncService::new(http.map_err(BoxError::from));
+    }
+    let connect = move |to: Uri| {
+        let site = site.clone();
+        async move {
+            let to: SocketAddr = to.authority().ok_or("no address to connect to")?.as_str().parse()?;
+            Ok(TokioIo::new(site.connect(to).await?))
+        }
+    };
+    BoxCloneSyncService::new(tower::service_fn(connect))
+}
+
 /// A client of kube-rs through the balancer, each of whose list and watch requests is recorded under the probe's name.
 pub(super) async fn client(lab: &Lab, probe: &'static str) -> anyhow::Result<kube::Client> {
     let (recorder, audit_ids) = (lab.recorder().clone(), AuditIds::of(probe));
@@ -127,7 +149,7 @@ pub(super) async fn client(lab: &Lab, probe: &'static str) -> anyhow::Result<kub
         let call = ListWatch { probe: probe.to_owned(), call, from, audit_id: sent.audit_id, answer, took: sent.took };
         recorder.record_at(sent.began, Event::ListWatch(call));
     };
-    Ok(Library::new(lab.kubeconfig()).await?.client(move || audit_ids.next(), observer))
+    Ok(Library::new(lab.kubeconfig(), lab.through_balancer().site).await?.client(move || audit_ids.next(), observer))
 }
 
 /// The change that an object of the writer carries; 0 for an object that is not the writer's.

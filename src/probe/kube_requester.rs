@@ -43,9 +43,10 @@ impl KubeRequester {
 impl Probe for KubeRequester {
     fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
+            let site = lab.through_balancer().site;
             let (name, library) = match self.pooled {
-                true => ("kube-rs", Library::new(lab.kubeconfig()).await?),
-                false => ("kube-rs-new", Library::without_pool(lab.kubeconfig()).await?),
+                true => ("kube-rs", Library::new(lab.kubeconfig(), site).await?),
+                false => ("kube-rs-new", Library::without_pool(lab.kubeconfig(), site).await?),
             };
             let at_work = Arc::new(AtWork {
                 name,

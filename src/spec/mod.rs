@@ -4,6 +4,7 @@
 //! from here (`rollproof list --markdown`) and checked by the suite's own tests.
 
 pub mod balancer;
+pub mod idle;
 pub mod rollout;
 pub mod watch;
 
@@ -63,6 +64,8 @@ pub enum Need {
     /// The balancer is known to fail a client's connection when its backend refuses, and not to try again. One that does
     /// turns an outage into a wait, and a control that breaks something has nothing to find.
     BalancerWithoutRetry,
+    /// Network namespaces can be made, and nftables rules in them.
+    Namespaces,
     /// The balancer's policies can be set: hairpin, what unhealthy backends' connections get, redispatch. Needed by every
     /// scenario whose lab sets one of them.
     BalancerPolicies,
@@ -70,13 +73,14 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
         Self::ServerLogs,
         Self::BalancerIgnoresHealth,
         Self::BalancerWithoutRetry,
+        Self::Namespaces,
         Self::BalancerPolicies,
     ];
 
@@ -89,6 +93,7 @@ impl Need {
             Self::ServerLogs => "server-logs",
             Self::BalancerIgnoresHealth => "balancer-ignores-health",
             Self::BalancerWithoutRetry => "balancer-without-retry",
+            Self::Namespaces => "namespaces",
             Self::BalancerPolicies => "balancer-policies",
         }
     }
@@ -96,7 +101,7 @@ impl Need {
 
 /// Every requirement, family by family.
 pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
-    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).copied()
+    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).chain(idle::ALL).copied()
 }
 
 /// The requirement with this id.

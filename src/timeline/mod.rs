@@ -12,6 +12,7 @@ mod observation;
 mod outage;
 mod recorder;
 mod symptom;
+mod timer;
 
 pub use file::{FORMAT, FileError, compress};
 pub use in_flight::{Held, InFlight};
@@ -22,6 +23,7 @@ pub use observation::*;
 pub use outage::{Counted, Outage, outages};
 pub use recorder::Recorder;
 pub use symptom::Symptom;
+pub use timer::{TimerConnection, Told};
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InFlight, Load, LoadLeft, Moment};
+use super::{InFlight, Load, LoadLeft, Moment, TimerConnection};
 use crate::timing::{self, nanos};
 
 /// Something that was seen.
@@ -43,6 +43,8 @@ pub enum Event {
     Connection(Connection),
     /// The balancer changed its mind about a backend.
     BackendHealth(BackendHealth),
+    /// A connection to a timer-server was observed.
+    Timer(TimerConnection),
     /// An apiserver went through a step of its life.
     Lifecycle(Lifecycle),
     /// An apiserver, asked past the balancer, said how it is.
@@ -463,6 +465,8 @@ pub enum End {
     Unreachable,
     /// No backend was in service.
     NoBackend,
+    /// The balancer carried nothing any more, and told nobody.
+    Silent,
 }
 
 /// The balancer's opinion of a backend.

@@ -1,7 +1,7 @@
 //! Observations as one-line text, and the few around a violation.
 
 use super::facts::Facts;
-use crate::timeline::{ChangeKind, ConnectionKind, Effect, Event, Exchange, LoadVerb, Moment, Observation, Verb};
+use crate::timeline::{ChangeKind, ConnectionKind, Effect, Event, Exchange, LoadVerb, Moment, Observation, Told, Verb};
 
 /// How many relevant observations an excerpt shows up to the violation, and after it.
 const BEFORE: usize = 6;
@@ -93,6 +93,22 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
             let backend = connection.backend.as_deref().unwrap_or("no backend");
             let (client, end, party) = (&connection.client, connection.end, connection.ended_by);
             format!("balancer: connection {client} to {backend}: {end:?} by {party:?}")
+        }
+        Event::Timer(connection) => {
+            let told = |told: &Option<Told>| match told {
+                None => "not told".to_owned(),
+                Some(Told { after, failure, .. }) => {
+                    let how = failure.as_ref().map_or("FIN".to_owned(), |failure| failure.class.to_string());
+                    format!("{how} after {:.3} s", after.as_secs_f64())
+                }
+            };
+            let (client, server) = (told(&connection.client_told), told(&connection.server_told));
+            let carries = match connection.carries {
+                None => "",
+                Some(true) => "; carries",
+                Some(false) => "; carries nothing",
+            };
+            format!("{}: the client: {client}; the server: {server}{carries}", connection.probe)
         }
         Event::BackendHealth(health) => {
             let state = if health.healthy { "in service" } else { "out of service" };

@@ -16,6 +16,7 @@ mod follows;
 mod fresh;
 mod gapless;
 mod goaway;
+mod idle;
 mod in_flight;
 mod late;
 mod ledger;
@@ -38,7 +39,7 @@ pub use survey::{Befallen, Role, Stretch, Survey, survey};
 use std::time::Duration;
 
 use self::facts::Facts;
-use crate::spec::{Requirement, balancer, requirement, rollout, watch};
+use crate::spec::{self, Requirement, balancer, requirement, rollout, watch};
 use crate::timeline::{Expected, Recording};
 
 /// What a recording says about a requirement.
@@ -174,6 +175,8 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&balancer::NEVER_EARLY, early::judge),
     (&balancer::DRAINS, drains::judge),
     (&balancer::FOLLOWS, follows::judge),
+    (&spec::idle::ANNOUNCED, idle::announced),
+    (&spec::idle::NOT_BEFORE, idle::not_before),
 ];
 
 /// The requirements that have a judge, in the order of the table.

@@ -69,27 +69,6 @@ async fn detection_slower_than_the_shutdown_delay_fails_new_connections() {
         .await;
 }
 
-/// A balancer that offers a refused connection to the next backend hides even a shutdown delay that is too short.
-#[tokio::test(flavor = "multi_thread")]
-#[serial]
-async fn redispatch_hides_a_delay_shorter_than_detection_from_new_connections() {
-    disturbed_by(Restart::Graceful)
-        .only_in(Profile::Nightly)
-        .compressed()
-        .in_a_lab(|lab| {
-            lab.redispatch = true;
-            lab.timers.shutdown_delay /= 15;
-        })
-        .upholds(&WATCHED)
-        .upholds(&[&rollout::NO_OUTAGE_NEW, &balancer::DRAINS, &balancer::FOLLOWS])
-        .run(async |lab| {
-            let probes = every_probe().start(lab).await?;
-            lab.roll(Restart::Graceful).await?;
-            probes.stop().await
-        })
-        .await;
-}
-
 /// Three apiservers, as most control planes have: what holds for two holds for them; also if the next is restarted as soon
 /// as the last is ready, since the balancer takes that one back before it misses the next.
 #[rstest]

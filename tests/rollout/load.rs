@@ -18,6 +18,24 @@ async fn ten_workers_notice_nothing_of_a_graceful_roll() {
         .await;
 }
 
+/// A control: apiservers that close their listener at SIGTERM close the workers' connections before the balancer knows, and
+/// new ones fail. The ledger matches all the same.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn without_a_shutdown_delay_workers_fail() {
+    disturbed_by(Restart::Graceful)
+        .in_a_lab(|lab| lab.timers.shutdown_delay = Duration::ZERO)
+        .needs(Need::BalancerWithoutRetry)
+        .upholds(&[&rollout::LEDGER])
+        .violates(&[&rollout::NO_OUTAGE_LOAD])
+        .run(async |lab| {
+            let probes = Probes::default().with(load()).start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
 /// A POST whose body is half sent and a LIST whose answer is half read when their apiserver gets SIGTERM complete, whole,
 /// and take effect exactly once; and ten workers that only read notice nothing meanwhile.
 #[tokio::test(flavor = "multi_thread")]

@@ -67,17 +67,17 @@ async fn nothing_is_lost_while_apiservers_restart(#[case] how: Restart) {
 }
 
 /// A control: apiservers that close their listener at SIGTERM are gone before the balancer knows, and new connections
-/// fail, those of a load as well. The watches go on all the same, and the load's ledger matches.
+/// fail. The watches go on all the same.
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
 async fn without_a_shutdown_delay_new_connections_fail() {
     disturbed_by(Restart::Graceful)
         .in_a_lab(|lab| lab.timers.shutdown_delay = Duration::ZERO)
         .needs(Need::BalancerWithoutRetry)
-        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE, &rollout::LEDGER])
-        .violates(&[&rollout::NO_OUTAGE_NEW, &rollout::NO_OUTAGE_IN_LIBRARY, &rollout::NO_OUTAGE_LOAD])
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE])
+        .violates(&[&rollout::NO_OUTAGE_NEW, &rollout::NO_OUTAGE_IN_LIBRARY])
         .run(async |lab| {
-            let probes = every_probe().with(load()).start(lab).await?;
+            let probes = every_probe().start(lab).await?;
             lab.roll(Restart::Graceful).await?;
             probes.stop().await
         })

@@ -2,6 +2,7 @@
 
 mod carrying;
 mod command;
+mod kernel;
 mod products;
 mod stage;
 

@@ -94,7 +94,6 @@ fn require_all_means_every_need() {
 #[case("ROLLPROOF_CONTROL_PLANE", "kind", "not available yet")]
 #[case("ROLLPROOF_CONTROL_PLANE", "existing", "not available yet")]
 #[case("ROLLPROOF_CONTROL_PLANE", "minikube", "it takes local")]
-#[case("ROLLPROOF_BALANCER", "kernel", "ROLLPROOF_BALANCER=kernel: that balancer is not available yet")]
 #[case("ROLLPROOF_BALANCER", "nginks", "it takes nginx, ")]
 #[case("ROLLPROOF_BALANCER", "builtn", "it takes builtin, ")]
 #[case("ROLLPROOF_BALANCER", "command:", "no command follows")]

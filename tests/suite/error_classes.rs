@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rollproof::lab::http::Ask;
+use rollproof::lab::network::Site;
 use rollproof::probe::kube_client::Library;
 use rollproof::timeline::{ErrorClass, Exchange, Phase, Protocol};
 use rollproof::timing::{millis, secs};
@@ -43,7 +44,7 @@ async fn through_kube(server: &Server, then: Then) -> (ErrorClass, String) {
 }
 
 async fn library(server: &Server) -> Library {
-    Library::new(server.kubeconfig()).await.expect("a good kubeconfig")
+    Library::new(server.kubeconfig(), Site::default()).await.expect("a good kubeconfig")
 }
 
 fn ask() -> Ask {
@@ -142,7 +143,7 @@ async fn a_certificate_that_is_not_trusted_is_a_tls_failure(#[values(Http1, Http
     let ((exchange, _), ()) = tokio::join!(mistaken.exchange(&mut kept, &ask), another.handshake());
     assert_eq!((class(&exchange), exchange.phase), (Tls, Phase::Tls));
 
-    let client = Library::new(server.kubeconfig()).await.unwrap().client(String::new, |_| ());
+    let client = Library::new(server.kubeconfig(), Site::default()).await.unwrap().client(String::new, |_| ());
     let (answer, ()) = tokio::join!(client.apiserver_version(), another.handshake());
     let failure = rollproof::lab::http::classify(&answer.unwrap_err());
     assert_eq!(failure.class, Tls, "{}", failure.text);
@@ -230,7 +231,7 @@ async fn kube_repeats_what_was_refused_for_now_and_each_attempt_is_seen() {
     let (sent, seen) = std::sync::mpsc::channel();
     let ids = std::sync::atomic::AtomicU32::new(0);
     let next = move || ids.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string();
-    let library = Library::without_pool(server.kubeconfig()).await.unwrap();
+    let library = Library::without_pool(server.kubeconfig(), Site::default()).await.unwrap();
     let client = library.client(next, move |attempt| {
         let _ = sent.send((attempt.audit_id, attempt.answer.map_err(|failure| failure.class)));
     });

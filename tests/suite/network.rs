@@ -6,13 +6,14 @@ use rollproof::lab::network;
 
 #[test]
 fn a_taken_port_is_one_error_that_says_how_to_find_who_has_it() {
-    for listen in ["127.0.0.1:0", "0.0.0.0:0"] {
+    // An address that is nobody's: on 127.0.0.1, a stranger's client may be given the port as soon as it is free.
+    for listen in ["127.88.0.1:0", "0.0.0.0:0"] {
         let taken = TcpListener::bind(listen).unwrap();
         let port = taken.local_addr().unwrap().port();
-        let address = ([127, 0, 0, 1], port).into();
+        let address = ([127, 88, 0, 1], port).into();
         let error = format!("{:#}", network::expect_free(address).unwrap_err());
         let expected = format!(
-            "cannot listen on 127.0.0.1:{port}; `ss -ltnp 'sport = :{port}'` shows who does, perhaps on all addresses: \
+            "cannot listen on 127.88.0.1:{port}; `ss -ltnp 'sport = :{port}'` shows who does, perhaps on all addresses: \
              Address already in use (os error 98)"
         );
         assert_eq!(error, expected);

@@ -38,6 +38,8 @@ fn tooth(id: &str) -> Option<Recording> {
         "BALANCER-2" => graceful().with(7500, carried("apiserver-0", End::Unreachable, Party::Balancer, 1)).0,
         "BALANCER-3" => graceful().with(1000, carried("apiserver-0", End::Reset, Party::Balancer, 3000)).0,
         "BALANCER-4" => graceful().with(5200, carried("apiserver-0", End::Fin, Party::Client, 5)).0,
+        "IDLE-1" => crate::idle_verdicts::silent(),
+        "IDLE-2" => crate::idle_verdicts::cut_early(),
         _ => return None,
     })
 }

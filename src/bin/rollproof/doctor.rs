@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use rollproof::config::Config;
-use rollproof::lab::{keeper::Keeper, network, provision, sweep};
+use rollproof::lab::{balancer::kernel, keeper::Keeper, network, provision, sweep};
 
 use crate::{Ended, say};
 
@@ -21,6 +21,7 @@ pub(crate) fn run() -> anyhow::Result<Ended> {
         ("binaries", binaries()),
         ("loopback addresses", loopback()),
         ("keeper", keeper()),
+        ("network namespaces", namespaces()),
         ("leftovers", leftovers()),
         ("open files", open_files()),
     ];
@@ -78,6 +79,13 @@ fn keeper() -> Found {
     match Keeper::get() {
         Ok(_) => Found::Good("starts".to_owned()),
         Err(error) => Found::Bad(format!("{error:#}")),
+    }
+}
+
+fn namespaces() -> Found {
+    match kernel::unmet() {
+        None => Found::Good("can be made, with nftables".to_owned()),
+        Some(reason) => Found::Note(format!("no balancer `kernel`: {reason}")),
     }
 }
 

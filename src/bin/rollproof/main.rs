@@ -8,10 +8,12 @@ mod judge;
 mod list;
 mod load;
 mod timeline;
+mod timer_server;
 mod up;
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -52,6 +54,8 @@ enum Command {
     Timeline(timeline::Options),
     /// Hold the results of a run against what is expected of it
     Gate(gate::Options),
+    /// Say the time every now and then, to see what a balancer does to idle connections
+    TimerServer(timer_server::Options),
     /// Remove what killed runs have left behind
     Clean(clean::Options),
     /// Own the children of a run
@@ -61,6 +65,8 @@ enum Command {
     #[command(hide = true, disable_help_flag = true)]
     KeeperExec {
         keeper: i32,
+        #[arg(long)]
+        network: Option<PathBuf>,
         program: OsString,
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
@@ -85,9 +91,10 @@ fn main() -> ExitCode {
         Command::Timeline(options) => timeline::run(&options),
         Command::Gate(options) => gate::run(&options),
         Command::Clean(options) => clean::run(&options),
+        Command::TimerServer(options) => timer_server::run(&options),
         Command::Keeper => rollproof::lab::keeper::run().map(|()| Ended::Fine),
-        Command::KeeperExec { keeper, program, args } => {
-            rollproof::lab::keeper::exec(keeper, &program, &args).map(|()| Ended::Fine)
+        Command::KeeperExec { keeper, network, program, args } => {
+            rollproof::lab::keeper::exec(keeper, network.as_deref(), &program, &args).map(|()| Ended::Fine)
         }
     };
     match ended {

@@ -56,6 +56,9 @@ async fn up(config: &Config) -> anyhow::Result<()> {
         say(&format!("# {} listens on {}", server.name, server.address()));
     }
     say(&format!("# the balancer listens on {}", lab.through_balancer().address));
+    if let Some(network) = lab.client_network() {
+        say(&format!("# they are on a network of their own: `nsenter --net={}` leads there", network.display()));
+    }
     say(
         "# type `roll` to restart the apiservers one after the other, `kill` to kill them instead; Ctrl-C ends the lab",
     );

@@ -6,20 +6,17 @@ use std::sync::Arc;
 
 use anyhow::{anyhow, ensure};
 use futures::future::join_all;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::health::{Checker, Member};
 use super::pump::{Accepted, Carrier};
-use super::{HealthPolicy, Settings};
+use super::{BACKLOG, HealthPolicy, Settings};
+use crate::lab::network::Site;
 use crate::timeline::{Moment, Recorder};
 use crate::timing::BALANCER_ACCEPT_AGAIN;
-
-/// Connections that the kernel completes while we have not accepted them yet. More than any lab opens at once: a full
-/// backlog would look like an outage of the subject.
-const BACKLOG: u32 = 1024;
 
 /// A running balancer: plain TCP passthrough. New connections go round robin to the backends in service.
 ///
@@ -49,7 +46,7 @@ impl Builtin {
             HealthPolicy::Follow => Some(Arc::new(Checker::new(&settings, recorder.clone())?)),
             HealthPolicy::Ignore => None,
         };
-        let listener = listen(settings.listen)?;
+        let listener = listen(&settings.site, settings.listen).await?;
         let address = listener.local_addr()?;
         let members: Vec<_> =
             settings.backends.into_iter().map(|backend| Arc::new(Member::new(backend, checker.is_none()))).collect();
@@ -63,8 +60,10 @@ impl Builtin {
             }
         }
         let carrier = Carrier {
+            site: settings.site,
             connect_timeout: settings.connect_timeout,
             on_unhealthy: settings.on_unhealthy,
+            idle: settings.idle,
             recorder,
             stop: stop.clone(),
         };
@@ -149,15 +148,8 @@ impl Front {
     }
 }
 
-fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let open = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A balancer that was just stopped has left connections in TIME_WAIT on this port.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    open().map_err(|error| {
+async fn listen(site: &Site, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    site.listen(address, BACKLOG).await.map_err(|error| {
         anyhow!("the balancer cannot listen on {address}: {error}; free that address, or choose another")
     })
 }

@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::bail;
+
 use super::command::{self, Command, serves};
-use super::{Backend, Builtin, Settings, product};
+use super::{Backend, Builtin, Kernel, Settings, product};
 use crate::config::BalancerKind;
 use crate::lab::control_plane::ControlPlane;
 use crate::lab::http::Endpoint;
 use crate::lab::keeper::{Claim, Keeper};
-use crate::lab::{Setup, network, wait};
+use crate::lab::network::{self, Network};
+use crate::lab::{Setup, machine, wait};
 use crate::timeline::{Recorder, Subject};
 use crate::timing;
 
@@ -17,6 +20,8 @@ use crate::timing;
 pub enum Balancer {
     /// Ours.
     Builtin(Builtin),
+    /// The kernel's.
+    Kernel(Kernel),
     /// A product.
     Product(product::Running),
     /// Somebody else's.
@@ -34,10 +39,11 @@ impl Balancer {
         control_plane: &ControlPlane,
         setup: &Setup,
         kind: &BalancerKind,
+        network: &Network,
         recorder: &Recorder,
     ) -> anyhow::Result<Self> {
         let listen = network::balancer(claim.lab);
-        network::expect_free(listen)?;
+        network.balancer.expect_free(listen)?;
         let backends: Vec<Backend> = control_plane
             .servers
             .iter()
@@ -45,15 +51,17 @@ impl Balancer {
             .collect();
         let nodes = (0..).zip(&control_plane.servers).filter(|_| setup.hairpin);
         let settings = Settings {
+            site: network.balancer.clone(),
             listen,
             health: setup.health,
             on_unhealthy: setup.on_unhealthy,
             redispatch: setup.redispatch,
+            idle: setup.idle(),
             hairpin: nodes.map(|(index, server)| (network::node(claim.lab, index), server.name.clone())).collect(),
             ..Settings::new(backends, control_plane.ca.clone(), &setup.timers)
         };
         match kind {
-            BalancerKind::Builtin => Ok(Self::Builtin(Builtin::start(settings, recorder.clone()).await?)),
+            BalancerKind::Builtin | BalancerKind::Kernel => Self::ours(kind, settings, recorder).await,
             BalancerKind::Product(product) => {
                 let idle = timing::COMMAND_IDLE_TIMEOUT;
                 let running = product::Running::start(*product, keeper, claim, &settings, control_plane, idle);
@@ -69,7 +77,21 @@ impl Balancer {
                     settings.fall,
                     timing::COMMAND_IDLE_TIMEOUT,
                 );
-                Ok(Self::Command(Command::start(keeper, claim, words, environment, listen).await?))
+                Ok(Self::Command(Command::start(keeper, claim, words, environment, &settings.site, listen).await?))
+            }
+        }
+    }
+
+    /// Starts one that the suite itself decides about, as it is told.
+    ///
+    /// # Errors
+    /// As [`Builtin::start`] and [`Kernel::start`]; or it is somebody else's.
+    pub async fn ours(kind: &BalancerKind, settings: Settings, recorder: &Recorder) -> anyhow::Result<Self> {
+        match kind {
+            BalancerKind::Builtin => Ok(Self::Builtin(Builtin::start(settings, recorder.clone()).await?)),
+            BalancerKind::Kernel => Ok(Self::Kernel(Kernel::start(settings, recorder.clone()).await?)),
+            BalancerKind::Product(_) | BalancerKind::Command(_) => {
+                bail!("{kind} cannot be told how to carry connections")
             }
         }
     }
@@ -81,7 +103,7 @@ impl Balancer {
     pub async fn ready(&self, through: &Endpoint) -> anyhow::Result<()> {
         let limit = timing::BALANCER_READY;
         match self {
-            Self::Builtin(_) => {
+            Self::Builtin(_) | Self::Kernel(_) => {
                 wait::until(limit, "a request to be served through the balancer", async || serves(through).await).await
             }
             Self::Product(product) => product.command.ready(through, limit).await,
@@ -93,6 +115,7 @@ impl Balancer {
     pub fn address(&self) -> SocketAddr {
         match self {
             Self::Builtin(builtin) => builtin.address(),
+            Self::Kernel(kernel) => kernel.address(),
             Self::Product(product) => product.command.address(),
             Self::Command(command) => command.address(),
         }
@@ -107,6 +130,7 @@ impl Balancer {
     pub fn subject(&self) -> Subject {
         let (name, version) = match self {
             Self::Builtin(_) => ("builtin".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            Self::Kernel(_) => ("kernel".to_owned(), machine::kernel()),
             Self::Product(product) => return product.subject.clone(),
             Self::Command(command) => (format!("command:{}", command.line()), String::new()),
         };
@@ -116,7 +140,7 @@ impl Balancer {
     /// What it printed, if it is a process: the names as evidence, and the files.
     pub fn logs(&self) -> Vec<(String, PathBuf)> {
         match self {
-            Self::Builtin(_) => Vec::new(),
+            Self::Builtin(_) | Self::Kernel(_) => Vec::new(),
             Self::Product(product) => product.logs(),
             Self::Command(command) => vec![("balancer.log".to_owned(), command.log().to_owned())],
         }
@@ -129,6 +153,7 @@ impl Balancer {
     pub fn check(&self) -> anyhow::Result<()> {
         match self {
             Self::Builtin(_) => Ok(()),
+            Self::Kernel(kernel) => kernel.check(),
             Self::Product(product) => product.command.check(),
             Self::Command(command) => command.check(),
         }
@@ -140,6 +165,7 @@ impl Balancer {
     pub async fn end(&self) {
         match self {
             Self::Builtin(builtin) => builtin.stop().await,
+            Self::Kernel(kernel) => kernel.stop().await,
             Self::Product(product) => product.end().await,
             Self::Command(command) => command.end().await,
         }

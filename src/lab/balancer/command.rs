@@ -13,6 +13,7 @@ use super::Backend;
 use crate::lab::control_plane::last_words;
 use crate::lab::http::{Ask, Endpoint};
 use crate::lab::keeper::{Child, Claim, Keeper, Program};
+use crate::lab::network::Site;
 use crate::lab::wait;
 use crate::timeline::Moment;
 use crate::timing;
@@ -27,7 +28,7 @@ pub struct Command {
 
 impl Command {
     /// Starts it as a child of a lab; `words` are its [`arguments`], `environment` is [`environment`]'s, and `listen` what
-    /// it is told there.
+    /// it is told there. It runs at `site`.
     ///
     /// # Errors
     /// There is no such program, or it cannot be executed.
@@ -36,6 +37,7 @@ impl Command {
         claim: &Claim,
         words: &[String],
         environment: BTreeMap<String, String>,
+        site: &Site,
         listen: SocketAddr,
     ) -> anyhow::Result<Self> {
         let log = claim.folder.join("balancer.log");
@@ -45,6 +47,7 @@ impl Command {
             program: program.into(),
             args: args.to_vec(),
             env: environment,
+            network: site.file(),
             folder: None,
             log: log.clone(),
         };

@@ -13,12 +13,12 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_rustls::TlsConnector;
 
 use super::{Backend, Settings};
+use crate::lab::network::Site;
 use crate::lab::tls;
 use crate::timeline::{BackendHealth, Event, Recorder};
 
@@ -38,6 +38,11 @@ impl Member {
 
     pub(super) fn in_service(&self) -> bool {
         *self.in_service.borrow()
+    }
+
+    /// Tells of every change from now on.
+    pub(super) fn follow(&self) -> watch::Receiver<bool> {
+        self.in_service.subscribe()
     }
 
     /// Returns when it is out of service.
@@ -61,6 +66,7 @@ pub(super) struct Checker {
     timeout: Duration,
     fall: u32,
     rise: u32,
+    site: Site,
     recorder: Recorder,
 }
 
@@ -78,6 +84,7 @@ impl Checker {
             timeout: *timeout,
             fall: *fall,
             rise: *rise,
+            site: settings.site.clone(),
             recorder,
         })
     }
@@ -133,7 +140,7 @@ impl Checker {
     }
 
     async fn ask(&self, backend: SocketAddr) -> anyhow::Result<String> {
-        let stream = TcpStream::connect(backend).await.context("cannot connect")?;
+        let stream = self.site.connect(backend).await.context("cannot connect")?;
         let name = ServerName::IpAddress(backend.ip().into());
         let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await.context("no TLS")?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.context("no HTTP")?;

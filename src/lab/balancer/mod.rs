@@ -1,22 +1,30 @@
 //! What stands between clients and apiservers.
 //!
-//! [`Builtin`] is the suite's own: TCP passthrough, each connection an observation. [`product`] runs haproxy, nginx and Envoy. Of a balancer that somebody else
+//! [`Builtin`] is the suite's own: TCP passthrough, each connection an observation. [`Kernel`] is no proxy: the router between
+//! clients and apiservers rewrites addresses. [`product`] runs haproxy, nginx and Envoy. Of a balancer that somebody else
 //! brings, [`command`] builds the arguments and the environment, and starts it.
 
 mod builtin;
 pub mod chosen;
 pub mod command;
 mod health;
+pub mod kernel;
 pub mod product;
 mod pump;
 
 pub use builtin::Builtin;
+pub use kernel::Kernel;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::lab::network::Site;
 use crate::timing::{BALANCER_CONNECT, Timers};
+
+/// Connections that the kernel completes while we have not accepted them yet. More than any lab opens at once: a full
+/// backlog would look like an outage of the subject.
+pub(super) const BACKLOG: u32 = 1024;
 
 /// One kube-apiserver, as a balancer knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +58,32 @@ pub enum OnUnhealthy {
     },
 }
 
+/// What becomes of a connection on which no byte has passed for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdleTimeout {
+    /// For how long: four minutes in Azure by default, 350 s at an AWS NLB.
+    pub after: Duration,
+    /// What happens then.
+    pub then: OnIdle,
+}
+
+/// How a balancer ends an idle connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnIdle {
+    /// RST to both sides, as Azure's balancer does it where it is told to ("TCP reset on idle").
+    Reset,
+    /// FIN to both sides, as proxies do.
+    Fin,
+    /// Nothing, to nobody: what is still sent goes nowhere. The worst that can happen to whoever waits. A proxy's kernel goes on
+    /// acknowledging bytes and answering keepalive probes, so neither side can ever find out by itself.
+    Silent,
+}
+
 /// All that [`Builtin`] can be told.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Where it stands: its sockets are opened there.
+    pub site: Site,
     /// Where to listen. Port 0 takes a free one: [`Builtin::address`] tells which.
     pub listen: SocketAddr,
     /// Whom to carry connections to, in turn.
@@ -73,6 +104,8 @@ pub struct Settings {
     pub health: HealthPolicy,
     /// What established connections get when their backend goes out of service.
     pub on_unhealthy: OnUnhealthy,
+    /// What becomes of idle connections; `None`: they may be idle for ever.
+    pub idle: Option<IdleTimeout>,
     /// How long a backend may take to accept a connection.
     pub connect_timeout: Duration,
     /// Whether a connection that its backend does not accept is offered to the others, once each. A policy that hides
@@ -88,6 +121,7 @@ impl Settings {
     /// redispatch.
     pub fn new(backends: Vec<Backend>, ca_pem: String, timers: &Timers) -> Self {
         Self {
+            site: Site::default(),
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             backends,
             readyz: "/readyz".to_owned(),
@@ -98,6 +132,7 @@ impl Settings {
             rise: timers.health_rise,
             health: HealthPolicy::Follow,
             on_unhealthy: OnUnhealthy::Keep,
+            idle: None,
             connect_timeout: BALANCER_CONNECT,
             redispatch: false,
             hairpin: BTreeMap::new(),

@@ -8,6 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest, sink};
@@ -16,8 +17,9 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::OnUnhealthy;
 use super::health::Member;
+use super::{IdleTimeout, OnIdle, OnUnhealthy};
+use crate::lab::network::Site;
 use crate::timeline::{Connection, End, Event, Moment, Party, Recorder};
 use crate::timing::BALANCER_LINGER;
 
@@ -33,8 +35,10 @@ pub(super) struct Accepted {
 
 /// Carries connections to backends.
 pub(super) struct Carrier {
+    pub(super) site: Site,
     pub(super) connect_timeout: Duration,
     pub(super) on_unhealthy: OnUnhealthy,
+    pub(super) idle: Option<IdleTimeout>,
     pub(super) recorder: Recorder,
     /// Cuts every connection.
     pub(super) stop: CancellationToken,
@@ -54,21 +58,30 @@ impl Ended {
     }
 }
 
+/// When the last byte passed, in either direction.
+struct Activity(AtomicU64);
+
+impl Activity {
+    fn last(&self) -> Moment {
+        Moment(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// What passed in one direction.
-struct Flow {
+struct Flow<'a> {
     bytes: u64,
-    /// When the last byte did.
-    last: Moment,
+    activity: &'a Activity,
 }
 
 impl Carrier {
     /// Carries a connection to the first of `candidates` that accepts it, and records it when it has ended.
     pub(super) async fn carry(&self, accepted: Accepted, candidates: &[Arc<Member>]) {
         let Accepted { stream: mut client, from, at } = accepted;
-        let (mut up, mut down) = (Flow { bytes: 0, last: at }, Flow { bytes: 0, last: at });
+        let activity = Activity(AtomicU64::new(at.0));
+        let (mut up, mut down) = (Flow { bytes: 0, activity: &activity }, Flow { bytes: 0, activity: &activity });
         let (backend, answer) = self.offer(candidates).await;
 
-        let (ended, server) = match answer {
+        let (ended, mut server) = match answer {
             Ok((mut server, member)) => {
                 // Fails only on a socket that is dead already, which the exchange will find out.
                 let _ = client.set_nodelay(true).and(server.set_nodelay(true));
@@ -77,6 +90,7 @@ impl Carrier {
                 let ended = tokio::select! {
                     ended = exchange(&mut client, &mut server, &mut up, &mut down) => ended,
                     ended = self.cut(member) => ended,
+                    ended = self.idle(&activity) => ended,
                     () = stop.cancelled() => Ended::reset_by(Party::Balancer),
                 };
                 (ended, Some(server))
@@ -91,13 +105,17 @@ impl Carrier {
             backend,
             sent: up.bytes,
             received: down.bytes,
-            idle: now.since(up.last.max(down.last)),
+            idle: now.since(activity.last()),
             lasted: now.since(at),
             ended_by: ended.by,
             end: ended.how,
         };
         self.recorder.record_at(at, Event::Connection(connection));
 
+        if let (End::Silent, Some(server)) = (ended.how, &mut server) {
+            let swallow = async { tokio::join!(swallow(&mut client), swallow(server)) };
+            let _ = self.stop.run_until_cancelled(swallow).await;
+        }
         if ended.abort {
             for stream in [Some(&client), server.as_ref()].into_iter().flatten() {
                 // With SO_LINGER 0, close(2) is a RST. It fails only on a socket that is dead already.
@@ -113,7 +131,7 @@ impl Carrier {
     async fn offer<'a>(&self, candidates: &'a [Arc<Member>]) -> (Option<String>, Result<(TcpStream, &'a Member), End>) {
         let mut outcome = (None, Err(End::NoBackend));
         for member in candidates {
-            let connecting = timeout(self.connect_timeout, TcpStream::connect(member.backend.address));
+            let connecting = timeout(self.connect_timeout, self.site.connect(member.backend.address));
             let name = Some(member.backend.name.clone());
             outcome = match self.stop.run_until_cancelled(connecting).await {
                 Some(Ok(Ok(server))) => return (name, Ok((server, member))),
@@ -122,6 +140,23 @@ impl Carrier {
             };
         }
         outcome
+    }
+
+    /// Returns when the connection has been idle for too long.
+    async fn idle(&self, activity: &Activity) -> Ended {
+        let Some(idle) = self.idle else { return std::future::pending().await };
+        // Bytes do not touch the timer: it looks after them when it fires.
+        loop {
+            match idle.after.checked_sub(Moment::now().since(activity.last())) {
+                None | Some(Duration::ZERO) => break,
+                Some(rest) => sleep(rest).await,
+            }
+        }
+        match idle.then {
+            OnIdle::Reset => Ended::reset_by(Party::Balancer),
+            OnIdle::Fin => Ended { by: Party::Balancer, how: End::Fin, abort: false },
+            OnIdle::Silent => Ended { by: Party::Balancer, how: End::Silent, abort: true },
+        }
     }
 
     /// Returns when the connection is to be cut because its backend is out of service.
@@ -141,8 +176,14 @@ impl Carrier {
     }
 }
 
+/// Takes what one side still says, and answers nothing.
+async fn swallow(stream: &mut TcpStream) {
+    // An error is an end like any other.
+    let _ = tokio::io::copy(stream, &mut sink()).await;
+}
+
 /// Passes on what both sides say until both have finished, or one breaks off.
-async fn exchange(client: &mut TcpStream, server: &mut TcpStream, up: &mut Flow, down: &mut Flow) -> Ended {
+async fn exchange<'a>(client: &mut TcpStream, server: &mut TcpStream, up: &mut Flow<'a>, down: &mut Flow<'a>) -> Ended {
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
     let mut upward = pin!(copy(from_client, Party::Client, to_server, Party::Server, up));
@@ -175,18 +216,20 @@ async fn copy<'a>(
     source: Party,
     mut to: WriteHalf<'_>,
     target: Party,
-    flow: &mut Flow,
+    flow: &mut Flow<'_>,
 ) -> Result<ReadHalf<'a>, Party> {
-    let mut buffer = vec![0; BUFFER];
+    // Not zeroed: most connections are short, and use little of it.
+    let mut buffer = Vec::with_capacity(BUFFER);
     loop {
-        let mut rest = match from.read(&mut buffer).await.map_err(|error| blame(source, &error))? {
-            0 => break,
-            read => &buffer[..read],
-        };
+        buffer.clear();
+        if from.read_buf(&mut buffer).await.map_err(|error| blame(source, &error))? == 0 {
+            break;
+        }
+        let mut rest = buffer.as_slice();
         while !rest.is_empty() {
             let written = to.write(rest).await.map_err(|error| blame(target, &error))?;
             flow.bytes += written as u64;
-            flow.last = Moment::now();
+            flow.activity.0.store(Moment::now().0, Ordering::Relaxed);
             rest = &rest[written..];
         }
     }

@@ -73,6 +73,14 @@ impl Apiserver {
         self.endpoint.address
     }
 
+    /// Its process id.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn pid(&self) -> anyhow::Result<i32> {
+        Ok(self.child()?.pid())
+    }
+
     /// Starts the process; [`Apiserver::ready`] waits for it.
     ///
     /// # Errors

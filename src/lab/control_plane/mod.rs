@@ -19,8 +19,9 @@ use anyhow::{Context as _, bail};
 
 use super::http::{Endpoint, Roster};
 use super::keeper::{Child, Claim, Keeper, Program};
+use super::network::{self, Network};
 use super::provision::Binaries;
-use super::{network, tls, wait};
+use super::{tls, wait};
 use crate::timeline::{Protocol, Recorder};
 use crate::timing::{self, Timers};
 
@@ -85,6 +86,7 @@ impl ControlPlane {
     pub async fn start(
         keeper: &Keeper,
         claim: &Claim,
+        network: &Network,
         binaries: &Binaries,
         flags: &Flags,
         apiservers: u8,
@@ -102,10 +104,10 @@ impl ControlPlane {
         pki::write_private(&audit_policy, audit::POLICY)?;
 
         for index in 0..apiservers {
-            network::expect_free(network::apiserver(*lab, index))?;
+            network.server(index).expect_free(network::apiserver(*lab, index))?;
         }
         let etcd_log = folder.join("etcd.log");
-        let etcd = start_etcd(keeper, claim, binaries, etcd_log.clone()).await?;
+        let etcd = start_etcd(keeper, claim, network, binaries, etcd_log.clone()).await?;
 
         let identities: Vec<Identity> = (0..apiservers)
             .map(|index| {
@@ -141,11 +143,13 @@ impl ControlPlane {
                 program: binaries.kube_apiserver.path.clone(),
                 args: place.flags(flags),
                 env: BTreeMap::new(),
+                network: network.server(index).file(),
                 folder: Some(own_folder.clone()),
                 log: own_folder.join("kube-apiserver.log"),
             };
             let endpoint = Endpoint {
                 address: place.listen,
+                site: network.server(index),
                 from: None,
                 tls: tls.clone(),
                 protocol: Protocol::Http1,
@@ -195,10 +199,16 @@ impl ControlPlane {
     }
 }
 
-async fn start_etcd(keeper: &Keeper, claim: &Claim, binaries: &Binaries, log: PathBuf) -> anyhow::Result<Child> {
+async fn start_etcd(
+    keeper: &Keeper,
+    claim: &Claim,
+    network: &Network,
+    binaries: &Binaries,
+    log: PathBuf,
+) -> anyhow::Result<Child> {
     let (client, peer) = (network::etcd_client(claim.lab), network::etcd_peer(claim.lab));
-    network::expect_free(client)?;
-    network::expect_free(peer)?;
+    network.etcd.expect_free(client)?;
+    network.etcd.expect_free(peer)?;
     let args = vec![
         format!("--data-dir={}", claim.folder.join("etcd").display()),
         format!("--listen-client-urls=http://{client}"),
@@ -215,6 +225,7 @@ async fn start_etcd(keeper: &Keeper, claim: &Claim, binaries: &Binaries, log: Pa
         program: binaries.etcd.path.clone(),
         args,
         env: BTreeMap::new(),
+        network: network.etcd.file(),
         folder: Some(claim.folder.clone()),
         log: log.clone(),
     };
@@ -223,7 +234,7 @@ async fn start_etcd(keeper: &Keeper, claim: &Claim, binaries: &Binaries, log: Pa
         if let Some(exit) = child.exit() {
             return ControlFlow::Break(Err(exit));
         }
-        match tokio::net::TcpStream::connect(client).await {
+        match network.etcd.connect(client).await {
             Ok(_) => ControlFlow::Break(Ok(())),
             Err(error) => ControlFlow::Continue(error.to_string()),
         }

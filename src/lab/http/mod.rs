@@ -24,11 +24,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::network::Site;
 use super::tls;
 use crate::timeline::{ConnectionUse, ErrorClass, Exchange, Failure, Moment, Phase, Protocol};
 use crate::timing;
@@ -44,6 +45,8 @@ pub type Roster = BTreeMap<String, String>;
 pub struct Endpoint {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where clients stand that dial it.
+    pub site: Site,
     /// The address to come from; `None` leaves it to the kernel.
     pub from: Option<IpAddr>,
     /// CA and client certificate; offers `protocol` by ALPN.
@@ -230,9 +233,10 @@ impl Endpoint {
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {
-        let Some(from) = self.from else { return TcpStream::connect(self.address).await };
-        let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.bind(SocketAddr::new(from, 0))?;
+        let socket = self.site.socket(self.address).await?;
+        if let Some(from) = self.from {
+            socket.bind(SocketAddr::new(from, 0))?;
+        }
         socket.connect(self.address).await
     }
 

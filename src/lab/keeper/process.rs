@@ -1,11 +1,12 @@
 //! The keeper's side: a single main thread that obeys, and a thread a child that waits for it.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, Write as _};
 use std::ops::ControlFlow;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -14,6 +15,7 @@ use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use super::protocol::{Answer, Command, Exit, Notice, Order, Program};
+use crate::lab::network::namespace;
 use crate::lab::sweep::{self, Held};
 use crate::lab::wait;
 use crate::timeline::Moment;
@@ -70,15 +72,18 @@ pub fn run() -> anyhow::Result<()> {
     }
 }
 
-/// Becomes `program`, as a child that dies with the keeper. A step of its own since only the process itself can ask the
+/// Becomes `program`, as a child that dies with the keeper, in the network namespace that the file stands for, if any. A step of its own since only the process itself can ask the
 /// kernel for that, and between fork and exec nothing may be done that is safe Rust.
 ///
 /// # Errors
 /// The program cannot be executed. Does not return otherwise.
-pub fn exec(keeper: i32, program: &std::ffi::OsStr, args: &[std::ffi::OsString]) -> anyhow::Result<()> {
+pub fn exec(keeper: i32, network: Option<&Path>, program: &OsStr, args: &[std::ffi::OsString]) -> anyhow::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     if rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get()) != Some(keeper) {
         bail!("the keeper is gone already");
+    }
+    if let Some(network) = network {
+        namespace::enter(network)?;
     }
     let error = std::process::Command::new(program).args(args).exec();
     Err(error).with_context(|| format!("cannot execute {}", program.display()))
@@ -137,6 +142,7 @@ impl Keeper {
         let mut command = std::process::Command::new("/proc/self/exe");
         command
             .arg("keeper-exec")
+            .args(program.network.iter().flat_map(|file| [OsStr::new("--network"), file.as_os_str()]))
             .arg(std::process::id().to_string())
             .arg(&found)
             .args(&program.args)
@@ -232,7 +238,7 @@ fn own(pid: i32) -> anyhow::Result<Pid> {
 }
 
 /// A program by path, or by name in PATH, so that a missing one is known before a child exists.
-fn find(program: &std::path::Path) -> anyhow::Result<PathBuf> {
+fn find(program: &Path) -> anyhow::Result<PathBuf> {
     use std::os::unix::fs::PermissionsExt as _;
     let runs = |path: &PathBuf| {
         std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)

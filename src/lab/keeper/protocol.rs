@@ -41,6 +41,8 @@ pub struct Program {
     pub args: Vec<String>,
     /// Additions to the environment.
     pub env: BTreeMap<String, String>,
+    /// The file of the network namespace that it runs in; the keeper's own network where `None`.
+    pub network: Option<PathBuf>,
     /// Its current folder; the test process's own where `None`.
     pub folder: Option<PathBuf>,
     /// Its stdout and stderr are appended here. A file and not a pipe: a reader that stops must not stop the writer.

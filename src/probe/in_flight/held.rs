@@ -14,7 +14,7 @@ use http_body_util::{BodyExt as _, Empty, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -206,7 +206,7 @@ impl Desk {
     }
 
     async fn open(&self) -> anyhow::Result<(TlsStream<TcpStream>, Option<String>)> {
-        let socket = if self.to.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = self.to.site.socket(self.to.address).await?;
         socket.set_recv_buffer_size(SMALL_WINDOW)?;
         let tcp = socket.connect(self.to.address).await?;
         self.to.secure(tcp).await.map_err(|(phase, failure)| anyhow!("{phase:?}: {}", failure.text))

@@ -2,9 +2,9 @@
 
 use std::io::ErrorKind;
 
-use rollproof::lab::balancer::OnUnhealthy;
+use rollproof::lab::balancer::{IdleTimeout, OnIdle, OnUnhealthy};
 use rollproof::timeline::{End, Party};
-use rollproof::timing::millis;
+use rollproof::timing::{millis, secs};
 use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -112,4 +112,89 @@ async fn idle_is_the_time_since_the_last_byte() {
     fake.health.fail();
     let (_, record) = ended(&recorder, client.local_addr().unwrap()).await;
     assert!(after <= record.idle && record.idle <= record.lasted, "{record:?}");
+}
+
+/// How long a connection may be idle in these tests.
+const IDLE: std::time::Duration = secs(1);
+
+#[rstest]
+#[case::by_rst(OnIdle::Reset, End::Reset, Err(ErrorKind::ConnectionReset))]
+#[case::by_fin(OnIdle::Fin, End::Fin, Ok(vec![]))]
+#[tokio::test]
+async fn an_idle_timeout_is_announced_to_both_sides(
+    #[case] then: OnIdle,
+    #[case] end: End,
+    #[case] seen: Result<Vec<u8>, ErrorKind>,
+) {
+    let (mut fake, balancer, recorder) = one(|settings| settings.idle = Some(IdleTimeout { after: IDLE, then })).await;
+    let (mut client, mut server) = pair(&balancer, &mut fake).await;
+    let from = client.local_addr().unwrap();
+    let (at_client, at_server) = tokio::join!(read_to_end(&mut client), read_to_end(&mut server));
+    assert_eq!((at_client, at_server), (seen.clone(), seen));
+    let (_, record) = ended(&recorder, from).await;
+    assert_eq!((record.ended_by, record.end), (Party::Balancer, end));
+    assert!(record.idle >= IDLE, "{:?}", record.idle);
+}
+
+/// Whichever side they come from, bytes begin the time anew; the other direction may be silent.
+#[rstest]
+#[case::from_the_client(Party::Client)]
+#[case::from_the_server(Party::Server)]
+#[tokio::test]
+async fn bytes_hold_off_an_idle_timeout(#[case] talker: Party) {
+    let then = OnIdle::Reset;
+    let (mut fake, balancer, recorder) = one(|settings| settings.idle = Some(IdleTimeout { after: IDLE, then })).await;
+    let (mut client, mut server) = pair(&balancer, &mut fake).await;
+    let from = client.local_addr().unwrap();
+    let mut ticks = tokio::time::interval(IDLE / 10);
+    for _ in 0..30 {
+        ticks.tick().await;
+        match talker {
+            Party::Client => {
+                client.write_all(b"x").await.unwrap();
+                read_exactly(&mut server, 1).await;
+            }
+            _ => {
+                server.write_all(b"x").await.unwrap();
+                read_exactly(&mut client, 1).await;
+            }
+        }
+    }
+    assert_eq!(read_to_end(&mut client).await, Err(ErrorKind::ConnectionReset), "and then it comes");
+    let (_, record) = ended(&recorder, from).await;
+    assert!(record.lasted > IDLE * 3, "{:?}", record.lasted);
+}
+
+#[tokio::test]
+async fn a_silent_idle_timeout_tells_nobody_and_swallows_what_still_comes() {
+    let then = OnIdle::Silent;
+    let (mut fake, balancer, recorder) = one(|settings| settings.idle = Some(IdleTimeout { after: IDLE, then })).await;
+    let (mut client, mut server) = pair(&balancer, &mut fake).await;
+    let (_, record) = ended(&recorder, client.local_addr().unwrap()).await;
+    assert_eq!((record.ended_by, record.end), (Party::Balancer, End::Silent));
+    client.write_all(b"anybody?").await.unwrap();
+    drop(client);
+    let mut byte = [0];
+    let heard = tokio::time::timeout(IDLE, server.read(&mut byte)).await;
+    assert!(heard.is_err(), "neither bytes nor an end: {heard:?}");
+}
+
+/// Timers are looked after each for itself: of many that fire together, all are told. Four descriptors each: more would not fit into
+/// the limit that some machines have.
+#[tokio::test]
+async fn many_idle_connections_are_reset_together() {
+    const MANY: usize = 100;
+    let then = OnIdle::Reset;
+    let idle = IdleTimeout { after: IDLE * 2, then };
+    let (mut fake, balancer, recorder) = one(|settings| settings.idle = Some(idle)).await;
+    let mut pairs = Vec::new();
+    for _ in 0..MANY {
+        pairs.push(pair(&balancer, &mut fake).await);
+    }
+    for (mut client, mut server) in pairs {
+        let from = client.local_addr().unwrap();
+        assert_eq!(read_to_end(&mut client).await, Err(ErrorKind::ConnectionReset));
+        assert_eq!(read_to_end(&mut server).await, Err(ErrorKind::ConnectionReset));
+        assert!(ended(&recorder, from).await.1.idle >= idle.after);
+    }
 }

@@ -9,6 +9,7 @@ use rollproof::lab::balancer::command::Command;
 use rollproof::lab::balancer::{Backend, command};
 use rollproof::lab::http::Endpoint;
 use rollproof::lab::keeper::{Claim, Keeper};
+use rollproof::lab::network::Site;
 use rollproof::lab::tls;
 use rollproof::timing::{millis, secs};
 use rstest::rstest;
@@ -60,6 +61,7 @@ async fn lab(listen: SocketAddr, ca_pem: &str) -> (Home, Keeper, Claim, Endpoint
             from: None,
             address: listen,
             protocol: rollproof::timeline::Protocol::Http1,
+            site: Site::default(),
             tls,
             roster: Arc::default(),
             named: None,
@@ -70,7 +72,7 @@ async fn lab(listen: SocketAddr, ca_pem: &str) -> (Home, Keeper, Claim, Endpoint
 
 async fn start(keeper: &Keeper, claim: &Claim, listen: SocketAddr, line: &str) -> anyhow::Result<Command> {
     let environment = BTreeMap::from([("ROLLPROOF_LISTEN".to_owned(), listen.to_string())]);
-    Command::start(keeper, claim, &command::arguments(line)?, environment, listen).await
+    Command::start(keeper, claim, &command::arguments(line)?, environment, &Site::default(), listen).await
 }
 
 /// An address where nobody listens.

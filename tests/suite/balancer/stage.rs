@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,7 +36,7 @@ pub(crate) fn soon<T>(what: impl Future<Output = T>) -> impl Future<Output = T> 
     async move { timeout(SOON, what).await.unwrap_or_else(|_| panic!("nothing happened for {SOON:?} at {caller}")) }
 }
 
-/// A CA for 127.0.0.1.
+/// A CA.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
@@ -50,9 +50,9 @@ impl Authority {
         self.0.as_ref().pem()
     }
 
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+    pub(crate) fn server(&self, address: IpAddr) -> Arc<ServerConfig> {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let params = CertificateParams::new(vec![address.to_string()]).unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -107,11 +107,15 @@ impl Health {
 
 impl Fake {
     pub(crate) async fn start(number: usize, authority: &Authority) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::listening(TcpListener::bind("127.0.0.1:0").await.unwrap(), number, authority)
+    }
+
+    pub(crate) fn listening(listener: TcpListener, number: usize, authority: &Authority) -> Self {
         let backend = Backend { name: format!("apiserver-{number}"), address: listener.local_addr().unwrap() };
         let health = Arc::new(Health::default());
         let (hand_over, raw) = mpsc::unbounded_channel();
-        let serve = serve(listener, TlsAcceptor::from(authority.server()), health.clone(), hand_over);
+        let serve =
+            serve(listener, TlsAcceptor::from(authority.server(backend.address.ip())), health.clone(), hand_over);
         Self { backend, health, raw, _task: AbortOnDropHandle::new(tokio::spawn(serve)) }
     }
 
@@ -214,7 +218,10 @@ pub(crate) async fn dial(balancer: &Builtin) -> TcpStream {
 pub(crate) async fn dial_from(address: &str, balancer: &Builtin) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::new(address.parse().unwrap(), 0)).unwrap();
-    let mut client = socket.connect(balancer.address()).await.unwrap();
+    greet(socket.connect(balancer.address()).await.unwrap()).await
+}
+
+pub(crate) async fn greet(mut client: TcpStream) -> TcpStream {
     client.write_all(GREETING).await.unwrap();
     client
 }

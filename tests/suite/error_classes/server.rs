@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rollproof::lab::http::Endpoint;
+use rollproof::lab::network::Site;
 use rollproof::lab::tls::{HTTP_1_1, HTTP_2, client_config};
 use rollproof::timeline::Protocol;
 use rustls::ServerConfig;
@@ -90,6 +91,7 @@ impl Server {
         let tls = client_config(&self.pem, None).unwrap();
         Endpoint {
             address: self.address,
+            site: Site::default(),
             from: None,
             tls,
             protocol: Protocol::Http1,

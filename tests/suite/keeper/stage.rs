@@ -147,6 +147,7 @@ pub(crate) fn program(claim: &Claim, program: &str, args: &[&str]) -> Program {
         program: program.into(),
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
         env: BTreeMap::new(),
+        network: None,
         folder: Some(claim.folder.clone()),
         log: claim.folder.join("log"),
     }

@@ -82,7 +82,7 @@ impl Running {
             version,
             digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         };
-        let command = Command::start(keeper, claim, &words, BTreeMap::new(), settings.listen).await?;
+        let command = Command::start(keeper, claim, &words, BTreeMap::new(), &settings.site, settings.listen).await?;
         Ok(Self { command, subject, product, folder })
     }
 
@@ -120,14 +120,18 @@ impl Running {
 
 /// Whether this product can be told to carry connections as that lab asks.
 pub fn suits(product: Product, setup: &Setup) -> bool {
-    match product {
-        // A drain time it has not.
-        Product::Haproxy => matches!(setup.on_unhealthy, OnUnhealthy::Keep | OnUnhealthy::Reset),
-        // No source address decides about anything, and nobody may cut what it carries (tcp_proxy alone could).
-        Product::Envoy => setup.on_unhealthy == OnUnhealthy::Keep && !setup.hairpin,
-        // Without health checks nothing is ever put back by them, and nothing is noticed on established connections.
-        Product::Nginx => setup.on_unhealthy == OnUnhealthy::Keep && setup.timers.health_rise == timing::HEALTH_RISE,
-    }
+    // Timer-servers stand behind a balancer of ours only.
+    setup.on_idle.is_none()
+        && match product {
+            // A drain time it has not.
+            Product::Haproxy => matches!(setup.on_unhealthy, OnUnhealthy::Keep | OnUnhealthy::Reset),
+            // No source address decides about anything, and nobody may cut what it carries (tcp_proxy alone could).
+            Product::Envoy => setup.on_unhealthy == OnUnhealthy::Keep && !setup.hairpin,
+            // Without health checks nothing is ever put back by them, and nothing is noticed on established connections.
+            Product::Nginx => {
+                setup.on_unhealthy == OnUnhealthy::Keep && setup.timers.health_rise == timing::HEALTH_RISE
+            }
+        }
 }
 
 async fn binary(product: Product) -> anyhow::Result<PathBuf> {

@@ -1,4 +1,4 @@
-//! Addresses of a lab on the loopback interface: 127.77.N.x for lab N, so that labs side by side never meet.
+//! Addresses of a lab: 127.77.N.x for lab N, so that labs side by side never meet.
 //!
 //! Linux serves all of 127.0.0.0/8 without configuration. The ports lie below the ephemeral range (32768-60999): a client
 //! that dials a port in it while nobody listens there can connect to itself.
@@ -12,14 +12,16 @@ use anyhow::Context as _;
 const PORT: u16 = 16443;
 /// etcd's client port; its peer port is the next.
 const ETCD_PORT: u16 = 12379;
+/// Timer-servers, and the balancer before them: the AKS report's 8600, and 10000.
+const TIMER_PORT: u16 = 18600;
 /// Where nobody is served: whoever listens there holds the lab.
-pub(super) const CLAIM_PORT: u16 = 16442;
+pub(in crate::lab) const CLAIM_PORT: u16 = 16442;
 
 /// Claims a lab's addresses for as long as the listener lives; `None` if they are another's.
 ///
 /// # Errors
 /// They cannot be used at all.
-pub(super) fn claim(lab: u8) -> anyhow::Result<Option<TcpListener>> {
+pub(in crate::lab) fn claim(lab: u8) -> anyhow::Result<Option<TcpListener>> {
     let address = SocketAddr::new(host(lab, 1), CLAIM_PORT);
     match TcpListener::bind(address) {
         Ok(listener) => Ok(Some(listener)),
@@ -31,6 +33,11 @@ pub(super) fn claim(lab: u8) -> anyhow::Result<Option<TcpListener>> {
 /// Where the balancer of a lab listens.
 pub fn balancer(lab: u8) -> SocketAddr {
     SocketAddr::new(host(lab, 1), PORT)
+}
+
+/// Where clients stand, in a network of namespaces.
+pub fn client(lab: u8) -> IpAddr {
+    host(lab, 50)
 }
 
 /// Where etcd listens for clients.
@@ -53,6 +60,16 @@ pub fn node(lab: u8, index: u8) -> IpAddr {
     host(lab, 100 + index)
 }
 
+/// The balancer's port for timer-servers.
+pub fn timer_port(lab: u8) -> SocketAddr {
+    SocketAddr::new(host(lab, 1), TIMER_PORT)
+}
+
+/// Where a timer-server listens, beside the first apiserver.
+pub fn timer_server(lab: u8) -> SocketAddr {
+    SocketAddr::new(apiserver(lab, 0).ip(), TIMER_PORT)
+}
+
 /// The address that an apiserver advertises. It must not be a loopback address, and nobody dials it: TEST-NET-1.
 pub fn advertised(index: u8) -> IpAddr {
     Ipv4Addr::new(192, 0, 2, 10 + index).into()
@@ -69,6 +86,11 @@ pub fn expect_free(address: SocketAddr) -> anyhow::Result<()> {
             address.port()
         )
     })
+}
+
+/// All addresses of a lab: the first, and the length of the prefix in bits.
+pub fn subnet(lab: u8) -> (IpAddr, u8) {
+    (host(lab, 0), 24)
 }
 
 fn host(lab: u8, host: u8) -> IpAddr {

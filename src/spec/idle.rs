@@ -1,0 +1,31 @@
+//! IDLE: what becomes of connections on which nothing happens for a while.
+
+use super::{Level, Requirement};
+
+/// The family, in the order of its numbering.
+pub const ALL: &[&Requirement] = &[&ANNOUNCED, &NOT_BEFORE];
+
+/// Both sides learn that their connection is gone.
+pub static ANNOUNCED: Requirement = Requirement {
+    id: "IDLE-1",
+    level: Level::Must,
+    title: "idle timeout announced",
+    sentence: "A balancer that stops carrying an idle connection tells both sides at once, by RST or FIN.",
+    source: "AKS field report (Azure/AKS#1755: watches silently dropped; with TCP reset on idle, the balancer sent RST to the client \
+             and the server after 4 min 20 s)",
+    needs: &[],
+    remedy: "Turn on the balancer's reset on idle (Azure: enableTcpReset on the rule), or lengthen its idle timeout; where neither is to \
+             be had, clients and servers need TCP keepalive shorter than the timeout, and TCP_USER_TIMEOUT.",
+};
+
+/// Nothing but idle connections is cut.
+pub static NOT_BEFORE: Requirement = Requirement {
+    id: "IDLE-2",
+    level: Level::Must,
+    title: "nothing else is cut",
+    sentence: "A connection is carried as long as its last byte, in either direction, is no older than the balancer's idle timeout.",
+    source: "AKS field report (\"the TCP connection will never be idle and so will never be reset\")",
+    needs: &[],
+    remedy: "The balancer's idle timeout is shorter than it was said to be, or counts one direction only, or the age of the connection: \
+             check its settings for each (haproxy: timeout client and timeout server; AWS NLB: 350 s, fixed until 2024).",
+};

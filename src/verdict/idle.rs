@@ -1,0 +1,107 @@
+//! IDLE-1 and IDLE-2: an idle timeout is announced to both sides, and nothing else is cut.
+//!
+//! ```text
+//! timeout 11 s, message every 26 s: client reset at 11.0 s, server at 11.0 s          ->  IDLE-1 upheld
+//! timeout 11 s, message every 26 s: nobody was told, and no byte came through         ->  IDLE-1 violated
+//! timeout 11 s, message every 26 s: nobody was told, and bytes still came through     ->  IDLE-1 inconclusive
+//! timeout 11 s, message every 0.3 s: open, and carrying after 14 s                    ->  IDLE-2 upheld
+//! timeout 11 s: reset when it had been idle for 5 s                                   ->  IDLE-2 violated
+//! ```
+
+use super::conclusive::conclude;
+use super::excerpt::excerpt;
+use super::facts::Facts;
+use super::{Figure, Verdict};
+use crate::timeline::{Event, Moment, TimerConnection, Told};
+use crate::timing::CLOSE_NOTICED;
+
+/// IDLE-1.
+pub(super) fn announced(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    let left: Vec<_> = connections(facts).filter(|(_, connection)| is_left_idle(connection)).collect();
+    let claims = left.iter().map(|(at, connection)| told_both(facts, *at, connection));
+    let found = Verdict::worst(claims);
+    let found =
+        found.unwrap_or_else(|| Verdict::inconclusive("no connection was left idle for longer than the timeout"));
+    let told = left.iter().flat_map(|(_, connection)| [&connection.client_told, &connection.server_told]).flatten();
+    let longest = told.map(|told| told.idle).max();
+    let mut figures = vec![Figure::count("connections left idle", left.len())];
+    figures.extend(longest.map(|idle| Figure::seconds("longest idle time", idle)));
+    (conclude(facts, &[], found), figures)
+}
+
+/// IDLE-2.
+pub(super) fn not_before(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    let all: Vec<_> = connections(facts).collect();
+    let used = all.iter().filter(|(_, connection)| !is_left_idle(connection) && outlived(connection)).count();
+    let found = match Verdict::worst(all.iter().map(|(at, connection)| carried(facts, *at, connection))) {
+        Some(Verdict::Upheld) | None if used == 0 => {
+            Verdict::inconclusive("no connection was used for longer than the timeout")
+        }
+        found => found.unwrap_or(Verdict::Upheld),
+    };
+    let figures = vec![Figure::count("connections", all.len()), Figure::count("connections in use", used)];
+    (conclude(facts, &[], found), figures)
+}
+
+fn told_both(facts: &Facts<'_>, at: Moment, connection: &TimerConnection) -> Verdict {
+    let (who, seconds) = (&connection.probe, connection.lasted.as_secs_f64());
+    let missing = match (&connection.client_told, &connection.server_told) {
+        (Some(client), Some(server)) if client.after.abs_diff(server.after) <= CLOSE_NOTICED => return Verdict::Upheld,
+        (Some(client), Some(server)) => {
+            let (client, server) = (client.after.as_secs_f64(), server.after.as_secs_f64());
+            format!("the client was told after {client:.3} s, the server after {server:.3} s")
+        }
+        (None, None) if connection.carries == Some(true) => {
+            return Verdict::inconclusive(format!(
+                "{who} was idle for {seconds:.3} s and still carried: no timeout was met"
+            ));
+        }
+        (None, None) => "neither side was told, and bytes go nowhere".to_owned(),
+        (Some(_), None) => format!("the client was told, the server was not in {seconds:.3} s"),
+        (None, Some(_)) => format!("the server was told, the client was not in {seconds:.3} s"),
+    };
+    Verdict::Violated {
+        expected: format!("an end for both sides within {:.3} s", CLOSE_NOTICED.as_secs_f64()),
+        actual: format!("{who}: {missing}"),
+        excerpt: excerpt(facts, at, |event| matches!(event, Event::Timer(_))),
+    }
+}
+
+fn carried(facts: &Facts<'_>, at: Moment, connection: &TimerConnection) -> Verdict {
+    let timeout = connection.idle_timeout;
+    let told = [&connection.client_told, &connection.server_told].into_iter().flatten();
+    // A side counts from its own last byte, which the balancer may have passed on a little later.
+    let early = told.min_by_key(|told| told.idle).filter(|told| told.idle + CLOSE_NOTICED < timeout);
+    let actual = match early {
+        Some(Told { idle, failure, .. }) => {
+            let how = failure.as_ref().map_or("FIN".to_owned(), |failure| failure.class.to_string());
+            format!("{} was cut ({how}) when it had been idle for {:.3} s", connection.probe, idle.as_secs_f64())
+        }
+        None if !is_left_idle(connection) && connection.carries == Some(false) => {
+            format!("{} had not been idle for that long, and bytes go nowhere", connection.probe)
+        }
+        None => return Verdict::Upheld,
+    };
+    Verdict::Violated {
+        expected: format!("to be carried until it is idle for {:.3} s", timeout.as_secs_f64()),
+        actual,
+        excerpt: excerpt(facts, at, |event| matches!(event, Event::Timer(_))),
+    }
+}
+
+/// Whether the balancer has reason to end it.
+fn is_left_idle(connection: &TimerConnection) -> bool {
+    connection.interval > connection.idle_timeout && outlived(connection)
+}
+
+/// Whether it was observed for long enough to be ended, and to be told so.
+fn outlived(connection: &TimerConnection) -> bool {
+    connection.lasted > connection.idle_timeout
+}
+
+fn connections<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (Moment, &'a TimerConnection)> {
+    facts.recording.each(|event| match event {
+        Event::Timer(connection) => Some(connection),
+        _ => None,
+    })
+}

@@ -1,0 +1,108 @@
+//! What the IDLE verdicts say about connections to timer-servers.
+
+use std::time::Duration;
+
+use rollproof::timeline::*;
+use rollproof::timing::{CLOSE_NOTICED, Profile, idle_timeout, millis, timer_intervals, timer_observation};
+
+use crate::shorthand::*;
+
+const TIMEOUT: Duration = idle_timeout(Profile::Pr);
+
+/// One side was told, having been idle for so long, by RST or FIN.
+fn told(idle: Duration, class: Option<ErrorClass>) -> Option<Told> {
+    let failure = class.map(|class| Failure { class, text: String::new() });
+    Some(Told { after: idle, idle, failure })
+}
+
+fn reset(idle: Duration) -> Option<Told> {
+    told(idle, Some(ErrorClass::ConnectionReset))
+}
+
+fn connection(interval: Duration, client: Option<Told>, server: Option<Told>, carries: Option<bool>) -> Event {
+    Event::Timer(TimerConnection {
+        probe: "timer".into(),
+        client: "127.0.0.1:2".into(),
+        interval,
+        idle_timeout: TIMEOUT,
+        lasted: timer_observation(TIMEOUT),
+        client_told: client,
+        server_told: server,
+        carries,
+    })
+}
+
+/// A connection that is left idle.
+fn left(client: Option<Told>, server: Option<Told>, carries: Option<bool>) -> Event {
+    connection(timer_intervals(TIMEOUT).1, client, server, carries)
+}
+
+/// One that is in use, and well.
+fn used() -> Event {
+    connection(timer_intervals(TIMEOUT).0, None, None, Some(true))
+}
+
+fn recording(connections: impl IntoIterator<Item = Event>) -> Recording {
+    let observations = connections.into_iter().map(|connection| observed(1000, connection)).collect();
+    Recording { header: header(None, &["IDLE-1", "IDLE-2"]), observations }
+}
+
+/// An idle connection whose end nobody is told of.
+pub(crate) fn silent() -> Recording {
+    recording([used(), left(None, None, Some(false))])
+}
+
+/// An idle connection that is cut long before its time.
+pub(crate) fn cut_early() -> Recording {
+    let early = TIMEOUT / 2;
+    recording([used(), left(reset(early), reset(early), None)])
+}
+
+#[test]
+fn both_sides_have_to_be_told_at_once() {
+    let check = |idle, expect: Expect| expect.compare(&recording([used(), idle]));
+    check(left(reset(TIMEOUT), reset(TIMEOUT), None), upheld());
+    check(left(told(TIMEOUT, None), told(TIMEOUT, None), None), upheld());
+    check(left(reset(TIMEOUT), reset(TIMEOUT + CLOSE_NOTICED), None), upheld());
+    let late = reset(TIMEOUT + CLOSE_NOTICED + millis(1));
+    check(
+        left(late, reset(TIMEOUT), None),
+        violated("IDLE-1", "the client was told after 12.001 s, the server after 11.000 s"),
+    );
+    check(left(reset(TIMEOUT), None, None), violated("IDLE-1", "the client was told, the server was not"));
+    check(left(None, reset(TIMEOUT), None), violated("IDLE-1", "the server was told, the client was not"));
+    check(left(None, None, Some(false)), violated("IDLE-1", "neither side was told, and bytes go nowhere"));
+    // Still there: then there was nothing to announce.
+    check(left(None, None, Some(true)), inconclusive("IDLE-1", "no timeout was met"));
+    inconclusive("IDLE-1", "no connection was left idle").compare(&recording([used()]));
+}
+
+#[test]
+fn nothing_is_cut_but_what_was_idle_for_long_enough() {
+    let idle = || left(reset(TIMEOUT), reset(TIMEOUT), None);
+    violated("IDLE-2", "timer was cut (connection reset by peer) when it had been idle for 5.500 s")
+        .compare(&cut_early());
+    let often = timer_intervals(TIMEOUT).0;
+    let broken = |client, server, carries| recording([idle(), connection(often, client, server, carries)]);
+    violated("IDLE-2", "timer was cut (FIN)").compare(&broken(told(often, None), None, None));
+    violated("IDLE-2", "timer had not been idle for that long, and bytes go nowhere").compare(&broken(
+        None,
+        None,
+        Some(false),
+    ));
+    upheld().compare(&broken(None, None, Some(true)));
+    inconclusive("IDLE-2", "no connection was used for longer than the timeout").compare(&recording([idle()]));
+}
+
+#[test]
+fn a_connection_that_was_not_observed_for_long_enough_proves_nothing() {
+    let mut short = recording([used(), left(None, None, Some(true))]);
+    for seen in &mut short.observations {
+        if let Event::Timer(connection) = &mut seen.event {
+            connection.lasted = TIMEOUT;
+        }
+    }
+    inconclusive("IDLE-1", "no connection was left idle")
+        .and_inconclusive("IDLE-2", "no connection was used")
+        .compare(&short);
+}

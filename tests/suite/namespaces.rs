@@ -1,0 +1,147 @@
+//! Labs in network namespaces. Where none can be made, these tests have nothing to show, and say so.
+
+use std::io::ErrorKind;
+
+use rollproof::lab::network::{self, Lost, Network, Site, namespaces};
+use rollproof::timing::secs;
+use rstest::rstest;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::keeper::stage::{Home, program, soon};
+
+/// Any number: namespaces have no names, so no two labs meet.
+pub(crate) const LAB: u8 = 250;
+
+/// A network with that many apiservers, if this machine can have one.
+pub(crate) async fn network(servers: u8) -> Option<Network> {
+    if let Some(reason) = rollproof::lab::balancer::kernel::unmet() {
+        eprintln!("nothing shown: {reason}");
+        return None;
+    }
+    Some(namespaces::start(LAB, servers).await.unwrap())
+}
+
+/// Listens as apiserver `index` does.
+pub(crate) async fn listen(network: &Network, index: u8) -> TcpListener {
+    let address = network::apiserver(LAB, index);
+    let socket = network.server(index).socket(address).await.unwrap();
+    socket.bind(address).unwrap();
+    socket.listen(1024).unwrap()
+}
+
+#[tokio::test]
+async fn a_lab_in_namespaces_is_reached_from_within_and_from_nowhere_else() {
+    let Some(network) = network(2).await else { return };
+    let address = network::apiserver(LAB, 1);
+    let listener = listen(&network, 1).await;
+    for (site, from) in [
+        (&network.client, network::client(LAB)),
+        (&network.balancer, network::balancer(LAB).ip()),
+        (&network.etcd, network::etcd_client(LAB).ip()),
+        (&network.server(1), address.ip()),
+        (&network.server(0), network::apiserver(LAB, 0).ip()),
+    ] {
+        let (client, accepted) = tokio::join!(soon(site.connect(address)), soon(listener.accept()));
+        client.unwrap();
+        assert_eq!(accepted.unwrap().1.ip(), from, "nobody stands in for the client");
+    }
+    // A client "on the node" of an apiserver.
+    let socket = network.client.socket(address).await.unwrap();
+    socket.bind((network::node(LAB, 1), 0).into()).unwrap();
+    let (client, accepted) = tokio::join!(soon(socket.connect(address)), soon(listener.accept()));
+    assert_eq!((client.is_ok(), accepted.unwrap().1.ip()), (true, network::node(LAB, 1)));
+    // The escape guard: from the wrong place the address is this machine's own, and nobody's.
+    assert_eq!(soon(TcpStream::connect(address)).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert_eq!(soon(Site::default().connect(address)).await.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    // And nothing leads out.
+    let outside = "192.0.2.1:443".parse().unwrap();
+    assert_eq!(soon(network.client.connect(outside)).await.unwrap_err().kind(), ErrorKind::NetworkUnreachable);
+}
+
+#[tokio::test]
+async fn a_child_runs_in_the_namespace_that_it_is_given() {
+    let Some(network) = network(1).await else { return };
+    let home = Home::new();
+    let (keeper, claim) = home.lab().await;
+    let mut child = program(&claim, "cat", &["/proc/net/dev"]);
+    child.network = network.server(0).file();
+    let child = keeper.spawn(child).await.unwrap();
+    assert_eq!(soon(child.exited()).await.unwrap().status, "exit status: 0");
+    let seen = std::fs::read_to_string(claim.folder.join("log")).unwrap();
+    let mut interfaces: Vec<_> = seen.lines().filter_map(|line| Some(line.split_once(':')?.0.trim())).collect();
+    interfaces.sort_unstable();
+    assert_eq!(interfaces, ["lo", "to-balancer", "to-etcd"]);
+}
+
+#[tokio::test]
+async fn a_child_that_cannot_enter_its_namespace_does_not_run_elsewhere() {
+    let home = Home::new();
+    let (keeper, claim) = home.lab().await;
+    let mut child = program(&claim, "true", &[]);
+    child.network = Some(claim.folder.join("log"));
+    let child = keeper.spawn(child).await.unwrap();
+    assert_eq!(soon(child.exited()).await.unwrap().status, "exit status: 3");
+    let said = std::fs::read_to_string(claim.folder.join("log")).unwrap();
+    assert!(said.contains("cannot enter the network namespace"), "{said}");
+}
+
+/// A connection from the client to apiserver 0, past the balancer's rules but by its cables.
+async fn pair(network: &Network, listener: &TcpListener) -> (TcpStream, TcpStream) {
+    let connect = network.client.connect(network::apiserver(LAB, 0));
+    let (client, accepted) = tokio::join!(soon(connect), soon(listener.accept()));
+    (client.unwrap(), accepted.unwrap().0)
+}
+
+/// Whether a byte arrives within a few round trips and retransmissions (the first ones take 200, 400 and 800 ms).
+async fn arrives(from: &mut TcpStream, to: &mut TcpStream) -> bool {
+    from.write_all(b"x").await.unwrap();
+    tokio::time::timeout(secs(1), to.read_u8()).await.is_ok_and(|read| read.is_ok())
+}
+
+#[rstest]
+#[case::both_ways(Lost::Both, false, false)]
+#[case::to_the_server(Lost::ToServer, false, true)]
+#[case::from_the_server(Lost::FromServer, true, false)]
+#[tokio::test]
+async fn a_black_hole_loses_what_it_is_told_and_says_nothing(
+    #[case] lost: Lost,
+    #[case] hears: bool,
+    #[case] is_heard: bool,
+) {
+    let Some(network) = network(2).await else { return };
+    let listener = listen(&network, 0).await;
+    let other = listen(&network, 1).await;
+    let (mut client, mut server) = pair(&network, &listener).await;
+    assert!(arrives(&mut client, &mut server).await && arrives(&mut server, &mut client).await);
+
+    let hole = network.black_hole(0, lost).await.unwrap();
+    assert_eq!(arrives(&mut client, &mut server).await, hears);
+    assert_eq!(arrives(&mut server, &mut client).await, is_heard);
+    // New ones neither; the other apiserver's cable is whole; and past the balancer the apiserver can be asked on.
+    let connect = tokio::time::timeout(secs(1), network.client.connect(network::apiserver(LAB, 0))).await;
+    assert!(connect.is_err(), "neither connected nor refused: {connect:?}");
+    let (through, accepted) =
+        tokio::join!(soon(network.client.connect(network::apiserver(LAB, 1))), soon(other.accept()));
+    assert!(through.is_ok() && accepted.is_ok());
+    assert!(soon(network.server(0).connect(network::apiserver(LAB, 0))).await.is_ok());
+
+    // What was lost is sent again.
+    hole.heal().await.unwrap();
+    if !hears {
+        assert_eq!(soon(server.read_u8()).await.unwrap(), b'x');
+    }
+    if !is_heard {
+        assert_eq!(soon(client.read_u8()).await.unwrap(), b'x');
+    }
+}
+
+#[tokio::test]
+async fn a_black_hole_ends_when_its_guard_is_dropped() {
+    let Some(network) = network(1).await else { return };
+    let listener = listen(&network, 0).await;
+    let (mut client, mut server) = pair(&network, &listener).await;
+    drop(network.black_hole(0, Lost::Both).await.unwrap());
+    client.write_all(b"x").await.unwrap();
+    assert_eq!(soon(server.read_u8()).await.unwrap(), b'x');
+}

@@ -1,0 +1,49 @@
+//! `rollproof timer-server`, as curl meets it.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpStream;
+use std::process::Stdio;
+
+use rstest::rstest;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::keeper::stage::Home;
+
+#[test]
+fn it_speaks_at_once_and_at_every_interval_and_tells_how_its_client_went() {
+    let home = Home::new();
+    let mut server = home.rollproof(&["timer-server", "0=0.2"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(server.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let line = said.next().unwrap();
+    let address = line.strip_suffix(" every 0.2 s").unwrap_or_else(|| panic!("{line}"));
+
+    let client = TcpStream::connect(address).unwrap();
+    let from = client.local_addr().unwrap();
+    let mut heard = BufReader::new(&client).lines().map(Result::unwrap);
+    for _ in 0..2 {
+        let message = heard.next().unwrap();
+        assert!(message.starts_with("Hello! Current time is 2"), "{message}");
+        assert!(message.ends_with("send message every 0.2 seconds. No KeepAlive in this TCP connection."), "{message}");
+    }
+    assert_eq!(said.next().unwrap(), format!("{from}: connected"));
+    // Closing with unread bytes would be a RST.
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let end = said.next().unwrap();
+    assert!(end.starts_with(&format!("{from}: closed by the other side after 0.")), "{end}");
+    let _ = (&client).read_to_end(&mut Vec::new());
+
+    kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
+    assert!(server.wait().unwrap().success());
+}
+
+#[rstest]
+#[case("8600")]
+#[case("8600=0")]
+#[case("8600=-1")]
+#[case("port=5")]
+fn a_port_without_an_interval_is_refused(#[case] port: &str) {
+    let output = Home::new().rollproof(&["timer-server", port]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("for example 8600=600"), "{said}");
+}
