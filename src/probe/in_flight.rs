@@ -15,10 +15,9 @@ use http::Method;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::held::{Desk, Request};
-use super::{AuditIds, Fence, Probe, Running, Samples};
+use super::{AuditIds, Fence, Probe, Running, Samples, Tasks};
 use crate::lab::Lab;
 use crate::lab::http::{Ask, Endpoint};
 use crate::timeline::{Event, Held, Lifecycle, Recorder, Step};
@@ -53,7 +52,7 @@ impl Probe for InFlightProbe {
         Box::pin(async move {
             let listed = listed();
             prepare(&lab.servers()[0].endpoint, listed).await.context("cannot prepare what is held in flight")?;
-            let (end, tasks, samples) = (CancellationToken::new(), TaskTracker::new(), Samples::default());
+            let (tasks, samples) = (Tasks::default(), Samples::default());
             for server in lab.servers() {
                 for held in [Held::Create, Held::List] {
                     let probe = match held {
@@ -73,17 +72,16 @@ impl Probe for InFlightProbe {
                     let steps = lab.recorder().follow_lifecycle();
                     let first = desk.begin().await?;
                     let keeper = Keeper { desk, steps, recorder: lab.recorder().clone(), samples: samples.clone() };
-                    tasks.spawn(keeper.keep(first, end.clone()));
+                    tasks.running.spawn(keeper.keep(first, tasks.end.clone()));
                 }
             }
-            Ok(Box::new(RunningInFlight { end, tasks, samples }) as Box<dyn Running>)
+            Ok(Box::new(RunningInFlight { tasks, samples }) as Box<dyn Running>)
         })
     }
 }
 
 struct RunningInFlight {
-    end: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
     samples: Samples,
 }
 
@@ -103,17 +101,9 @@ impl Running for RunningInFlight {
 
     fn stop(self: Box<Self>, _: Option<Fence>) -> BoxFuture<'static, Option<Fence>> {
         Box::pin(async move {
-            self.end.cancel();
-            self.tasks.close();
-            self.tasks.wait().await;
+            self.tasks.stop().await;
             None
         })
-    }
-}
-
-impl Drop for RunningInFlight {
-    fn drop(&mut self) {
-        self.end.cancel();
     }
 }
 

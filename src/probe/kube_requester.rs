@@ -13,11 +13,11 @@ use tokio_util::task::TaskTracker;
 
 use super::kube_client::{Library, Sent};
 use super::requester::schedule;
-use super::{AuditIds, Fence, Probe, Running, Samples};
-use crate::lab::http::classify;
+use super::{AuditIds, Fence, Probe, Running, Samples, Tasks};
+use crate::lab::http::{classify, nothing_yet};
 use crate::lab::{Lab, PROBED};
 use crate::timeline::{
-    Attempt, ConnectionKind, ErrorClass, Event, Exchange, Failure, Moment, Phase, Protocol, Recorder, Request,
+    Attempt, ConnectionKind, ErrorClass, Event, Exchange, Failure, Moment, Phase, Recorder, Request,
 };
 use crate::timing;
 
@@ -55,17 +55,17 @@ impl Probe for KubeRequester {
                 audit_ids: AuditIds::of(name),
                 samples: Samples::default(),
             });
-            let (end, tasks) = (CancellationToken::new(), TaskTracker::new());
-            tasks.spawn(at_work.clone().work(self.pooled, end.clone(), tasks.clone()));
-            Ok(Box::new(RunningKubeRequester { at_work, end, tasks }) as Box<dyn Running>)
+            let tasks = Tasks::default();
+            let work = at_work.clone().work(self.pooled, tasks.end.clone(), tasks.running.clone());
+            tasks.running.spawn(work);
+            Ok(Box::new(RunningKubeRequester { at_work, tasks }) as Box<dyn Running>)
         })
     }
 }
 
 struct RunningKubeRequester {
     at_work: Arc<AtWork>,
-    end: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 impl Running for RunningKubeRequester {
@@ -79,18 +79,10 @@ impl Running for RunningKubeRequester {
 
     fn stop(self: Box<Self>, _: Option<Fence>) -> BoxFuture<'static, Option<Fence>> {
         Box::pin(async move {
-            self.end.cancel();
-            self.tasks.close();
             // Each request has its own timeout, so this ends.
-            self.tasks.wait().await;
+            self.tasks.stop().await;
             None
         })
-    }
-}
-
-impl Drop for RunningKubeRequester {
-    fn drop(&mut self) {
-        self.end.cancel();
     }
 }
 
@@ -128,12 +120,12 @@ impl AtWork {
         let exchange = match answer {
             Ok(answer) => {
                 let last = attempts.pop().map(|last: Attempt| last.exchange);
-                outcome(answer, last.unwrap_or_else(|| unsent(String::new())))
+                outcome(answer, last.unwrap_or_else(|| nothing_yet("")))
             }
             Err(_) => {
                 let text = format!("no answer within {:?}", timing::REQUEST_TIMEOUT);
                 let failure = Some(Failure { class: ErrorClass::Timeout, text });
-                Exchange { phase: Phase::Headers, failure, ..unsent(String::new()) }
+                Exchange { phase: Phase::Headers, failure, ..nothing_yet("") }
             }
         };
         let exchange = Exchange { took, ..exchange };
@@ -148,7 +140,7 @@ impl AtWork {
 
 /// What the library sent, as an exchange.
 fn attempt(sent: Sent) -> Attempt {
-    let exchange = Exchange { took: sent.took, connection: sent.connection, ..unsent(sent.audit_id) };
+    let exchange = Exchange { took: sent.took, connection: sent.connection, ..nothing_yet(&sent.audit_id) };
     let exchange = match sent.answer {
         Ok((status, retry_after)) => {
             Exchange { phase: Phase::Done, status: Some(status), retry_after, failure: None, ..exchange }
@@ -173,20 +165,5 @@ fn outcome(answer: Result<ConfigMap, kube::Error>, last: Exchange) -> Exchange {
             let phase = if last.status.is_some() { Phase::Body } else { last.phase };
             Exchange { phase, failure: Some(classify(&error)), ..last }
         }
-    }
-}
-
-fn unsent(audit_id: String) -> Exchange {
-    Exchange {
-        audit_id,
-        protocol: Protocol::Http1,
-        connection: None,
-        phase: Phase::Dial,
-        status: None,
-        retry_after: None,
-        failure: None,
-        unsent: false,
-        server: None,
-        took: std::time::Duration::ZERO,
     }
 }

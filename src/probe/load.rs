@@ -11,9 +11,8 @@ use http::Method;
 use serde::Deserialize;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::{AuditIds, Fence, Probe, Running, Samples, found_within};
+use super::{AuditIds, Fence, Probe, Running, Samples, Tasks, found_within};
 use crate::lab::http::{Ask, Connection, Endpoint};
 use crate::lab::remote::Target;
 use crate::lab::{LOAD_NAMESPACE, Lab};
@@ -72,7 +71,7 @@ impl LoadProbe {
 
     /// Starts the workers. Each step goes to `sink`, with the moment it began.
     pub fn begin(&self, to: &Target, sink: impl Fn(Moment, Load) + Send + Sync + 'static) -> Workers {
-        let (end, tasks, samples) = (CancellationToken::new(), TaskTracker::new(), Samples::default());
+        let (tasks, samples) = (Tasks::default(), Samples::default());
         let sink: Sink = Arc::new(sink);
         let worker = |name: String| Worker {
             audit_ids: AuditIds::of(&name),
@@ -86,16 +85,16 @@ impl LoadProbe {
         for number in 0..self.workers {
             // Spread over one period, so that they do not all knock at once.
             let first = Instant::now() + self.every * number as u32 / self.workers as u32;
-            let pace = Pace { every: self.every, first, end: end.clone() };
+            let pace = Pace { every: self.every, first, end: tasks.end.clone() };
             let worker = worker(format!("load-{number}"));
             match self.read_only {
-                true => tasks.spawn(worker.get_namespace(pace)),
-                false => tasks.spawn(worker.cycle(pace)),
+                true => tasks.running.spawn(worker.get_namespace(pace)),
+                false => tasks.running.spawn(worker.cycle(pace)),
             };
         }
-        let pace = Pace { every: timing::LOAD_LIST_EVERY, first: Instant::now(), end: end.clone() };
-        tasks.spawn(worker("load-list".to_owned()).list(pace));
-        Workers { end, tasks, samples }
+        let pace = Pace { every: timing::LOAD_LIST_EVERY, first: Instant::now(), end: tasks.end.clone() };
+        tasks.running.spawn(worker("load-list".to_owned()).list(pace));
+        Workers { tasks, samples }
     }
 }
 
@@ -103,8 +102,7 @@ type Sink = Arc<dyn Fn(Moment, Load) + Send + Sync>;
 
 /// Workers at work, until told to end or dropped.
 pub struct Workers {
-    end: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
     samples: Samples,
 }
 
@@ -116,16 +114,8 @@ impl Workers {
 
     /// Ends them: each finishes its cycle, and deletes once more what may be left of it.
     pub async fn end(&self) {
-        self.end.cancel();
-        self.tasks.close();
         // Each request has its own timeout, so this ends.
-        self.tasks.wait().await;
-    }
-}
-
-impl Drop for Workers {
-    fn drop(&mut self) {
-        self.end.cancel();
+        self.tasks.stop().await;
     }
 }
 

@@ -34,6 +34,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::bail;
 use futures::future::{BoxFuture, LocalBoxFuture};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::lab::{Lab, wait};
 use crate::timeline::{Event, Recorder};
@@ -220,5 +222,27 @@ impl AuditIds {
 
     pub(crate) fn next(&self) -> String {
         format!("{}-{}", self.prefix, self.last.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What a probe has running. It is told to end when this is dropped, too.
+#[derive(Default)]
+struct Tasks {
+    end: CancellationToken,
+    running: TaskTracker,
+}
+
+impl Tasks {
+    /// Tells all to end, and waits until they have.
+    async fn stop(&self) {
+        self.end.cancel();
+        self.running.close();
+        self.running.wait().await;
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.end.cancel();
     }
 }

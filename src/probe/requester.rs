@@ -8,7 +8,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{AuditIds, Fence, Probe, Running, Samples};
+use super::{AuditIds, Fence, Probe, Running, Samples, Tasks};
 use crate::lab::http::{Ask, Connection, Endpoint};
 use crate::lab::{Lab, NAMESPACE, PROBED};
 use crate::timeline::{ConnectionKind, Event, Moment, Protocol, Recorder, Request};
@@ -88,20 +88,20 @@ impl Probe for Requester {
                 recorder: lab.recorder().clone(),
                 samples: Samples::default(),
             });
-            let (end, tasks) = (CancellationToken::new(), TaskTracker::new());
+            let tasks = Tasks::default();
+            let (running, end) = (&tasks.running, tasks.end.clone());
             match self.on {
-                Connections::New => tasks.spawn(at_work.clone().on_new(self.every, end.clone(), tasks.clone())),
-                Connections::Kept => tasks.spawn(at_work.clone().on_kept(self.every, end.clone())),
+                Connections::New => running.spawn(at_work.clone().on_new(self.every, end, running.clone())),
+                Connections::Kept => running.spawn(at_work.clone().on_kept(self.every, end)),
             };
-            Ok(Box::new(RunningRequester { at_work, end, tasks }) as Box<dyn Running>)
+            Ok(Box::new(RunningRequester { at_work, tasks }) as Box<dyn Running>)
         })
     }
 }
 
 struct RunningRequester {
     at_work: Arc<AtWork>,
-    end: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
 }
 
 impl Running for RunningRequester {
@@ -115,18 +115,10 @@ impl Running for RunningRequester {
 
     fn stop(self: Box<Self>, _: Option<Fence>) -> BoxFuture<'static, Option<Fence>> {
         Box::pin(async move {
-            self.end.cancel();
-            self.tasks.close();
             // Each request has its own timeout, so this ends.
-            self.tasks.wait().await;
+            self.tasks.stop().await;
             None
         })
-    }
-}
-
-impl Drop for RunningRequester {
-    fn drop(&mut self) {
-        self.end.cancel();
     }
 }
 

@@ -8,9 +8,8 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::{Fence, Probe, Running};
+use super::{Fence, Probe, Running, Tasks};
 use crate::lab::Lab;
 use crate::lab::http::classify;
 use crate::timeline::{Event, Moment, Recorder, TimerConnection, Told};
@@ -42,22 +41,21 @@ impl Probe for TimersProbe {
             let port = lab.timer_port().context("this lab's balancer has no idle timeout: set Setup::on_idle")?;
             let idle_timeout = port.idle.after;
             let (often, seldom) = timing::timer_intervals(idle_timeout);
-            let (end, tasks) = (CancellationToken::new(), TaskTracker::new());
+            let tasks = Tasks::default();
             let names = (0..SELDOM).map(|number| (format!("timer-seldom-{number}"), seldom));
             for (probe, interval) in std::iter::once(("timer-often".to_owned(), often)).chain(names) {
                 let (client, server) = port.connect().await.context("cannot connect to a timer-server")?;
                 let pair = Pair { probe, interval, idle_timeout, client, server, opened: Moment::now() };
-                tasks.spawn(pair.observe(lab.recorder().clone(), end.clone()));
+                tasks.running.spawn(pair.observe(lab.recorder().clone(), tasks.end.clone()));
             }
             let enough = tokio::time::Instant::now() + timing::timer_observation(idle_timeout);
-            Ok(Box::new(RunningTimers { end, tasks, enough }) as Box<dyn Running>)
+            Ok(Box::new(RunningTimers { tasks, enough }) as Box<dyn Running>)
         })
     }
 }
 
 struct RunningTimers {
-    end: CancellationToken,
-    tasks: TaskTracker,
+    tasks: Tasks,
     /// When the idle timeout must have come, and been noticed.
     enough: tokio::time::Instant,
 }
@@ -78,9 +76,7 @@ impl Running for RunningTimers {
     fn stop(self: Box<Self>, _: Option<Fence>) -> BoxFuture<'static, Option<Fence>> {
         Box::pin(async move {
             tokio::time::sleep_until(self.enough).await;
-            self.end.cancel();
-            self.tasks.close();
-            self.tasks.wait().await;
+            self.tasks.stop().await;
             None
         })
     }

@@ -380,7 +380,7 @@ impl Endpoint {
 }
 
 /// An exchange that has not begun.
-pub(super) fn nothing_yet(audit_id: &str) -> Exchange {
+pub(crate) fn nothing_yet(audit_id: &str) -> Exchange {
     Exchange {
         audit_id: audit_id.to_owned(),
         protocol: Protocol::default(),
