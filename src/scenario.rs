@@ -180,6 +180,10 @@ impl Scenario {
                     Some(reason) => reason,
                     None => continue,
                 },
+                Need::Docker => match lab::control_plane::kind::unmet() {
+                    Some(reason) => reason,
+                    None => continue,
+                },
                 Need::BalancerPolicies if !setup.suits(&config.balancer) => {
                     format!("{} cannot be told to carry connections like that", config.balancer)
                 }
