@@ -46,7 +46,8 @@ pub(super) async fn by_routes(first: &Node, nodes: &[Node]) -> anyhow::Result<()
     let of = |node: &Node| ranges.get(&node.name).copied().context("no range");
     try_join_all(nodes.iter().map(async |node| {
         let others = nodes.iter().filter(|other| other.name != node.name);
-        let routes: Vec<(IpNet, IpAddr)> = others.map(|other| Ok((of(other)?, other.address))).collect::<anyhow::Result<_>>()?;
+        let routes: Vec<(IpNet, IpAddr)> =
+            others.map(|other| Ok((of(other)?, other.address))).collect::<anyhow::Result<_>>()?;
         // systemd refuses a unit that does nothing.
         if !routes.is_empty() {
             node.write(UNIT, "644", unit(&routes).as_bytes()).await?;

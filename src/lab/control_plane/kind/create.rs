@@ -58,7 +58,9 @@ impl Creation<'_> {
 
         self.phase(&format!("kubeadm init on {first}"), join::init(first)).await?;
         let has_cni = networking.disable_default_cni
-            || cni::from_image(first, &networking.pod_subnet, endpoint).await.context("while applying the image's CNI")?;
+            || cni::from_image(first, &networking.pod_subnet, endpoint)
+                .await
+                .context("while applying the image's CNI")?;
         join::default_storage(first).await.context("while applying the image's storage class")?;
         if nodes.len() == 1 {
             join::untaint(first).await?;
@@ -160,16 +162,19 @@ impl Creation<'_> {
 
     async fn configure(&self, node: &Node, index: usize, endpoint: SocketAddr) -> anyhow::Result<()> {
         let Order { config, kubernetes, .. } = self.order;
-        let text = kubeadm_config(config, &NodePlace {
-            cluster: self.name,
-            kubernetes,
-            name: &node.name,
-            role: node.role,
-            index,
-            address: node.address,
-            control_plane_endpoint: &endpoint.to_string(),
-            first: index == 0,
-        })?;
+        let text = kubeadm_config(
+            config,
+            &NodePlace {
+                cluster: self.name,
+                kubernetes,
+                name: &node.name,
+                role: node.role,
+                index,
+                address: node.address,
+                control_plane_endpoint: &endpoint.to_string(),
+                first: index == 0,
+            },
+        )?;
         node.write(join::CONFIGURATION, "600", text.as_bytes()).await?;
         if !config.containerd_config_patches.is_empty() {
             let patched = containerd_config(config, &node.read(CONTAINERD).await?)?;
@@ -180,5 +185,9 @@ impl Creation<'_> {
     }
 }
 
-fn bind(_: &()) -> Mount { Mount { typ: Some(MountType::BIND), ..Mount::default() } }
-fn mapping(_: &()) -> (String, PortBinding) { (String::new(), PortBinding::default()) }
+fn bind(_: &()) -> Mount {
+    Mount { typ: Some(MountType::BIND), ..Mount::default() }
+}
+fn mapping(_: &()) -> (String, PortBinding) {
+    (String::new(), PortBinding::default())
+}

@@ -8,7 +8,6 @@
 mod balancer;
 mod cluster;
 mod cni;
-pub mod stub;
 mod container;
 mod create;
 mod docker;
@@ -19,6 +18,7 @@ mod names;
 mod network;
 mod node;
 mod strike;
+pub mod stub;
 mod subnet;
 
 use stub as config;
