@@ -8,7 +8,7 @@
 mod balancer;
 mod cluster;
 mod cni;
-pub mod stub;
+pub mod config;
 mod container;
 mod create;
 mod docker;
@@ -21,11 +21,9 @@ mod node;
 mod strike;
 mod subnet;
 
-use stub as config;
-
 pub use balancer::{Health, configuration as balancer_configuration};
 pub use cluster::{Cluster, Order};
-pub use cni::{conflist, unit as routes_unit};
+pub use cni::objects as cni_objects;
 pub use docker::unmet;
 pub use fault::NodeFault;
 pub use kubeconfig::renamed as renamed_kubeconfig;
