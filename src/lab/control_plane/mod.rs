@@ -5,6 +5,7 @@
 
 mod apiserver;
 pub mod audit;
+pub mod kind;
 pub mod lifecycle;
 pub mod pki;
 

@@ -1,0 +1,3 @@
+//! The control plane `kind`: nodes in containers, whose kubelets run the apiservers.
+
+pub mod config;
