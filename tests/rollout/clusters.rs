@@ -9,9 +9,14 @@ use rollproof::lab::provision::Version;
 #[tokio::test(flavor = "multi_thread")]
 async fn play() {
     let var = |name: &str, default: &str| std::env::var(name).unwrap_or(default.to_owned());
-    let config = kind::stub::KindConfig::of(var("CPS", "1").parse().unwrap(), var("WORKERS", "0").parse().unwrap());
+    let config = {
+        let nodes = |role: &str, count: usize| format!("- role: {role}\n").repeat(count);
+        let text = format!("kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n{}{}", nodes("control-plane", var("CPS", "1").parse().unwrap()), nodes("worker", var("WORKERS", "0").parse().unwrap()));
+        kind::config::KindConfig::parse(&text).unwrap()
+    };
     let image = var("IMAGE", "rollproof/node:v1.37.2");
     let kubernetes: Version = var("VERSION", "1.37.2").parse().unwrap();
+<<<<<<< HEAD
     let order = Order {
         config: &config,
         name: None,
@@ -20,6 +25,9 @@ async fn play() {
         balancer_image: &var("LB", "rollproof/haproxy:latest"),
         health: Health::Readyz,
     };
+=======
+    let order = Order { config: &config, name: None, image: &image, kubernetes: &kubernetes, patches: &[], balancer_image: &var("LB", "rollproof/haproxy:latest"), health: Health::Readyz };
+>>>>>>> k-cluster
     let began = Instant::now();
     let cluster =
         Cluster::create(order, &|line| eprintln!("{:6.2} {line}", began.elapsed().as_secs_f64())).await.unwrap();

@@ -10,7 +10,7 @@ use super::balancer::Health;
 use super::config::KindConfig;
 use super::container::APISERVER_PORT;
 use super::create::Creation;
-use super::docker::{containers, engine, label};
+use super::docker::{self, containers, engine, label};
 use super::kubeconfig;
 use super::names::{CLUSTER_LABEL, ROLE_LABEL, Role, place};
 use super::node::Node;
@@ -29,6 +29,8 @@ pub struct Order<'a> {
     pub image: &'a str,
     /// The version that the image holds.
     pub kubernetes: &'a Version,
+    /// `kubeadmConfigPatches` of the suite's own, applied before the configuration's.
+    pub patches: &'a [String],
     /// The image of the balancer in front of several control planes: haproxy.
     pub balancer_image: &'a str,
     /// What that balancer asks apiservers for.
@@ -60,13 +62,13 @@ impl Cluster {
     /// Something did not come up; the message says which node and in which phase, and ends with its kubelet's last words.
     /// Whatever had been made is struck.
     pub async fn create(order: Order<'_>, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Self> {
-        engine().await?;
+        let cgroup_v1 = docker::has_cgroup_v1().await?;
         let keeper = Keeper::get()?;
         let claim = keeper.claim().await?;
         tokio::task::spawn_blocking(|| sweep::sweep_containers(&mut |_| ())).await?;
         keeper.has_containers(claim.lab).await?;
         let name = order.name.map_or_else(|| format!("rollproof-{}", claim.lab), str::to_owned);
-        let creation = Creation { order, name: &name, claim: &claim, say };
+        let creation = Creation { order, name: &name, claim: &claim, cgroup_v1, say };
         let created = creation.run().await.with_context(|| format!("cannot make the cluster {name}"));
         match created {
             Ok(cluster) => Ok(Self { held: Some((keeper, claim)), ..cluster }),

@@ -1,35 +1,50 @@
-//! Pods' network. kindest/node brings kindnet, as a manifest; an image without it gets what kindnet does: on each node a
-//! configuration for the plugin `ptp` with the node's own range, and routes to the ranges of the others.
+//! The network of pods: the manifest that the node image brings, as kind applies it.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-use std::ops::ControlFlow;
+use std::net::SocketAddr;
 
 use anyhow::Context as _;
-use futures::future::try_join_all;
-use ipnet::IpNet;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::node::Node;
-use crate::lab::wait;
-use crate::timing;
 
-/// Where kind's images have the manifest of their network.
+/// Where kind's images, and ours, have it.
 const MANIFEST: &str = "/kind/manifests/default-cni.yaml";
-const CONFLIST: &str = "/etc/cni/net.d/10-rollproof.conflist";
-/// A unit, so that the routes are there again after the node was started again.
-const UNIT: &str = "/etc/systemd/system/rollproof-routes.service";
 
-/// Applies the network that the image brings, if it brings one. `kubectl` runs on the first control plane.
+/// Applies the manifest of the first control plane's image.
 ///
 /// # Errors
-/// kubectl's.
-pub(super) async fn from_image(first: &Node, pods: &str, endpoint: SocketAddr) -> anyhow::Result<bool> {
-    let found = first.exec(timing::NODE_COMMAND, &["cat", MANIFEST], &[]).await?;
-    let manifest = String::from_utf8_lossy(&found.stdout);
-    if !manifest.contains("kind: DaemonSet") {
-        return Ok(false);
+/// There is none, it is no YAML, or the API does not take it.
+pub(super) async fn apply(first: &Node, pods: &str, endpoint: SocketAddr) -> anyhow::Result<()> {
+    let objects = objects(&first.read(MANIFEST).await?, pods, &endpoint.to_string())
+        .with_context(|| format!("{MANIFEST} of {first}"))?;
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+    first.run(&["kubectl", "create", "--filename", "-"], list.as_bytes()).await.map(drop)
+}
+
+/// A manifest's objects, filled in as it asks for: the range of all pods, and in its DaemonSet where the apiservers are, so that it
+/// need not wait for kube-proxy.
+///
+/// Source: kind v0.33.0, `pkg/cluster/internal/create/actions/installcni`.
+///
+/// # Errors
+/// It is no YAML.
+pub fn objects(manifest: &str, pods: &str, endpoint: &str) -> anyhow::Result<Vec<Value>> {
+    let asks = |what: &str| manifest.contains(&format!("would you kindly {what} this file"));
+    let text = match asks("template") {
+        // The only value that kind has for the Go template.
+        true => manifest.replace("{{ .PodSubnet }}", pods).replace("{{.PodSubnet}}", pods),
+        false => manifest.to_owned(),
+    };
+    let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text)?;
+    objects.retain(|object| !object.is_null());
+    if asks("patch") {
+        for object in objects.iter_mut().filter(|object| object["kind"] == "DaemonSet") {
+            if let Some(Value::Array(variables)) = object.pointer_mut("/spec/template/spec/containers/0/env") {
+                variables.push(json!({"name": "CONTROL_PLANE_ENDPOINT", "value": endpoint}));
+            }
+        }
     }
+<<<<<<< HEAD
     // A Go template, and an address that pods reach before there are rules for services: as kind does it.
     let manifest = manifest.replace("{{.PodSubnet}}", pods).replace("{{ .PodSubnet }}", pods);
     let manifest = manifest.replace("{{.ControlPlaneEndpoint}}", &endpoint.to_string());
@@ -113,4 +128,7 @@ pub fn unit(routes: &[(IpNet, IpAddr)]) -> String {
          [Service]\nType=oneshot\nRemainAfterExit=yes\n{}[Install]\nWantedBy=multi-user.target\n",
         lines.collect::<String>()
     )
+=======
+    Ok(objects)
+>>>>>>> k-cluster
 }

@@ -11,13 +11,14 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use futures::TryStreamExt as _;
 use testcontainers::bollard::models::{
-    HostConfig, Mount, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 use testcontainers::bollard::query_parameters::LogsOptionsBuilder;
 use testcontainers::core::{CgroupnsMode, IntoContainerPort as _};
 use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerRequest, GenericImage, ImageExt as _, ReuseDirective};
 
+use super::config;
 use super::docker::{asked, engine, is_missing, within, worded, worded_by_testcontainers};
 use super::names::{Role, labels};
 use super::node::Node;
@@ -35,8 +36,7 @@ pub(super) struct Plan<'a> {
     pub(super) image: &'a str,
     /// The lab folder that it belongs to.
     pub(super) folder: &'a Path,
-    /// Further labels, mounts and ports, as the user's configuration has them.
-    pub(super) labels: Vec<(String, String)>,
+    /// What the user's configuration adds, and the API's port.
     pub(super) mounts: Vec<Mount>,
     pub(super) ports: Vec<(String, PortBinding)>,
 }
@@ -69,6 +69,43 @@ pub(super) fn free_port() -> anyhow::Result<u16> {
 pub(super) fn published(container: u16, host: u16) -> (String, PortBinding) {
     let binding = PortBinding { host_ip: Some(Ipv4Addr::LOCALHOST.to_string()), host_port: Some(host.to_string()) };
     (format!("{container}/tcp"), binding)
+}
+
+/// A port mapping of the user's, which may be to any free port.
+///
+/// # Errors
+/// No port is free.
+pub(super) fn mapped(mapping: &config::PortMapping) -> anyhow::Result<(String, PortBinding)> {
+    let protocol = match mapping.protocol {
+        config::Protocol::Tcp => "tcp",
+        config::Protocol::Udp => "udp",
+        config::Protocol::Sctp => "sctp",
+    };
+    let host_port = match mapping.host_port {
+        0 => Some(free_port()?.to_string()),
+        -1 => None,
+        port => Some(port.to_string()),
+    };
+    let host_ip = Some(mapping.listen_address.clone()).filter(|address| !address.is_empty());
+    Ok((format!("{}/{protocol}", mapping.container_port), PortBinding { host_ip, host_port }))
+}
+
+/// A mount of the user's.
+pub(super) fn mounted(mount: &config::Mount) -> Mount {
+    let propagation = match mount.propagation {
+        config::Propagation::None => MountBindOptionsPropagationEnum::PRIVATE,
+        config::Propagation::HostToContainer => MountBindOptionsPropagationEnum::RSLAVE,
+        config::Propagation::Bidirectional => MountBindOptionsPropagationEnum::RSHARED,
+    };
+    let source = std::path::absolute(&mount.host_path).unwrap_or_else(|_| mount.host_path.clone().into());
+    Mount {
+        source: Some(source.display().to_string()),
+        target: Some(mount.container_path.clone()),
+        typ: Some(MountType::BIND),
+        read_only: Some(mount.read_only),
+        bind_options: Some(MountBindOptions { propagation: Some(propagation), ..MountBindOptions::default() }),
+        ..Mount::default()
+    }
 }
 
 /// Starts a node, and waits until its containerd runs: by then systemd has set up the cgroups.
@@ -106,7 +143,10 @@ pub(super) async fn start_node(plan: Plan<'_>) -> anyhow::Result<Node> {
     }
     start(request, &name).await?;
     up(&name).await?;
-    expect_running(&name, role).await
+    let node = expect_running(&name, role).await?;
+    // To the end of the boot, the import of images included; how well it went shows later.
+    node.exec(timing::NODE_UP, &["systemctl", "is-system-running", "--wait"], &[]).await?;
+    Ok(node)
 }
 
 /// Starts the container of a balancer, with files that are there before it runs.
@@ -147,7 +187,7 @@ fn request(
         .with_container_name(&plan.name)
         .with_hostname(&plan.name)
         .with_network(plan.cluster)
-        .with_labels(labels(plan.cluster, plan.role, plan.folder).into_iter().chain(plan.labels.iter().cloned()))
+        .with_labels(labels(plan.cluster, plan.role, plan.folder))
         .with_reuse(ReuseDirective::Always)
         .with_startup_timeout(timing::NODE_UP)
         .with_host_config_modifier(move |host| {

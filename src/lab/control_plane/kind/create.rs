@@ -5,10 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use anyhow::{Context as _, bail};
 use futures::future::{join_all, try_join_all};
 use ipnet::IpNet;
-use testcontainers::bollard::models::{Mount, MountType, PortBinding};
 
 use super::cluster::{Cluster, Order, administrator, file};
-use super::config::{KindConfig, NodePlace, containerd_config, kubeadm_config};
+use super::config::{self, KindConfig, NodePlace, containerd_config, kubeadm_config};
 use super::container::{self, APISERVER_PORT, Plan};
 use super::docker::{containers, engine, label};
 use super::names::{self, CLUSTER_LABEL, LAB_LABEL, Role};
@@ -26,10 +25,12 @@ pub(super) struct Creation<'a> {
     pub(super) order: Order<'a>,
     pub(super) name: &'a str,
     pub(super) claim: &'a Claim,
+    /// Of Docker's machine, which may be another.
+    pub(super) cgroup_v1: bool,
     pub(super) say: &'a (dyn Fn(String) + Sync),
 }
 
-impl Creation<'_> {
+impl<'a> Creation<'a> {
     pub(super) async fn run(&self) -> anyhow::Result<Cluster> {
         let KindConfig { networking, .. } = self.order.config;
         let Claim { lab, folder } = self.claim;
@@ -53,15 +54,23 @@ impl Creation<'_> {
             _ => Some(self.phase("starting the balancer", self.start_balancer(&control_planes, port)).await?),
         };
         let endpoint = SocketAddr::new(balancer.as_ref().unwrap_or(first).address, APISERVER_PORT);
-        let configured = nodes.iter().enumerate().map(|(index, node)| self.configure(node, index, endpoint));
+        let patches = [self.order.patches, &join::without_addons(first, networking).await?].concat();
+        let configured = nodes.iter().map(|node| self.configure(node, endpoint, &patches));
         self.phase("configuring the nodes", try_join_all(configured)).await?;
 
         self.phase(&format!("kubeadm init on {first}"), join::init(first)).await?;
+<<<<<<< HEAD
         let has_cni = networking.disable_default_cni
             || cni::from_image(first, &networking.pod_subnet, endpoint)
                 .await
                 .context("while applying the image's CNI")?;
         join::default_storage(first).await.context("while applying the image's storage class")?;
+=======
+        if !networking.disable_default_cni {
+            cni::apply(first, &networking.pod_subnet, endpoint).await.context("while installing the CNI")?;
+        }
+        join::default_storage(first).await.context("while installing the storage class")?;
+>>>>>>> k-cluster
         if nodes.len() == 1 {
             join::untaint(first).await?;
         } else {
@@ -72,9 +81,6 @@ impl Creation<'_> {
             self.phase(&format!("kubeadm join on {node}"), join::join(node)).await?;
         }
         self.phase("kubeadm join on the workers", try_join_all(workers.iter().map(join::join))).await?;
-        if !has_cni {
-            self.phase("joining the pods' networks", cni::by_routes(first, &nodes)).await?;
-        }
         // Without a network for pods, no node is ever ready.
         if !networking.disable_default_cni {
             self.phase("waiting for the nodes to be ready", join::ready(first, &nodes)).await?;
@@ -90,10 +96,10 @@ impl Creation<'_> {
     }
 
     async fn expect_images(&self) -> anyhow::Result<()> {
-        let own = self.order.config.nodes.iter().filter_map(|node| node.image.as_deref());
+        let own = self.order.config.nodes.iter().map(|node| self.image(node));
         let several = self.roles().iter().filter(|role| **role == Role::ControlPlane).count() > 1;
         let balancer = several.then_some(self.order.balancer_image);
-        try_join_all(own.chain([self.order.image]).chain(balancer).map(container::expect_image)).await.map(drop)
+        try_join_all(own.chain(balancer).map(container::expect_image)).await.map(drop)
     }
 
     /// Nobody else has a cluster of that name. What a killed run of ours had is gone already.
@@ -105,6 +111,10 @@ impl Creation<'_> {
             Some(lab) => bail!("its name is taken by a run that still lives, in {lab}; choose another, or wait"),
             None => bail!("its name is taken; choose another, or remove that one: `kind delete cluster --name {name}`"),
         }
+    }
+
+    fn image(&self, node: &'a config::Node) -> &'a str {
+        if node.image.is_empty() { self.order.image } else { &node.image }
     }
 
     fn roles(&self) -> Vec<Role> {
@@ -123,16 +133,15 @@ impl Creation<'_> {
                 (Role::ControlPlane, _) => Some(container::free_port()?),
                 _ => None,
             };
-            let extra = node.extra_port_mappings.iter().map(mapping);
+            let extra: Vec<_> = node.extra_port_mappings.iter().map(container::mapped).collect::<anyhow::Result<_>>()?;
             Ok(container::start_node(Plan {
                 cluster: self.name,
                 name,
                 role,
-                image: node.image.as_deref().unwrap_or(self.order.image),
+                image: self.image(node),
                 folder: &self.claim.folder,
-                labels: Vec::new(),
-                mounts: node.extra_mounts.iter().map(bind).collect(),
-                ports: extra.chain(api.map(|port| container::published(APISERVER_PORT, port))).collect(),
+                mounts: node.extra_mounts.iter().map(container::mounted).collect(),
+                ports: extra.into_iter().chain(api.map(|port| container::published(APISERVER_PORT, port))).collect(),
             }))
         });
         let starting: Vec<_> = starting.collect::<anyhow::Result<_>>()?;
@@ -148,11 +157,10 @@ impl Creation<'_> {
             control_planes.iter().map(|node| (node.name.clone(), node.address)).collect();
         let plan = Plan {
             cluster: self.name,
-            name: names::names(self.name, &[role]).remove(0),
+            name: self.balancer_name(),
             role,
             image: self.order.balancer_image,
             folder: &self.claim.folder,
-            labels: Vec::new(),
             mounts: Vec::new(),
             ports: vec![container::published(APISERVER_PORT, port)],
         };
@@ -160,8 +168,9 @@ impl Creation<'_> {
         container::start_balancer(plan, vec![(configuration, balancer::CONFIGURATION)]).await
     }
 
-    async fn configure(&self, node: &Node, index: usize, endpoint: SocketAddr) -> anyhow::Result<()> {
+    async fn configure(&self, node: &Node, endpoint: SocketAddr, patches: &[String]) -> anyhow::Result<()> {
         let Order { config, kubernetes, .. } = self.order;
+<<<<<<< HEAD
         let text = kubeadm_config(
             config,
             &NodePlace {
@@ -177,17 +186,44 @@ impl Creation<'_> {
         )?;
         node.write(join::CONFIGURATION, "600", text.as_bytes()).await?;
         if !config.containerd_config_patches.is_empty() {
+=======
+        let names = names::names(self.name, &self.roles());
+        let index = names.iter().position(|name| *name == node.name).context("a node that nobody asked for")?;
+        let endpoint = endpoint.to_string();
+        // By its address the balancer is dialled from this machine, too.
+        let sans = [self.balancer_name(), endpoint.rsplit_once(':').map_or("", |(host, _)| host).to_owned()];
+        let place = NodePlace {
+            cluster: self.name,
+            kubernetes,
+            name: &node.name,
+            index,
+            address: node.address,
+            control_plane_endpoint: &endpoint,
+            cgroup_v1: self.cgroup_v1,
+            cert_sans: &sans,
+            patches,
+            // What thin images link to reaches their containers by the node image's containerd.
+            binary: None,
+        };
+        node.write(join::CONFIGURATION, "600", kubeadm_config(config, &place)?.as_bytes()).await?;
+        if !config.containerd_config_patches.is_empty() || !config.containerd_config_patches_json6902.is_empty() {
+>>>>>>> k-cluster
             let patched = containerd_config(config, &node.read(CONTAINERD).await?)?;
             node.write(CONTAINERD, "644", patched.as_bytes()).await?;
             node.run(&["systemctl", "restart", "containerd"], &[]).await?;
         }
         Ok(())
     }
-}
 
+<<<<<<< HEAD
 fn bind(_: &()) -> Mount {
     Mount { typ: Some(MountType::BIND), ..Mount::default() }
 }
 fn mapping(_: &()) -> (String, PortBinding) {
     (String::new(), PortBinding::default())
+=======
+    fn balancer_name(&self) -> String {
+        names::names(self.name, &[Role::LoadBalancer]).remove(0)
+    }
+>>>>>>> k-cluster
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, anyhow, bail};
 use testcontainers::TestcontainersError;
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::errors::Error;
-use testcontainers::bollard::models::{ContainerSummary, Network};
+use testcontainers::bollard::models::{ContainerSummary, Network, SystemInfoCgroupVersionEnum};
 use testcontainers::bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOptionsBuilder};
 use testcontainers::core::client::{ClientError, docker_client_instance};
 
@@ -29,6 +29,12 @@ pub(super) async fn engine() -> anyhow::Result<Docker> {
 pub fn unmet() -> Option<String> {
     let answer = async || asked("its version", engine().await?.version()).await.map(drop);
     super::strike::blocking(answer).err().map(|error| format!("{error:#}"))
+}
+
+/// Whether the engine's machine has cgroup v1.
+pub(super) async fn has_cgroup_v1() -> anyhow::Result<bool> {
+    let info = asked("its machine", engine().await?.info()).await?;
+    Ok(info.cgroup_version == Some(SystemInfoCgroupVersionEnum::_1))
 }
 
 /// An answer of the engine, within [`timing::DOCKER_ANSWER`]. `what` completes "asked Docker for ...".

@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, anyhow, bail};
 use futures::TryStreamExt as _;
+use serde_json::json;
 
+use super::config::{Networking, ProxyMode};
 use super::node::Node;
 use crate::timing;
 
@@ -21,19 +23,31 @@ const SHARED: [&str; 8] = [
     "pki/etcd/ca.key",
 ];
 
-/// Makes the first control plane. Addons whose images the node does not have are left out.
+/// A patch to kubeadm's configuration that leaves out the addons whose images a node does not have, if there are any: their pods
+/// would wait for ever.
+///
+/// # Errors
+/// The node's.
+pub(super) async fn without_addons(node: &Node, networking: &Networking) -> anyhow::Result<Vec<String>> {
+    let images = node.run(&["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"], &[]).await?;
+    let has = |image: &str| images.contains(&format!("/{image}:"));
+    let (dns, proxy) = (has("coredns"), has("kube-proxy"));
+    if dns && proxy {
+        return Ok(Vec::new());
+    }
+    // A patch takes the place of the whole list, so what else is in it has to be said again.
+    let mut skipped = vec!["preflight"];
+    skipped.extend((!dns).then_some("addon/coredns"));
+    skipped.extend((!proxy || networking.kube_proxy_mode == ProxyMode::None).then_some("addon/kube-proxy"));
+    Ok(vec![json!({"kind": "InitConfiguration", "skipPhases": skipped}).to_string()])
+}
+
+/// Makes the first control plane.
 ///
 /// # Errors
 /// kubeadm's, with the kubelet's last words.
 pub(super) async fn init(node: &Node) -> anyhow::Result<()> {
-    let images = node.run(&["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"], &[]).await?;
-    let missing = ["coredns", "kube-proxy"].into_iter().filter(|addon| !images.contains(&format!("/{addon}:")));
-    let skipped: Vec<String> = missing.map(|addon| format!("addon/{addon}")).collect();
-    let skip = format!("--skip-phases=preflight,{}", skipped.join(","));
-    let mut command = vec!["kubeadm", "init", "--config", CONFIGURATION, "--skip-token-print"];
-    // The option takes the place of what the configuration says.
-    command.extend((!skipped.is_empty()).then_some(skip.as_str()));
-    kubeadm(node, &command).await
+    kubeadm(node, &["kubeadm", "init", "--config", CONFIGURATION, "--skip-token-print"]).await
 }
 
 /// Waits until the first control plane has signed what it tells joining nodes. kubeadm looks for that every 5 s only.

@@ -8,6 +8,10 @@
 mod balancer;
 mod cluster;
 mod cni;
+<<<<<<< HEAD
+=======
+pub mod config;
+>>>>>>> k-cluster
 mod container;
 mod create;
 mod docker;
@@ -21,11 +25,9 @@ mod strike;
 pub mod stub;
 mod subnet;
 
-use stub as config;
-
 pub use balancer::{Health, configuration as balancer_configuration};
 pub use cluster::{Cluster, Order};
-pub use cni::{conflist, unit as routes_unit};
+pub use cni::objects as cni_objects;
 pub use docker::unmet;
 pub use fault::NodeFault;
 pub use kubeconfig::renamed as renamed_kubeconfig;

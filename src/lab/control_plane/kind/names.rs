@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use anyhow::bail;
 
+use super::config;
+
 /// kind's label for the cluster that a container belongs to.
 pub const CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
 /// kind's label for what a container is to its cluster.
@@ -34,6 +36,15 @@ impl fmt::Display for Role {
             Self::Worker => "worker",
             Self::LoadBalancer => "external-load-balancer",
         })
+    }
+}
+
+impl From<config::Role> for Role {
+    fn from(role: config::Role) -> Self {
+        match role {
+            config::Role::ControlPlane => Self::ControlPlane,
+            config::Role::Worker => Self::Worker,
+        }
     }
 }
 

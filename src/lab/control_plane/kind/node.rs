@@ -210,12 +210,13 @@ impl Node {
         asked("a connection", docker.connect_network(network, join)).await
     }
 
-    /// The last lines of its kubelet's journal, and of its container's log where it has none; for an error message.
+    /// The last lines of its kubelet's journal, for an error message.
     pub(super) async fn last_words(&self) -> String {
-        const WORDS: &str = "journalctl --unit kubelet --lines 12 --no-pager --output cat";
-        match self.run(&["sh", "-c", WORDS], &[]).await {
+        const WORDS: &[&str] = &["journalctl", "--unit=kubelet", "--lines=12", "--no-pager", "--output=cat", "--quiet"];
+        match self.run(WORDS, &[]).await {
             Ok(words) if !words.trim().is_empty() => format!("its kubelet's last words:\n{}", last_lines(&words)),
-            _ => "its kubelet has said nothing".to_owned(),
+            Ok(_) => "its kubelet has said nothing".to_owned(),
+            Err(error) => format!("its kubelet's journal cannot be read: {error:#}"),
         }
     }
 }

@@ -60,7 +60,7 @@ async fn removed(folder: &Path, orders: Orders) -> anyhow::Result<usize> {
     wait::until(timing::CLUSTER_STRUCK, "containers and networks to be gone", async || {
         let left = match remove(&docker, &label).await {
             Ok(left) => left,
-            Err(error) => return ControlFlow::Continue(format!("{error:#}")),
+            Err(error) => return ControlFlow::Break(Err(error)),
         };
         if !left.is_empty() {
             empty_since = None;
@@ -71,10 +71,11 @@ async fn removed(folder: &Path, orders: Orders) -> anyhow::Result<usize> {
         let since = *empty_since.get_or_insert_with(tokio::time::Instant::now);
         match orders {
             Orders::Pending if since.elapsed() < timing::DOCKER_ORDER => ControlFlow::Continue("none".to_owned()),
-            _ => ControlFlow::Break(()),
+            _ => ControlFlow::Break(Ok(())),
         }
     })
     .await
+    .flatten()
     .with_context(|| format!("cannot remove what carries the label {label}"))?;
     Ok(found.len())
 }
