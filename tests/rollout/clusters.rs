@@ -16,26 +16,12 @@ async fn play() {
     };
     let image = var("IMAGE", "rollproof/node:v1.37.2");
     let kubernetes: Version = var("VERSION", "1.37.2").parse().unwrap();
-<<<<<<< HEAD
-    let order = Order {
-        config: &config,
-        name: None,
-        image: &image,
-        kubernetes: &kubernetes,
-        balancer_image: &var("LB", "rollproof/haproxy:latest"),
-        health: Health::Readyz,
-    };
-=======
     let order = Order { config: &config, name: None, image: &image, kubernetes: &kubernetes, patches: &[], balancer_image: &var("LB", "rollproof/haproxy:latest"), health: Health::Readyz };
->>>>>>> k-cluster
     let began = Instant::now();
-    let cluster =
-        Cluster::create(order, &|line| eprintln!("{:6.2} {line}", began.elapsed().as_secs_f64())).await.unwrap();
+    let cluster = Cluster::create(order, &|line| eprintln!("{:6.2} {line}", began.elapsed().as_secs_f64())).await.unwrap();
     eprintln!("{:6.2} ready {:?}", began.elapsed().as_secs_f64(), cluster.nodes);
     eprintln!("{}", cluster.nodes[0].run(&["kubectl", "get", "nodes,pods", "-A", "-o", "wide"], &[]).await.unwrap());
-    if std::env::var_os("HOLD").is_some() {
-        std::future::pending::<()>().await;
-    }
+    if std::env::var_os("HOLD").is_some() { std::future::pending::<()>().await; }
     let began = Instant::now();
     cluster.strike().await.unwrap();
     eprintln!("struck in {:6.2}", began.elapsed().as_secs_f64());

@@ -59,18 +59,10 @@ impl<'a> Creation<'a> {
         self.phase("configuring the nodes", try_join_all(configured)).await?;
 
         self.phase(&format!("kubeadm init on {first}"), join::init(first)).await?;
-<<<<<<< HEAD
-        let has_cni = networking.disable_default_cni
-            || cni::from_image(first, &networking.pod_subnet, endpoint)
-                .await
-                .context("while applying the image's CNI")?;
-        join::default_storage(first).await.context("while applying the image's storage class")?;
-=======
         if !networking.disable_default_cni {
             cni::apply(first, &networking.pod_subnet, endpoint).await.context("while installing the CNI")?;
         }
         join::default_storage(first).await.context("while installing the storage class")?;
->>>>>>> k-cluster
         if nodes.len() == 1 {
             join::untaint(first).await?;
         } else {
@@ -170,23 +162,6 @@ impl<'a> Creation<'a> {
 
     async fn configure(&self, node: &Node, endpoint: SocketAddr, patches: &[String]) -> anyhow::Result<()> {
         let Order { config, kubernetes, .. } = self.order;
-<<<<<<< HEAD
-        let text = kubeadm_config(
-            config,
-            &NodePlace {
-                cluster: self.name,
-                kubernetes,
-                name: &node.name,
-                role: node.role,
-                index,
-                address: node.address,
-                control_plane_endpoint: &endpoint.to_string(),
-                first: index == 0,
-            },
-        )?;
-        node.write(join::CONFIGURATION, "600", text.as_bytes()).await?;
-        if !config.containerd_config_patches.is_empty() {
-=======
         let names = names::names(self.name, &self.roles());
         let index = names.iter().position(|name| *name == node.name).context("a node that nobody asked for")?;
         let endpoint = endpoint.to_string();
@@ -207,7 +182,6 @@ impl<'a> Creation<'a> {
         };
         node.write(join::CONFIGURATION, "600", kubeadm_config(config, &place)?.as_bytes()).await?;
         if !config.containerd_config_patches.is_empty() || !config.containerd_config_patches_json6902.is_empty() {
->>>>>>> k-cluster
             let patched = containerd_config(config, &node.read(CONTAINERD).await?)?;
             node.write(CONTAINERD, "644", patched.as_bytes()).await?;
             node.run(&["systemctl", "restart", "containerd"], &[]).await?;
@@ -215,15 +189,7 @@ impl<'a> Creation<'a> {
         Ok(())
     }
 
-<<<<<<< HEAD
-fn bind(_: &()) -> Mount {
-    Mount { typ: Some(MountType::BIND), ..Mount::default() }
-}
-fn mapping(_: &()) -> (String, PortBinding) {
-    (String::new(), PortBinding::default())
-=======
     fn balancer_name(&self) -> String {
         names::names(self.name, &[Role::LoadBalancer]).remove(0)
     }
->>>>>>> k-cluster
 }

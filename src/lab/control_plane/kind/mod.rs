@@ -8,10 +8,7 @@
 mod balancer;
 mod cluster;
 mod cni;
-<<<<<<< HEAD
-=======
 pub mod config;
->>>>>>> k-cluster
 mod container;
 mod create;
 mod docker;
@@ -22,7 +19,6 @@ mod names;
 mod network;
 mod node;
 mod strike;
-pub mod stub;
 mod subnet;
 
 pub use balancer::{Health, configuration as balancer_configuration};

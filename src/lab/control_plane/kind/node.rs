@@ -199,13 +199,8 @@ impl Node {
         }
         let leave = NetworkDisconnectRequest { container: self.name.clone(), force: Some(true) };
         asked("a disconnection", docker.disconnect_network(network, leave)).await?;
-        let config =
-            EndpointIpamConfig { ipv4_address: Some(self.address.to_string()), ..EndpointIpamConfig::default() };
-        let endpoint = EndpointSettings {
-            ipam_config: Some(config),
-            aliases: endpoint.aliases.clone(),
-            ..EndpointSettings::default()
-        };
+        let config = EndpointIpamConfig { ipv4_address: Some(self.address.to_string()), ..EndpointIpamConfig::default() };
+        let endpoint = EndpointSettings { ipam_config: Some(config), aliases: endpoint.aliases.clone(), ..EndpointSettings::default() };
         let join = NetworkConnectRequest { container: self.name.clone(), endpoint_config: Some(endpoint) };
         asked("a connection", docker.connect_network(network, join)).await
     }
