@@ -80,8 +80,9 @@ fn ask(kind: &Path, kubernetes: &Version, text: &str) -> anyhow::Result<(Outcome
         () if output.status.success() => bail!("it has made a cluster: {says}"),
         () if says.contains("the stand-in goes no further") => Outcome::Taken,
         () if says.contains("✗ Writing configuration") => Outcome::FailsLater,
-        () if !says.contains("Creating cluster") && !says.contains("docker") => Outcome::Refused,
-        () if !says.contains("Creating cluster") && !says.contains("\"docker ") => Outcome::Refused,
+        // Not what Docker's command, or its stand-in, could not do.
+        () if says.contains("Creating cluster") || says.contains("command \"docker") => bail!("{says}"),
+        () if says.contains("ERROR: failed to create cluster: ") => Outcome::Refused,
         () => bail!("{says}"),
     };
     Ok((outcome, stage))
@@ -99,17 +100,23 @@ fn names(config: &KindConfig) -> Vec<String> {
     config.nodes.iter().map(|node| node.role.name()).map(name).collect()
 }
 
-/// Empty mappings and nulls say nothing to kubeadm, and kind's template leaves some.
+/// Without what says nothing to kubeadm: nulls and empty lists and mappings, of which kind's template leaves some, the order of
+/// arguments, which kind shuffles, and whether 1000 was written as 1e3.
 fn said(value: Value) -> Option<Value> {
     match value {
         Value::Null => None,
+        Value::Number(number) => Some(number.as_f64().into()),
         Value::Object(fields) => {
-            let fields: serde_json::Map<_, _> =
-                fields.into_iter().filter_map(|(key, value)| Some((key, said(value)?))).collect();
-            (!fields.is_empty()).then_some(fields.into())
+            let fields = fields.into_iter().filter_map(|(key, value)| Some((key, said(value)?)));
+            Some(fields.collect::<serde_json::Map<_, _>>()).filter(|fields| !fields.is_empty()).map(Value::Object)
         }
-        Value::Array(items) if items.is_empty() => None,
-        Value::Array(items) => Some(items.into_iter().map(|item| said(item).unwrap_or_default()).collect()),
+        Value::Array(items) => {
+            let mut items: Vec<_> = items.into_iter().filter_map(said).collect();
+            if items.iter().all(|item| item.get("name").is_some()) {
+                items.sort_by_key(|item| item["name"].to_string());
+            }
+            Some(items).filter(|items| !items.is_empty()).map(Value::Array)
+        }
         other => Some(other),
     }
 }

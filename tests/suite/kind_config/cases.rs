@@ -67,6 +67,7 @@ pub(super) const CASES: &[(&str, Outcome, &str)] = &[
         Taken,
         "nodes: [{extraMounts: [{hostPath: ./a, containerPath: /b, readOnly: true, propagation: HostToContainer, selinuxRelabel: false}]}]",
     ),
+    ("a hexadecimal port", Taken, "nodes: [{extraPortMappings: [{containerPort: 0x50}]}]"),
     (
         "any port twice",
         Taken,
@@ -267,6 +268,8 @@ pub(super) const STRICTER: &[(&str, &str)] = &[
         "kubeadmConfigPatches: ['{kind: KubeletConfiguration, a: 1, a: 2}']",
     ),
     ("kind takes nothing for a node", "nodes: [~]"),
+    ("kind cuts the fraction off a port", "networking: {apiServerPort: 80.5}"),
+    ("kind takes yes for a boolean even in quotes", "networking: {disableDefaultCNI: 'yes'}"),
     (
         "kind has Docker find out that TCP is what is meant where nothing is said",
         "nodes: [{extraPortMappings: [{hostPort: 80}, {hostPort: 80, protocol: TCP}]}]",
