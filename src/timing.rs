@@ -284,6 +284,16 @@ pub const PROGRESS_EVERY: Duration = secs(5);
 pub const REQUEST_TIMEOUT: Duration = secs(10);
 /// etcd and the apiservers, from their start to /readyz. Measured 3 to 7 s on two cores; the rest is for a busy machine.
 pub const CONTROL_PLANE_READY: Duration = secs(90);
+/// A kubelet, from a change of a static pod's manifest to its SIGTERM. Measured under 0.5 s.
+pub const KUBELET_ACTS: Duration = secs(15);
+/// A kubelet, from the end of a static pod's process to the next one's start. Measured 7 to 15 s: its backoff for static pods is
+/// 10 s and a jitter (kubelet pod_workers.go, allowPodStart); a process that died comes back later each time.
+pub const KUBELET_RESTARTS: Duration = secs(90);
+/// A kube-apiserver whose manifest is replaced while nobody looks, until its process has ended: the longest grace period that a
+/// scenario gives it, and the kubelet's reaction.
+pub const MANIFEST_REPLACED: Duration = secs(180);
+/// What a node has written, until we have it.
+pub const MIRRORED: Duration = secs(10);
 /// A balancer, from its start to the first request served through it.
 pub const BALANCER_READY: Duration = secs(15);
 /// The builtin balancer's wait for a backend to accept a connection; Debian's haproxy.cfg has the same.

@@ -37,6 +37,7 @@ use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
 use network::Network;
+use control_plane::kind::Provided;
 use provision::{Binaries, Binary};
 use timers::TimerPort;
 
@@ -79,6 +80,17 @@ pub struct Setup {
     pub apiservers: Option<usize>,
     /// The version that the apiservers are started in, for [`Lab::upgrade`] to the configured one.
     pub upgrade_from: Option<&'static str>,
+    /// The timers that the apiservers have already, as the cluster was made; `None`: they are started with ours.
+    pub given: Option<Timers>,
+}
+
+/// What a lab's control plane is made of.
+#[derive(Clone)]
+pub enum Material {
+    /// The programs that it runs as processes of this machine.
+    Binaries(Binaries),
+    /// A cluster that runs.
+    Cluster(Box<Provided>),
 }
 
 impl Setup {
@@ -96,7 +108,20 @@ impl Setup {
             hairpin: false,
             apiservers: None,
             upgrade_from: None,
+            given: None,
         }
+    }
+
+    /// The flags that make apiservers what it wants.
+    fn kube_apiserver_flags(&self) -> Flags {
+        let mut flags = match &self.given {
+            None => Flags::of(&self.timers),
+            Some(given) => Flags::changed(given, &self.timers),
+        };
+        for (name, value) in &self.flags {
+            flags.set(name, value);
+        }
+        flags
     }
 
     /// How many apiservers there are to be.
@@ -135,6 +160,38 @@ impl Setup {
     }
 }
 
+impl From<Binaries> for Material {
+    fn from(binaries: Binaries) -> Self {
+        Self::Binaries(binaries)
+    }
+}
+
+impl Material {
+    /// Its version of Kubernetes, with a `v`.
+    fn kubernetes(&self) -> String {
+        match self {
+            Self::Binaries(binaries) => binaries.kube_apiserver.version.clone(),
+            Self::Cluster(provided) => provided.version.to_string(),
+        }
+    }
+
+    /// The programs under test.
+    fn subjects(&self) -> Vec<Subject> {
+        let subject = |name: &str, version: &str, digest: &str| Subject {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            digest: digest.to_owned(),
+        };
+        match self {
+            Self::Binaries(Binaries { etcd, kube_apiserver }) => vec![
+                subject("kube-apiserver", &kube_apiserver.version, &kube_apiserver.digest),
+                subject("etcd", &etcd.version, &etcd.digest),
+            ],
+            Self::Cluster(provided) => vec![subject("node image", &provided.image, &provided.digest)],
+        }
+    }
+}
+
 /// A running lab.
 pub struct Lab {
     claim: Claim,
@@ -161,13 +218,13 @@ impl Lab {
     pub async fn start(
         setup: Setup,
         config: &Config,
-        binaries: &Binaries,
+        material: &Material,
         recorder: Recorder,
         evidence: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let keeper = Keeper::get()?;
         let claim = keeper.claim().await?;
-        match Self::start_in(claim.clone(), keeper.clone(), setup, config, binaries, recorder).await {
+        match Self::start_in(claim.clone(), keeper.clone(), setup, config, material, recorder).await {
             Ok(lab) => Ok(lab),
             Err(error) => {
                 if let Some(evidence) = evidence {
@@ -186,41 +243,35 @@ impl Lab {
         keeper: Keeper,
         setup: Setup,
         config: &Config,
-        binaries: &Binaries,
+        material: &Material,
         recorder: Recorder,
     ) -> anyhow::Result<Self> {
-        let mut flags = Flags::of(&setup.timers);
-        for (name, value) in &setup.flags {
-            flags.set(name, value);
-        }
+        let flags = setup.kube_apiserver_flags();
         let apiservers = setup.apiservers(config);
         let network = match config.balancer == BalancerKind::Kernel {
             true => network::namespaces::start(claim.lab, apiservers as u8).await?,
             false => Network::default(),
         };
-        let control_plane =
-            ControlPlane::start(&keeper, &claim, &network, binaries, &flags, apiservers as u8, &recorder).await?;
+        let control_plane = match material {
+            Material::Binaries(binaries) => {
+                let apiservers = apiservers as u8;
+                control_plane::start_local(&keeper, &claim, &network, binaries, &flags, apiservers, &recorder).await?
+            }
+            Material::Cluster(provided) => {
+                let grace = setup.grace_period.unwrap_or_else(|| setup.timers.graceful_stop());
+                control_plane::start_on_kind(&claim, &provided.cluster, &flags, grace, &recorder).await?
+            }
+        };
         let balancer =
             Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &network, &recorder).await?;
         let machine = network.client.run(machine::facts).await?;
         let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder).await?;
 
-        let mut subjects = vec![
-            Subject {
-                name: "kube-apiserver".to_owned(),
-                version: binaries.kube_apiserver.version.clone(),
-                digest: binaries.kube_apiserver.digest.clone(),
-            },
-            Subject {
-                name: "etcd".to_owned(),
-                version: binaries.etcd.version.clone(),
-                digest: binaries.etcd.digest.clone(),
-            },
-        ];
+        let mut subjects = material.subjects();
         subjects.push(balancer.subject());
         let cell = Cell {
-            control_plane: "local".to_owned(),
-            kubernetes: binaries.kube_apiserver.version.clone(),
+            control_plane: config.control_plane.to_string(),
+            kubernetes: material.kubernetes(),
             apiservers: config.apiservers.unwrap_or(APISERVERS),
             balancer: config.balancer.to_string(),
             protocol: "http1+http2".to_owned(),
@@ -311,10 +362,10 @@ impl Lab {
     /// The apiservers as the recording's header describes them.
     pub fn described_servers(&self) -> Vec<Server> {
         let describe = |server: &Arc<Apiserver>| Server {
-            name: server.name.clone(),
+            name: server.name().to_owned(),
             address: server.address().to_string(),
             certificate: server.certificate.clone(),
-            flags: server.program.args.clone(),
+            flags: server.flags.clone(),
         };
         self.servers().iter().map(describe).collect()
     }
@@ -392,7 +443,7 @@ impl Lab {
         let newer =
             self.newer.as_ref().context("the lab has no newer version to upgrade to: set Setup::upgrade_from")?;
         for server in self.servers() {
-            server.replace_program(newer);
+            server.replace_program(newer)?;
             if !self.restart(server, Restart::Graceful).await? {
                 break;
             }
@@ -402,7 +453,7 @@ impl Lab {
 
     /// From FaultOn to the first /readyz 200 of the new process. False if that does not come.
     async fn until_ready(&self, server: &Apiserver, how: Restart) -> anyhow::Result<bool> {
-        self.recorder.record(Event::FaultOn(Fault { restart: how, server: server.name.clone() }));
+        self.recorder.record(Event::FaultOn(Fault { restart: how, server: server.name().to_owned() }));
         let limit = match how {
             Restart::Graceful => self.setup.timers.graceful_stop(),
             Restart::Killed => timing::STRIKE,
@@ -416,7 +467,7 @@ impl Lab {
     async fn until_met(&self, server: &Apiserver, how: Restart) -> anyhow::Result<bool> {
         let back = self.is_back(&self.met_through_balancer(server).await)?;
         if back {
-            self.recorder.record(Event::FaultOff(Fault { restart: how, server: server.name.clone() }));
+            self.recorder.record(Event::FaultOff(Fault { restart: how, server: server.name().to_owned() }));
         }
         Ok(back)
     }
@@ -435,8 +486,15 @@ impl Lab {
     /// etcd or the balancer command has ended.
     pub fn check(&self) -> anyhow::Result<()> {
         self.control_plane.check()?;
-        self.control_plane.check()?;
         self.balancer.check()
+    }
+
+    /// Brings all logs to this machine.
+    ///
+    /// # Errors
+    /// A node does not hand them over.
+    pub async fn fetch_logs(&self) -> anyhow::Result<()> {
+        self.control_plane.fetch_logs().await
     }
 
     /// Ends the balancer, so that what it still has to tell is in the recording and in its log.
@@ -478,11 +536,11 @@ impl Lab {
     async fn met_through_balancer(&self, server: &Apiserver) -> anyhow::Result<()> {
         let endpoint = self.through_balancer();
         let limit = timing::back_patience(&self.setup.timers);
-        wait::until(limit, &format!("the balancer to lead to {} again", server.name), async || {
+        wait::until(limit, &format!("the balancer to lead to {} again", server.name()), async || {
             // A request: a balancer that ends TLS has carried nothing before.
             let ask = Ask::get("/readyz", format!("rollproof-met-{}", Moment::now().0), "rollproof-lab");
             match endpoint.exchange(&mut None, &ask).await.0 {
-                Exchange { server: Some(met), .. } if met == server.name => ControlFlow::Break(()),
+                Exchange { server: Some(met), .. } if met == server.name() => ControlFlow::Break(()),
                 Exchange { failure: Some(failure), phase, .. } => {
                     ControlFlow::Continue(format!("{phase:?}: {}", failure.text))
                 }
@@ -492,7 +550,7 @@ impl Lab {
             }
         })
         .await?;
-        server.step(Step::MetThroughBalancer, "");
+        server.life.step(Step::MetThroughBalancer, "");
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod gate;
 mod idle_verdicts;
 mod keeper;
 mod kind_cluster;
+mod kind_config;
 mod load;
 mod load_command;
 mod namespaces;

@@ -143,7 +143,7 @@ impl Node {
     ///
     /// # Errors
     /// Docker cannot run it.
-    pub async fn follow(&self, command: &[&str]) -> anyhow::Result<impl Stream<Item = anyhow::Result<String>> + Unpin> {
+    pub async fn follow(&self, command: &[&str]) -> anyhow::Result<impl Stream<Item = anyhow::Result<String>> + Unpin + use<>> {
         /// Docker ends no command whose reader has gone. But it closes its stdin.
         const UNTIL_STDIN_ENDS: &str = "exec 3<&0; \"$@\" </dev/null 3<&- & command=$!; \
                                         (cat <&3; kill $command) >/dev/null 2>&1 & wait $command";
