@@ -11,7 +11,8 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail};
 use futures::TryStreamExt as _;
 use testcontainers::bollard::models::{
-    ContainerStateStatusEnum,    HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    ContainerStateStatusEnum, HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 use testcontainers::bollard::query_parameters::LogsOptionsBuilder;
 use testcontainers::core::{CgroupnsMode, IntoContainerPort as _};
@@ -19,7 +20,7 @@ use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerRequest, GenericImage, ImageExt as _, ReuseDirective};
 
 use super::config;
-use super::docker::{asked, engine, is_missing, within, worded, worded_by_testcontainers};
+use super::docker::{engine, is_missing, within, worded, worded_by_testcontainers};
 use super::names::{Role, labels};
 use super::node::{Node, inspect};
 use crate::lab::wait;
@@ -50,7 +51,9 @@ pub(super) async fn expect_image(image: &str) -> anyhow::Result<()> {
     match found.with_context(|| format!("Docker has not answered for {:?}", timing::DOCKER_ANSWER))? {
         Ok(_) => Ok(()),
         Err(error) if is_missing(&error) => {
-            bail!("Docker has no image {image}; `rollproof image` makes it, or `docker pull` where a registry can be reached")
+            bail!(
+                "Docker has no image {image}; `rollproof image` makes it, or `docker pull` where a registry can be reached"
+            )
         }
         Err(error) => Err(worded(error)),
     }
@@ -218,8 +221,9 @@ async fn up(name: &str) -> anyhow::Result<()> {
             true => ControlFlow::Break(Ok(())),
             false => ControlFlow::Continue(format!("{} other processes", commands.len())),
         }
-    });
-    match waited.await.flatten() {
+    })
+    .await;
+    match waited.flatten() {
         Ok(()) => Ok(()),
         Err(error) => Err(anyhow!("{name} is not up: {error:#}; its container said:\n{}", log(name).await)),
     }
