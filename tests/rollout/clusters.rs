@@ -126,9 +126,12 @@ async fn what_is_missing_is_one_error_that_names_it_and_leaves_nothing() {
     assert!(error.starts_with("cannot make the cluster missing: Docker has no image rollproof/no-such:1; "), "{error}");
 
     // An image in which nothing of a node is: it ends at once.
-    stage.image = balancer;
+    stage.image.clone_from(&balancer);
+    stage.balancer_image = balancer;
     let error = format!("{:#}", stage.create().await.err().unwrap());
+    assert!(error.starts_with("cannot make the cluster missing: while starting the node containers: "), "{error}");
     assert!(error.contains("missing-control-plane"), "{error}");
+    eprintln!("{error}");
     assert_eq!(left("missing").await, [""; 0]);
 }
 

@@ -75,7 +75,8 @@ pub(crate) async fn left(cluster: &str) -> Vec<String> {
 }
 
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let look = async || if holds().await { ControlFlow::Break(()) } else { ControlFlow::Continue("not yet".to_owned()) };
+    let look =
+        async || if holds().await { ControlFlow::Break(()) } else { ControlFlow::Continue("not yet".to_owned()) };
     wait::until(NODES_READY, what, look).await.unwrap();
 }
 
