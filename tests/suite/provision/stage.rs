@@ -43,6 +43,8 @@ impl Stage {
             envoy_url: nobody.clone(),
             etcd_url: nobody,
             sha256sums: String::new(),
+            docker_host: None,
+            image_digests: String::new(),
         };
         let stage = Self { folder, sources, said: Mutex::default() };
         stage.put("path/etcd", ETCD);
