@@ -180,6 +180,10 @@ impl Scenario {
                     Some(reason) => reason,
                     None => continue,
                 },
+                Need::Docker => match lab::control_plane::kind::unmet() {
+                    Some(reason) => reason,
+                    None => continue,
+                },
                 Need::BalancerPolicies if !setup.suits(&config.balancer) => {
                     format!("{} cannot be told to carry connections like that", config.balancer)
                 }
@@ -335,7 +339,7 @@ fn header(name: &str, lab: &Lab, disturbance: Option<Restart>, bounds: Bounds, j
 fn collect(lab: &Lab, evidence: &Path) -> anyhow::Result<()> {
     let ours = probe::audit_ids(lab.recorder());
     for server in lab.servers() {
-        for audited in lab::control_plane::audit::read(&server.name, &server.audit_log, &ours)? {
+        for audited in lab::control_plane::audit::read(server.name(), &server.audit_log, &ours)? {
             lab.recorder().record(Event::Audited(audited));
         }
     }

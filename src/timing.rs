@@ -284,6 +284,16 @@ pub const PROGRESS_EVERY: Duration = secs(5);
 pub const REQUEST_TIMEOUT: Duration = secs(10);
 /// etcd and the apiservers, from their start to /readyz. Measured 3 to 7 s on two cores; the rest is for a busy machine.
 pub const CONTROL_PLANE_READY: Duration = secs(90);
+/// A kubelet, from a change of a static pod's manifest to its SIGTERM. Measured under 0.5 s.
+pub const KUBELET_ACTS: Duration = secs(15);
+/// A kubelet, from the end of a static pod's process to the next one's start. Measured 7 to 15 s: its backoff for static pods is
+/// 10 s and a jitter (kubelet pod_workers.go, allowPodStart); a process that died comes back later each time.
+pub const KUBELET_RESTARTS: Duration = secs(90);
+/// A kube-apiserver whose manifest is replaced while nobody looks, until its process has ended: the longest grace period that a
+/// scenario gives it, and the kubelet's reaction.
+pub const MANIFEST_REPLACED: Duration = secs(180);
+/// What a node has written, until we have it.
+pub const MIRRORED: Duration = secs(10);
 /// A balancer, from its start to the first request served through it.
 pub const BALANCER_READY: Duration = secs(15);
 /// The builtin balancer's wait for a backend to accept a connection; Debian's haproxy.cfg has the same.
@@ -321,6 +331,22 @@ pub const STRIKE: Duration = secs(10);
 pub const COMMAND_STOP: Duration = secs(2);
 /// What a balancer command is told about idle connections: longer than any scenario that does not ask for less.
 pub const COMMAND_IDLE_TIMEOUT: Duration = secs(3600);
+/// An answer of Docker that takes no work. A container is created or removed well within it, on a busy machine too.
+pub const DOCKER_ANSWER: Duration = secs(30);
+/// An order that Docker has taken from somebody who was killed, until what it makes can be seen. Measured under 1 s.
+pub const DOCKER_ORDER: Duration = secs(2);
+/// A node's container, from its start until containerd runs in it. Measured 1 to 3 s.
+pub const NODE_UP: Duration = secs(60);
+/// A command in a node that is not kubeadm: writing a file, asking kubectl.
+pub const NODE_COMMAND: Duration = secs(30);
+/// One `kubeadm init` or `kubeadm join`. Measured 8 to 30 s.
+pub const KUBEADM: Duration = secs(240);
+/// Nodes that have joined, until they are ready; what they are given on the way to that.
+pub const NODES_READY: Duration = secs(90);
+/// Between two health checks of the balancer inside a cluster's network, and how long one may take.
+pub const NODE_HEALTH_EVERY: Duration = millis(500);
+/// Containers and networks of a cluster, from the order to remove them until they are gone. Measured 1 to 3 s.
+pub const CLUSTER_STRUCK: Duration = secs(20);
 /// One whole scenario on that many apiservers. A scenario that runs into it has hung: the lab is broken.
 pub fn scenario_limit(timers: &Timers, apiservers: u32) -> Duration {
     secs(120) + (timers.graceful_stop() + CONTROL_PLANE_READY + back_patience(timers)) * apiservers

@@ -69,11 +69,13 @@ pub enum Need {
     /// The balancer's policies can be set: hairpin, what unhealthy backends' connections get, redispatch. Needed by every
     /// scenario whose lab sets one of them.
     BalancerPolicies,
+    /// A Docker engine answers, and may be used.
+    Docker,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -82,6 +84,7 @@ impl Need {
         Self::BalancerWithoutRetry,
         Self::Namespaces,
         Self::BalancerPolicies,
+        Self::Docker,
     ];
 
     /// As `ROLLPROOF_REQUIRE` names it.
@@ -95,6 +98,7 @@ impl Need {
             Self::BalancerWithoutRetry => "balancer-without-retry",
             Self::Namespaces => "namespaces",
             Self::BalancerPolicies => "balancer-policies",
+            Self::Docker => "docker",
         }
     }
 }

@@ -11,6 +11,7 @@ mod moment;
 mod observation;
 mod outage;
 mod recorder;
+mod scribe;
 mod symptom;
 mod timer;
 
