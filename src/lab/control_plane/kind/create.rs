@@ -125,7 +125,8 @@ impl<'a> Creation<'a> {
                 (Role::ControlPlane, _) => Some(container::free_port()?),
                 _ => None,
             };
-            let extra: Vec<_> = node.extra_port_mappings.iter().map(container::mapped).collect::<anyhow::Result<_>>()?;
+            let extra: Vec<_> =
+                node.extra_port_mappings.iter().map(container::mapped).collect::<anyhow::Result<_>>()?;
             Ok(container::start_node(Plan {
                 cluster: self.name,
                 name,
