@@ -107,8 +107,10 @@ fn build(version: Version, sources: &Sources, scratch: &Scratch, progress: &dyn 
     if !KUBERNETES.iter().any(|pinned| pinned.version == version) {
         return Err(Failure::Unavailable(format!("no pinned modules for it, only for {}", known(&KUBERNETES))));
     }
-    let kubernetes = super::kubernetes(version, sources, progress)?;
-    let etcd = super::etcd(sources, progress)?;
+    // Each says itself what was tried, and what to do.
+    let told = |error: anyhow::Error| Failure::Unavailable(format!("{error:#}"));
+    let kubernetes = super::kubernetes(version, sources, progress).map_err(told)?;
+    let etcd = super::etcd(sources, progress).map_err(told)?;
     let debian = DEBIAN.tar(sources, progress)?;
     progress(&format!("packing the node image of {version}: a few seconds"));
     let disk = disk(&sources.cache);
