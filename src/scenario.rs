@@ -235,7 +235,7 @@ impl Scenario {
                 Material::Binaries(binaries(config.kubernetes_version.as_deref(), name, Sources::from_env()?).await?)
             }
             Planned::Cluster(plan, _) => {
-                Material::Cluster(Box::new(kind::shared(&plan, &|text| progress(name, &text)).await?))
+                Material::Cluster(Box::new(kind::shared(&plan, &|text| progress("kind", &text)).await?))
             }
         };
         let older = match setup.upgrade_from {
