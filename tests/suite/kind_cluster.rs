@@ -43,8 +43,7 @@ fn labs_side_by_side_never_choose_the_same_subnet() {
 fn names_are_kinds() {
     use Role::{ControlPlane, LoadBalancer, Worker};
     let roles = [ControlPlane, Worker, ControlPlane, Worker, ControlPlane, LoadBalancer];
-    let expected =
-        ["control-plane", "worker", "control-plane2", "worker2", "control-plane3", "external-load-balancer"];
+    let expected = ["control-plane", "worker", "control-plane2", "worker2", "control-plane3", "external-load-balancer"];
     assert_eq!(names("kp", &roles), expected.map(|name| format!("kp-{name}")));
 }
 
@@ -70,7 +69,8 @@ fn a_role_is_read_as_it_is_written(#[case] label: &str) {
 #[case(Health::Readyz, "option httpchk GET /readyz")]
 #[case(Health::Healthz, "option httpchk GET /healthz")]
 fn the_balancer_in_the_cluster_asks_for_the_health_it_was_told(#[case] health: Health, #[case] line: &str) {
-    let backends = ["10.77.1.2", "10.77.1.3"].map(|address| (format!("at-{address}"), address.parse::<IpAddr>().unwrap()));
+    let backends =
+        ["10.77.1.2", "10.77.1.3"].map(|address| (format!("at-{address}"), address.parse::<IpAddr>().unwrap()));
     let text = balancer_configuration(&backends, health);
     assert_eq!(text.lines().filter(|it| it.trim() == line).count(), 1, "{text}");
     let servers: Vec<&str> = text.lines().filter(|line| line.trim().starts_with("server ")).collect();
@@ -105,7 +105,10 @@ fn the_kubeconfig_has_kinds_names() {
 #[test]
 fn what_is_no_kubeconfig_of_one_user_is_refused() {
     let error = renamed_kubeconfig("clusters: []\n", "kp", "127.0.0.1:1").unwrap_err();
-    assert_eq!(error.to_string(), "the cluster's admin.conf has [0, 0, 0] clusters, users and contexts, and not one each");
+    assert_eq!(
+        error.to_string(),
+        "the cluster's admin.conf has [0, 0, 0] clusters, users and contexts, and not one each"
+    );
 }
 
 const DAEMON_SET: &str = "
@@ -125,5 +128,7 @@ fn a_manifest_is_filled_in_as_it_asks_for(#[case] asks: &str, #[case] filled: [u
     let variables = objects[0].pointer("/spec/template/spec/containers/0/env").unwrap().as_array().unwrap();
     let told = objects[1].pointer("/data/pods").unwrap() == "10.244.0.0/16";
     assert_eq!([variables.len(), usize::from(told)], filled);
-    assert!(variables.iter().skip(1).all(|it| it["name"] == "CONTROL_PLANE_ENDPOINT" && it["value"] == "10.77.1.5:6443"));
+    assert!(
+        variables.iter().skip(1).all(|it| it["name"] == "CONTROL_PLANE_ENDPOINT" && it["value"] == "10.77.1.5:6443")
+    );
 }

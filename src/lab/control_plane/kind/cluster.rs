@@ -99,13 +99,22 @@ impl Cluster {
         nodes.sort_by_key(|node| (node.role, place(name, node.role, &node.name)));
         let (balancers, nodes): (Vec<_>, Vec<_>) = nodes.into_iter().partition(|node| node.role == Role::LoadBalancer);
         let Some(first) = nodes.first().filter(|first| first.role == Role::ControlPlane) else {
-            bail!("there is no kind cluster {name:?}: no container carries the label {CLUSTER_LABEL}={name}; `kind get clusters` lists them")
+            bail!(
+                "there is no kind cluster {name:?}: no container carries the label {CLUSTER_LABEL}={name}; `kind get clusters` lists them"
+            )
         };
         // The balancer's, where there is one.
         let port = published.into_iter().max().context("no port of the cluster's API is published on this machine")?.1;
         let published = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         let kubeconfig = administrator(first, name, published).await?;
-        Ok(Self { name: name.to_owned(), balancer: balancers.into_iter().next(), nodes, published, kubeconfig, held: None })
+        Ok(Self {
+            name: name.to_owned(),
+            balancer: balancers.into_iter().next(),
+            nodes,
+            published,
+            kubeconfig,
+            held: None,
+        })
     }
 
     /// The nodes that run an apiserver.

@@ -11,7 +11,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use futures::TryStreamExt as _;
 use testcontainers::bollard::models::{
-    HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use testcontainers::bollard::query_parameters::LogsOptionsBuilder;
 use testcontainers::core::{CgroupnsMode, IntoContainerPort as _};
@@ -50,7 +51,9 @@ pub(super) async fn expect_image(image: &str) -> anyhow::Result<()> {
     match found.with_context(|| format!("Docker has not answered for {:?}", timing::DOCKER_ANSWER))? {
         Ok(_) => Ok(()),
         Err(error) if is_missing(&error) => {
-            bail!("Docker has no image {image}; `rollproof image` makes it, or `docker pull` where a registry can be reached")
+            bail!(
+                "Docker has no image {image}; `rollproof image` makes it, or `docker pull` where a registry can be reached"
+            )
         }
         Err(error) => Err(worded(error)),
     }
@@ -211,7 +214,9 @@ async fn up(name: &str) -> anyhow::Result<()> {
                 let mut words = top.processes.iter().flatten().flatten();
                 match words.any(|word| word.split(' ').next().is_some_and(|program| program.ends_with("/containerd"))) {
                     true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(format!("{} other processes", top.processes.map_or(0, |all| all.len()))),
+                    false => {
+                        ControlFlow::Continue(format!("{} other processes", top.processes.map_or(0, |all| all.len())))
+                    }
                 }
             }
             Err(error) => ControlFlow::Continue(format!("{error:#}")),

@@ -125,7 +125,8 @@ impl<'a> Creation<'a> {
                 (Role::ControlPlane, _) => Some(container::free_port()?),
                 _ => None,
             };
-            let extra: Vec<_> = node.extra_port_mappings.iter().map(container::mapped).collect::<anyhow::Result<_>>()?;
+            let extra: Vec<_> =
+                node.extra_port_mappings.iter().map(container::mapped).collect::<anyhow::Result<_>>()?;
             Ok(container::start_node(Plan {
                 cluster: self.name,
                 name,
@@ -177,8 +178,6 @@ impl<'a> Creation<'a> {
             cgroup_v1: self.cgroup_v1,
             cert_sans: &sans,
             patches,
-            // What thin images link to reaches their containers by the node image's containerd.
-            binary: None,
         };
         node.write(join::CONFIGURATION, "600", kubeadm_config(config, &place)?.as_bytes()).await?;
         if !config.containerd_config_patches.is_empty() || !config.containerd_config_patches_json6902.is_empty() {

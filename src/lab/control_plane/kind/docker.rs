@@ -75,7 +75,9 @@ pub(super) fn worded(error: Error) -> anyhow::Error {
 pub(super) fn worded_by_testcontainers(error: TestcontainersError) -> anyhow::Error {
     match error {
         TestcontainersError::Client(
-            ClientError::CreateContainer(error) | ClientError::StartContainer(error) | ClientError::InspectContainer(error),
+            ClientError::CreateContainer(error)
+            | ClientError::StartContainer(error)
+            | ClientError::InspectContainer(error),
         ) => worded(error),
         other => other.into(),
     }

@@ -73,8 +73,10 @@ impl Drop for NodeFault {
 async fn heal(node: &Node, kind: Kind) -> anyhow::Result<()> {
     match kind {
         Kind::Frozen => asked(&format!("{node} to go on"), engine().await?.unpause_container(&node.name)).await,
-        Kind::CutOff => {
-            node.run(&["nft", "-f", "-"], HEAL.as_bytes()).await.map(drop).with_context(|| format!("cannot heal {node}"))
-        }
+        Kind::CutOff => node
+            .run(&["nft", "-f", "-"], HEAL.as_bytes())
+            .await
+            .map(drop)
+            .with_context(|| format!("cannot heal {node}")),
     }
 }

@@ -143,7 +143,10 @@ impl Node {
     ///
     /// # Errors
     /// Docker cannot run it.
-    pub async fn follow(&self, command: &[&str]) -> anyhow::Result<impl Stream<Item = anyhow::Result<String>> + Unpin + use<>> {
+    pub async fn follow(
+        &self,
+        command: &[&str],
+    ) -> anyhow::Result<impl Stream<Item = anyhow::Result<String>> + Unpin + use<>> {
         /// Docker ends no command whose reader has gone. But it closes its stdin.
         const UNTIL_STDIN_ENDS: &str = "exec 3<&0; \"$@\" </dev/null 3<&- & command=$!; \
                                         (cat <&3; kill $command) >/dev/null 2>&1 & wait $command";
@@ -199,8 +202,13 @@ impl Node {
         }
         let leave = NetworkDisconnectRequest { container: self.name.clone(), force: Some(true) };
         asked("a disconnection", docker.disconnect_network(network, leave)).await?;
-        let config = EndpointIpamConfig { ipv4_address: Some(self.address.to_string()), ..EndpointIpamConfig::default() };
-        let endpoint = EndpointSettings { ipam_config: Some(config), aliases: endpoint.aliases.clone(), ..EndpointSettings::default() };
+        let config =
+            EndpointIpamConfig { ipv4_address: Some(self.address.to_string()), ..EndpointIpamConfig::default() };
+        let endpoint = EndpointSettings {
+            ipam_config: Some(config),
+            aliases: endpoint.aliases.clone(),
+            ..EndpointSettings::default()
+        };
         let join = NetworkConnectRequest { container: self.name.clone(), endpoint_config: Some(endpoint) };
         asked("a connection", docker.connect_network(network, join)).await
     }

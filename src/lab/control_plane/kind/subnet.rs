@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context as _, bail};
 use futures::TryStreamExt as _;
 use ipnet::{IpNet, Ipv4Net};
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::RouteMessageBuilder;
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use testcontainers::bollard::models::Network;
 
 /// Where the subnets of lab N may lie, the first choice first. Private addresses that neither Docker's own pools (172.17 to
@@ -49,7 +49,8 @@ pub(super) fn of_networks(networks: &[Network]) -> Vec<IpNet> {
 pub(super) async fn of_routes() -> anyhow::Result<Vec<IpNet>> {
     let (connection, handle, _) = rtnetlink::new_connection().context("cannot ask for the machine's routes")?;
     let asking = tokio::spawn(connection);
-    let routes: Result<Vec<_>, _> = handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute().try_collect().await;
+    let routes: Result<Vec<_>, _> =
+        handle.route().get(RouteMessageBuilder::<Ipv4Addr>::new().build()).execute().try_collect().await;
     asking.abort();
     Ok(routes.context("cannot read the machine's routes")?.iter().filter_map(destination).collect())
 }

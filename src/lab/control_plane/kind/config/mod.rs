@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-pub use kubeadm::{HostFile, NodePlace, kubeadm_config};
+pub use kubeadm::{NodePlace, kubeadm_config};
 pub use patch::containerd_config;
 use yaml::{number, or_default, truth};
 
