@@ -34,10 +34,10 @@ use crate::timeline::{Cell, Event, Exchange, Fault, Moment, Recorder, Restart, S
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
+use control_plane::kind::Provided;
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
 use network::Network;
-use control_plane::kind::Provided;
 use provision::{Binaries, Binary};
 use timers::TimerPort;
 

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::held::{Desk, Request};
 use super::{AuditIds, Fence, Probe, Running, Samples, Tasks};
-use crate::lab::{IN_FLIGHT_NAMESPACE as NAMESPACE, Lab};
 use crate::lab::http::{Ask, Endpoint};
+use crate::lab::{IN_FLIGHT_NAMESPACE as NAMESPACE, Lab};
 use crate::timeline::{Event, Held, Lifecycle, Recorder, Step};
 use crate::timing;
 

@@ -135,6 +135,28 @@ async fn what_is_missing_is_one_error_that_names_it_and_leaves_nothing() {
     assert_eq!(left("missing").await, [""; 0]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_cluster_that_kind_has_made_is_adopted_and_left_as_it_was_found() {
+    let Some(stage) = Stage::new("adopted", 1, 1) else { return };
+    let Some(kind) = RealKind::create(&stage) else { return };
+    let cluster = Cluster::adopt("adopted").await.unwrap();
+    let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!((names, cluster.is_ours()), (vec!["adopted-control-plane", "adopted-worker"], false));
+    // kind has waited for the control plane only.
+    until("both nodes to be ready", async || ready_nodes(cluster.kubeconfig.clone()).await == 2).await;
+    let worker = cluster.nodes[1].clone();
+    assert_eq!(worker.run(&["hostname"], &[]).await.unwrap(), "adopted-worker\n");
+    worker.kill().await.unwrap();
+    worker.start().await.unwrap();
+    assert_eq!(Cluster::adopt("adopted").await.unwrap().nodes[1], worker, "nobody else has come or gone");
+    cluster.strike().await.unwrap();
+    let error = format!("{:#}", stage.create().await.err().unwrap());
+    assert!(error.ends_with("or remove that one: `kind delete cluster --name adopted`"), "{error}");
+    assert_eq!(left("adopted").await.len(), 3, "two nodes and their network");
+    kind.delete().await;
+}
+
 /// Not a claim: a run that makes a cluster, for the next one to kill.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by what_a_killed_run_was_making_is_removed"]
