@@ -25,38 +25,6 @@ const READY: Duration = secs(90);
 const STRUCK: Duration = secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
-<<<<<<< HEAD
-async fn play() {
-    let var = |name: &str, default: &str| std::env::var(name).unwrap_or(default.to_owned());
-    let config = {
-        let nodes = |role: &str, count: usize| format!("- role: {role}\n").repeat(count);
-        let text = format!(
-            "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n{}{}",
-            nodes("control-plane", var("CPS", "1").parse().unwrap()),
-            nodes("worker", var("WORKERS", "0").parse().unwrap())
-        );
-        kind::config::KindConfig::parse(&text).unwrap()
-    };
-    let image = var("IMAGE", "rollproof/node:v1.37.2");
-    let kubernetes: Version = var("VERSION", "1.37.2").parse().unwrap();
-    let order = Order {
-        config: &config,
-        name: None,
-        image: &image,
-        kubernetes: &kubernetes,
-        patches: &[],
-        balancer_image: &var("LB", "rollproof/haproxy:latest"),
-        health: Health::Readyz,
-    };
-    let began = Instant::now();
-    let cluster =
-        Cluster::create(order, &|line| eprintln!("{:6.2} {line}", began.elapsed().as_secs_f64())).await.unwrap();
-    eprintln!("{:6.2} ready {:?}", began.elapsed().as_secs_f64(), cluster.nodes);
-    eprintln!("{}", cluster.nodes[0].run(&["kubectl", "get", "nodes,pods", "-A", "-o", "wide"], &[]).await.unwrap());
-    if std::env::var_os("HOLD").is_some() {
-        std::future::pending::<()>().await;
-    }
-=======
 #[serial]
 async fn three_control_planes_are_ready_in_time_serve_and_leave_nothing() {
     let Some(stage) = Stage::new("three", 3, 1) else { return };
@@ -100,7 +68,6 @@ async fn three_control_planes_are_ready_in_time_serve_and_leave_nothing() {
         assert_eq!(Cluster::adopt("three").await.unwrap().nodes, cluster.nodes);
     }
 
->>>>>>> main
     let began = Instant::now();
     cluster.strike().await.unwrap();
     let struck = began.elapsed();
@@ -166,6 +133,28 @@ async fn what_is_missing_is_one_error_that_names_it_and_leaves_nothing() {
     assert!(error.contains("missing-control-plane"), "{error}");
     eprintln!("{error}");
     assert_eq!(left("missing").await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_cluster_that_kind_has_made_is_adopted_and_left_as_it_was_found() {
+    let Some(stage) = Stage::new("adopted", 1, 1) else { return };
+    let Some(kind) = RealKind::create(&stage) else { return };
+    let cluster = Cluster::adopt("adopted").await.unwrap();
+    let names: Vec<&str> = cluster.nodes.iter().map(|node| node.name.as_str()).collect();
+    assert_eq!((names, cluster.is_ours()), (vec!["adopted-control-plane", "adopted-worker"], false));
+    // kind has waited for the control plane only.
+    until("both nodes to be ready", async || ready_nodes(cluster.kubeconfig.clone()).await == 2).await;
+    let worker = cluster.nodes[1].clone();
+    assert_eq!(worker.run(&["hostname"], &[]).await.unwrap(), "adopted-worker\n");
+    worker.kill().await.unwrap();
+    worker.start().await.unwrap();
+    assert_eq!(Cluster::adopt("adopted").await.unwrap().nodes[1], worker, "nobody else has come or gone");
+    cluster.strike().await.unwrap();
+    let error = format!("{:#}", stage.create().await.err().unwrap());
+    assert!(error.ends_with("or remove that one: `kind delete cluster --name adopted`"), "{error}");
+    assert_eq!(left("adopted").await.len(), 3, "two nodes and their network");
+    kind.delete().await;
 }
 
 /// Not a claim: a run that makes a cluster, for the next one to kill.

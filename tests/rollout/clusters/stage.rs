@@ -20,6 +20,7 @@ use testcontainers::bollard::query_parameters::{ListContainersOptionsBuilder, Li
 
 /// A cluster to be made.
 pub(crate) struct Stage {
+    text: String,
     config: KindConfig,
     kubernetes: Version,
     pub(crate) image: String,
@@ -44,7 +45,7 @@ impl Stage {
         );
         let config = KindConfig::parse(&text).unwrap();
         let image = format!("rollproof/node:{kubernetes}");
-        Some(Self { config, kubernetes, image, balancer_image: "k-cluster/haproxy:1".to_owned() })
+        Some(Self { text, config, kubernetes, image, balancer_image: "k-cluster/haproxy:1".to_owned() })
     }
 
     pub(crate) async fn create(&self) -> anyhow::Result<Cluster> {
@@ -58,6 +59,40 @@ impl Stage {
             health: Health::Readyz,
         };
         Cluster::create(order, &|line| println!("{line}")).await
+    }
+}
+
+/// A cluster that the real kind has made, in a network of its own.
+pub(crate) struct RealKind(String);
+
+impl RealKind {
+    /// `None`: there is no `kind` on this machine, which has been said.
+    pub(crate) fn create(stage: &Stage) -> Option<Self> {
+        let name = stage.config.name.clone();
+        if Command::new("kind").arg("version").output().is_err() {
+            eprintln!("nothing shown: there is no kind in PATH");
+            return None;
+        }
+        let home = tempfile::tempdir().unwrap();
+        let config = home.path().join("config");
+        // What an image of ours needs of it: no CoreDNS, and a host that may have cgroup v1.
+        std::fs::write(&config, stage.text.clone() + "kubeadmConfigPatches:\n- '{kind: InitConfiguration, skipPhases: [preflight, addon/coredns]}'\n- '{kind: KubeletConfiguration, failCgroupV1: false}'\n").unwrap();
+        let made = Command::new("kind")
+            .args(["create", "cluster", "--wait", "90s", "--image", &stage.image, "--config"])
+            .arg(&config)
+            .arg("--kubeconfig")
+            .arg(home.path().join("kubeconfig"))
+            .env("KIND_EXPERIMENTAL_DOCKER_NETWORK", &name)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Some(Self(name))
+    }
+
+    pub(crate) async fn delete(self) {
+        let deleted = Command::new("kind").args(["delete", "cluster", "--name", &self.0]).output().unwrap();
+        assert!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
+        Docker::connect_with_defaults().unwrap().remove_network(&self.0).await.unwrap();
     }
 }
 

@@ -11,13 +11,8 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail};
 use futures::TryStreamExt as _;
 use testcontainers::bollard::models::{
-<<<<<<< HEAD
-    HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum,
-=======
     ContainerStateStatusEnum, HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
     PortBinding, RestartPolicy, RestartPolicyNameEnum,
->>>>>>> main
 };
 use testcontainers::bollard::query_parameters::LogsOptionsBuilder;
 use testcontainers::core::{CgroupnsMode, IntoContainerPort as _};
@@ -213,20 +208,6 @@ async fn start(request: ContainerRequest<GenericImage>, name: &str) -> anyhow::R
 async fn up(name: &str) -> anyhow::Result<()> {
     let docker = engine().await?;
     let waited = wait::until(timing::NODE_UP, &format!("containerd to run in {name}"), async || {
-<<<<<<< HEAD
-        let top = asked("a node's processes", docker.top_processes(name, None)).await;
-        match top {
-            Ok(top) => {
-                let mut words = top.processes.iter().flatten().flatten();
-                match words.any(|word| word.split(' ').next().is_some_and(|program| program.ends_with("/containerd"))) {
-                    true => ControlFlow::Break(()),
-                    false => {
-                        ControlFlow::Continue(format!("{} other processes", top.processes.map_or(0, |all| all.len())))
-                    }
-                }
-            }
-            Err(error) => ControlFlow::Continue(format!("{error:#}")),
-=======
         let Ok(top) = docker.top_processes(name, None).await else {
             return match has_ended(name).await {
                 Ok(true) => ControlFlow::Break(Err(anyhow!("it has ended"))),
@@ -239,7 +220,6 @@ async fn up(name: &str) -> anyhow::Result<()> {
         match commands.iter().copied().any(is_containerd) {
             true => ControlFlow::Break(Ok(())),
             false => ControlFlow::Continue(format!("{} other processes", commands.len())),
->>>>>>> main
         }
     })
     .await;
