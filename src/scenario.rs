@@ -111,7 +111,10 @@ impl Scenario {
         let planned = planned(config);
         let (mut setup, given) = (Setup::careful(config), config);
         // With a plan it says how many apiservers there are.
-        let config = &Config { apiservers: planned.as_ref().ok().and_then(Planned::apiservers).or(given.apiservers), ..given.clone() };
+        let config = &Config {
+            apiservers: planned.as_ref().ok().and_then(Planned::apiservers).or(given.apiservers),
+            ..given.clone()
+        };
         if self.compressed {
             setup.timers = Timers::of(Profile::Pr);
         }

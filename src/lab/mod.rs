@@ -34,10 +34,10 @@ use crate::timeline::{Cell, Event, Exchange, Fault, Moment, Recorder, Restart, S
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
+use control_plane::kind::Provided;
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
 use network::Network;
-use control_plane::kind::Provided;
 use provision::{Binaries, Binary};
 use timers::TimerPort;
 
@@ -46,6 +46,9 @@ pub const NAMESPACE: &str = "rollproof";
 
 /// The namespace in which the load creates and deletes.
 pub const LOAD_NAMESPACE: &str = "rollproof-load";
+
+/// The namespace in which requests are held in flight.
+pub const IN_FLIGHT_NAMESPACE: &str = "rollproof-in-flight";
 
 /// An object that requesters ask for: there from the start, never changed.
 pub const PROBED: &str = "probed";
@@ -310,8 +313,11 @@ impl Lab {
     pub fn through_balancer(&self) -> Endpoint {
         let direct = &self.control_plane.servers[0].endpoint;
         let (site, address) = (self.network.client.clone(), self.balancer.address());
-        let token = self.balancer.ends_tls().then(|| self.control_plane.token.clone());
-        Endpoint { address, site, token, ..direct.clone() }
+        let ends_tls = self.balancer.ends_tls();
+        let token = ends_tls.then(|| self.control_plane.token.clone());
+        // It shows a certificate of its own, for its address.
+        let named = direct.named.clone().filter(|_| !ends_tls);
+        Endpoint { address, site, token, named, ..direct.clone() }
     }
 
     /// The balancer, as an administrator's client on the node of that apiserver meets it.
@@ -378,8 +384,10 @@ impl Lab {
     /// A kubeconfig for the lab through its balancer.
     pub fn kubeconfig(&self) -> kube::config::Kubeconfig {
         let ControlPlane { ca, admin, token, .. } = &self.control_plane;
-        let token = self.balancer.ends_tls().then_some(&**token);
-        kubeconfig::kubeconfig(self.balancer.address(), ca, admin, token)
+        let through = self.through_balancer();
+        let token = through.token.is_some().then_some(&**token);
+        let named = through.named.as_ref().map(|named| &*named.host);
+        kubeconfig::kubeconfig(self.balancer.address(), ca, admin, token, named)
     }
 
     /// The log files: what they are called as evidence, and where they lie.
@@ -510,6 +518,10 @@ impl Lab {
     /// # Errors
     /// A process did not die, or the folder could not be removed.
     pub async fn strike(self) -> anyhow::Result<()> {
+        if self.control_plane.is_shared() {
+            // The next scenario waits until they are gone.
+            self.remove_namespaces().await?;
+        }
         self.end_balancer().await;
         // Killed, not stopped: a graceful end would take as long as the longest open watch.
         self.keeper.strike(self.claim.lab).await
@@ -523,7 +535,7 @@ impl Lab {
     pub async fn keep(self) -> anyhow::Result<String> {
         let path = self.claim.folder.join("kubeconfig");
         let direct = self.servers()[0].address();
-        let config = kubeconfig::kubeconfig(direct, &self.control_plane.ca, &self.control_plane.admin, None);
+        let config = kubeconfig::kubeconfig(direct, &self.control_plane.ca, &self.control_plane.admin, None, None);
         control_plane::pki::write_private(&path, &serde_json::to_string_pretty(&config)?)?;
         self.keeper.keep(self.claim.lab).await?;
         let variable = format!("KUBECONFIG={} leads past the balancer", path.display());
@@ -554,8 +566,41 @@ impl Lab {
         Ok(())
     }
 
+    /// Sets out to remove what scenarios make in a cluster. Returns the namespaces that are still there.
+    async fn remove_namespaces(&self) -> anyhow::Result<Vec<&'static str>> {
+        let direct = &self.control_plane.servers[0].endpoint;
+        let mut left = Vec::new();
+        let mut kept = None;
+        for namespace in [NAMESPACE, LOAD_NAMESPACE, IN_FLIGHT_NAMESPACE] {
+            let path = format!("/api/v1/namespaces/{namespace}");
+            let audit_id = format!("rollproof-remove-{}", Moment::now().0);
+            let ask = Ask::new(Method::DELETE, path, Bytes::new(), audit_id, "rollproof-lab");
+            let (exchange, _) = direct.exchange(&mut kept, &ask).await;
+            match (exchange.status, exchange.failure) {
+                (Some(404), None) => {}
+                // On its way, or a conflict with its own removal.
+                (Some(200 | 202 | 409), None) => left.push(namespace),
+                (status, failure) => {
+                    let why = failure.map_or_else(|| format!("status {}", status.unwrap_or(0)), |failure| failure.text);
+                    bail!("cannot remove the namespace {namespace}: {why}");
+                }
+            }
+        }
+        Ok(left)
+    }
+
     /// Our namespace, and the object that requesters ask for.
     async fn prepare(&self) -> anyhow::Result<()> {
+        if self.control_plane.is_shared() {
+            wait::until(timing::NAMESPACE_GONE, "the last scenario's namespaces to be gone", async || {
+                match self.remove_namespaces().await {
+                    Ok(left) if left.is_empty() => ControlFlow::Break(()),
+                    Ok(left) => ControlFlow::Continue(left.join(", ")),
+                    Err(error) => ControlFlow::Continue(format!("{error:#}")),
+                }
+            })
+            .await?;
+        }
         let configmaps = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
         let objects = [
             ("/api/v1/namespaces", serde_json::json!({"metadata": {"name": NAMESPACE}})),

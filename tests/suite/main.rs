@@ -23,6 +23,7 @@ mod requirements;
 mod rollout_verdicts;
 mod runs;
 mod shorthand;
+mod static_pod;
 mod teeth;
 mod tidy;
 mod timelines;

@@ -104,6 +104,11 @@ impl ControlPlane {
         }
     }
 
+    /// Whether it goes on when the lab is struck, for the next one.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.base, Base::Kind(_))
+    }
+
     /// Brings all of its logs to this machine.
     ///
     /// # Errors

@@ -6,14 +6,17 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use super::balancer::Health;
 use super::cluster::{Cluster, Order};
 use super::config::{self, KindConfig, NodePlace};
-use super::balancer::Health;
 use crate::lab::provision::Version;
 use crate::timing::Timers;
 
 /// The configuration of a run's cluster, in the current folder.
 const FILE: &str = "kind-config.yaml";
+
+/// From here on kubelets log when they stop a container (kuberuntime_container.go), which is when SIGTERM is sent.
+const SAYS_WHOM_IT_STOPS: &str = "kind: KubeletConfiguration\nlogging:\n  verbosity: 2\n";
 
 /// Plain data, no task and no runtime: tests have runtimes of their own. What could not be made is not tried again.
 static SHARED: Mutex<Option<Result<Provided, String>>> = Mutex::const_new(None);
@@ -123,7 +126,7 @@ async fn make(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Prov
         name: None,
         image: &image,
         kubernetes: &plan.version,
-        patches: &[],
+        patches: &[SAYS_WHOM_IT_STOPS.to_owned()],
         balancer_image: "k-cluster/haproxy:1",
         health: Health::Readyz,
     };
