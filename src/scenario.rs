@@ -161,6 +161,7 @@ impl Scenario {
             .flat_map(|(requirement, _)| requirement.needs)
             .chain(&self.needs)
             .chain(policies)
+            .chain(setup.namespaces.then_some(&Need::Namespaces))
             .chain(config.balancer.needs());
         for need in needs {
             let reason = match need {
@@ -248,8 +249,9 @@ impl Scenario {
 
         // Evidence first: cleaning up must not cost any.
         let sound = lab.check();
+        let captured = lab.end_capture().await;
         lab.end_balancer().await;
-        let collected = collect(&lab, &evidence).map(|()| report.evidence = Some(evidence));
+        let collected = collect(&lab, &evidence).map(|()| report.evidence = Some(evidence)).and(captured);
         let finished = recorder.finish();
         if let Some(path) = report.recording.as_mut().filter(|path| is_large(path)) {
             // One that cannot be compressed stays as it is.

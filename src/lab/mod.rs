@@ -36,7 +36,7 @@ use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
-use network::Network;
+use network::{Capture, Network};
 use provision::{Binaries, Binary};
 use timers::TimerPort;
 
@@ -77,6 +77,13 @@ pub struct Setup {
     /// How many apiservers the scenario is about; `None` leaves it to `ROLLPROOF_APISERVERS`. Where that says otherwise, the
     /// scenario is skipped: whoever asks for a number means it.
     pub apiservers: Option<usize>,
+    /// Whether every part stands in a network namespace of its own, whatever the balancer: then packets can be lost, and are
+    /// captured.
+    pub namespaces: bool,
+    /// How long watches ask to last (`timeoutSeconds`); `None` leaves it to the client library.
+    pub watch_timeout: Option<Duration>,
+    /// How long kube-rs waits for bytes on any connection; `None`: for ever, as it does by default.
+    pub read_timeout: Option<Duration>,
     /// The version that the apiservers are started in, for [`Lab::upgrade`] to the configured one.
     pub upgrade_from: Option<&'static str>,
 }
@@ -95,6 +102,9 @@ impl Setup {
             grace_period: None,
             hairpin: false,
             apiservers: None,
+            namespaces: false,
+            watch_timeout: None,
+            read_timeout: None,
             upgrade_from: None,
         }
     }
@@ -118,7 +128,12 @@ impl Setup {
     pub fn sets_policies(&self) -> bool {
         let rise = self.timers.health_rise != timing::HEALTH_RISE;
         let carries = self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep;
-        carries || rise || self.on_idle.is_some()
+        carries || rise || self.on_idle.is_some() || self.namespaces
+    }
+
+    /// Whether segments are captured, where that is possible: where a scenario is about what passes the wire.
+    pub fn captures(&self) -> bool {
+        self.on_idle.is_some() || self.namespaces
     }
 
     /// Whether a balancer has all the policies that it asks for.
@@ -126,10 +141,12 @@ impl Setup {
         match balancer {
             BalancerKind::Builtin => true,
             BalancerKind::Kernel => {
-                let carries = self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep;
-                !carries && self.on_idle.is_none_or(|then| then == OnIdle::Silent)
+                // It forwards, and says nothing of its own but RST.
+                let farewell =
+                    matches!(self.on_unhealthy, OnUnhealthy::Fin { .. }) || self.on_idle == Some(OnIdle::Fin);
+                !self.redispatch && !farewell
             }
-            BalancerKind::Product(product) => balancer::product::suits(*product, self),
+            BalancerKind::Product(product) => !self.namespaces && balancer::product::suits(*product, self),
             BalancerKind::Command(_) => !self.sets_policies(),
         }
     }
@@ -143,6 +160,7 @@ pub struct Lab {
     control_plane: ControlPlane,
     balancer: Balancer,
     timers: Option<TimerPort>,
+    capture: Option<Capture>,
     machine: BTreeMap<String, String>,
     recorder: Recorder,
     setup: Setup,
@@ -194,9 +212,13 @@ impl Lab {
             flags.set(name, value);
         }
         let apiservers = setup.apiservers(config);
-        let network = match config.balancer == BalancerKind::Kernel {
+        let network = match config.balancer == BalancerKind::Kernel || setup.namespaces {
             true => network::namespaces::start(claim.lab, apiservers as u8).await?,
             false => Network::default(),
+        };
+        let capture = match setup.captures() && network.client.namespace().is_some() {
+            true => Some(Capture::start(&network, &claim.folder.join("packets.pcapng"), &recorder).await?),
+            false => None,
         };
         let control_plane =
             ControlPlane::start(&keeper, &claim, &network, binaries, &flags, apiservers as u8, &recorder).await?;
@@ -234,6 +256,7 @@ impl Lab {
             control_plane,
             balancer,
             timers,
+            capture,
             machine,
             recorder,
             setup,
@@ -335,6 +358,7 @@ impl Lab {
     pub fn logs(&self) -> Vec<(String, PathBuf)> {
         let mut logs = self.control_plane.logs();
         logs.extend(self.balancer.logs());
+        logs.extend(self.capture.iter().map(|capture| ("packets.pcapng".to_owned(), capture.file().to_owned())));
         logs
     }
 
@@ -437,6 +461,18 @@ impl Lab {
         self.control_plane.check()?;
         self.control_plane.check()?;
         self.balancer.check()
+    }
+
+    /// Ends the packet capture, if there is one: what it saw is in the recording then. Before the balancer's end, which cuts what is
+    /// still open.
+    ///
+    /// # Errors
+    /// It broke off: there is less evidence than there should be.
+    pub async fn end_capture(&self) -> anyhow::Result<()> {
+        match &self.capture {
+            Some(capture) => capture.end().await,
+            None => Ok(()),
+        }
     }
 
     /// Ends the balancer, so that what it still has to tell is in the recording and in its log.
