@@ -337,7 +337,7 @@ fn header(name: &str, lab: &Lab, disturbance: Option<Restart>, bounds: Bounds, j
 fn collect(lab: &Lab, evidence: &Path) -> anyhow::Result<()> {
     let ours = probe::audit_ids(lab.recorder());
     for server in lab.servers() {
-        for audited in lab::control_plane::audit::read(&server.name, &server.audit_log, &ours)? {
+        for audited in lab::control_plane::audit::read(server.name(), &server.audit_log, &ours)? {
             lab.recorder().record(Event::Audited(audited));
         }
     }

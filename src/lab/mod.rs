@@ -221,7 +221,8 @@ impl Lab {
             false => None,
         };
         let control_plane =
-            ControlPlane::start(&keeper, &claim, &network, binaries, &flags, apiservers as u8, &recorder).await?;
+            control_plane::start_local(&keeper, &claim, &network, binaries, &flags, apiservers as u8, &recorder)
+                .await?;
         let balancer =
             Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &network, &recorder).await?;
         let machine = network.client.run(machine::facts).await?;
@@ -334,10 +335,10 @@ impl Lab {
     /// The apiservers as the recording's header describes them.
     pub fn described_servers(&self) -> Vec<Server> {
         let describe = |server: &Arc<Apiserver>| Server {
-            name: server.name.clone(),
+            name: server.name().to_owned(),
             address: server.address().to_string(),
             certificate: server.certificate.clone(),
-            flags: server.program.args.clone(),
+            flags: server.flags.clone(),
         };
         self.servers().iter().map(describe).collect()
     }
@@ -416,7 +417,7 @@ impl Lab {
         let newer =
             self.newer.as_ref().context("the lab has no newer version to upgrade to: set Setup::upgrade_from")?;
         for server in self.servers() {
-            server.replace_program(newer);
+            server.replace_program(newer)?;
             if !self.restart(server, Restart::Graceful).await? {
                 break;
             }
@@ -426,7 +427,7 @@ impl Lab {
 
     /// From FaultOn to the first /readyz 200 of the new process. False if that does not come.
     async fn until_ready(&self, server: &Apiserver, how: Restart) -> anyhow::Result<bool> {
-        self.recorder.record(Event::FaultOn(Fault { restart: how, server: server.name.clone() }));
+        self.recorder.record(Event::FaultOn(Fault { restart: how, server: server.name().to_owned() }));
         let limit = match how {
             Restart::Graceful => self.setup.timers.graceful_stop(),
             Restart::Killed => timing::STRIKE,
@@ -440,7 +441,7 @@ impl Lab {
     async fn until_met(&self, server: &Apiserver, how: Restart) -> anyhow::Result<bool> {
         let back = self.is_back(&self.met_through_balancer(server).await)?;
         if back {
-            self.recorder.record(Event::FaultOff(Fault { restart: how, server: server.name.clone() }));
+            self.recorder.record(Event::FaultOff(Fault { restart: how, server: server.name().to_owned() }));
         }
         Ok(back)
     }
@@ -514,11 +515,11 @@ impl Lab {
     async fn met_through_balancer(&self, server: &Apiserver) -> anyhow::Result<()> {
         let endpoint = self.through_balancer();
         let limit = timing::back_patience(&self.setup.timers);
-        wait::until(limit, &format!("the balancer to lead to {} again", server.name), async || {
+        wait::until(limit, &format!("the balancer to lead to {} again", server.name()), async || {
             // A request: a balancer that ends TLS has carried nothing before.
             let ask = Ask::get("/readyz", format!("rollproof-met-{}", Moment::now().0), "rollproof-lab");
             match endpoint.exchange(&mut None, &ask).await.0 {
-                Exchange { server: Some(met), .. } if met == server.name => ControlFlow::Break(()),
+                Exchange { server: Some(met), .. } if met == server.name() => ControlFlow::Break(()),
                 Exchange { failure: Some(failure), phase, .. } => {
                     ControlFlow::Continue(format!("{phase:?}: {}", failure.text))
                 }
@@ -528,7 +529,7 @@ impl Lab {
             }
         })
         .await?;
-        server.step(Step::MetThroughBalancer, "");
+        server.life.step(Step::MetThroughBalancer, "");
         Ok(())
     }
 

@@ -65,9 +65,9 @@ impl Probe for InFlightProbe {
                         listed,
                         to: lab.through_balancer(),
                         server: server.clone(),
-                        others: lab.servers().iter().filter(|other| other.name != server.name).cloned().collect(),
+                        others: lab.servers().iter().filter(|other| other.name() != server.name()).cloned().collect(),
                         servers: lab.servers().iter().map(|server| server.endpoint.clone()).collect(),
-                        audit_ids: AuditIds::of(&format!("{probe}-{}", server.name)),
+                        audit_ids: AuditIds::of(&format!("{probe}-{}", server.name())),
                     };
                     let steps = lab.recorder().follow_lifecycle();
                     let first = desk.begin().await?;
@@ -123,7 +123,7 @@ impl Keeper {
             tokio::select! {
                 () = end.cancelled() => break,
                 Some(step) = self.steps.recv() => match step.step {
-                    _ if step.server != self.desk.server.name => {}
+                    _ if step.server != self.desk.server.name() => {}
                     Step::TermSent | Step::KillSent => {
                         if let Some(request) = current.take() {
                             self.hold_to_the_end(&request).await;
@@ -151,7 +151,7 @@ impl Keeper {
         let until = request.began() + timing::IN_FLIGHT_HELD;
         while let Ok(Some(step)) = timeout_at(until, self.steps.recv()).await {
             let over = matches!(step.step, Step::HTTPServerStoppedListening | Step::Exited);
-            if step.server == self.desk.server.name && over {
+            if step.server == self.desk.server.name() && over {
                 return;
             }
         }

@@ -68,7 +68,8 @@ async fn ask(server: Shared, path: &'static str, recorder: Recorder, samples: Sa
         if answer == Ok(200) {
             samples.add_one();
         }
-        let health = ServerHealth { server: server.name.clone(), path: path.to_owned(), answer, took: exchange.took };
+        let health =
+            ServerHealth { server: server.name().to_owned(), path: path.to_owned(), answer, took: exchange.took };
         recorder.record_at(began, Event::ServerHealth(health));
     }
 }

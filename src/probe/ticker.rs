@@ -19,17 +19,12 @@ impl Ticker {
             let mut ticks = tokio::time::interval(timing::TICK_EVERY);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut last = Moment::now();
-            let mut flushed = last;
             loop {
                 ticks.tick().await;
                 let now = Moment::now();
                 let stalled = now.since(last).saturating_sub(timing::TICK_EVERY);
                 if stalled > limit {
                     recorder.record_at(last, Event::Stall(stalled));
-                }
-                if now.since(flushed) > timing::FLUSH_EVERY {
-                    recorder.flush();
-                    flushed = now;
                 }
                 last = now;
             }

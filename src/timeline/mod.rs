@@ -12,6 +12,7 @@ mod observation;
 mod outage;
 mod packets;
 mod recorder;
+mod scribe;
 mod symptom;
 mod timer;
 

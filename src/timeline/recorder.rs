@@ -1,18 +1,19 @@
 //! The pen: everything that observes writes through a [`Recorder`].
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, BufWriter, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::bail;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::file::{End, EndLine, HeaderLine, write_line};
+use super::file::{End, EndLine, HeaderLine};
+use super::scribe::Scribe;
 use super::{Event, Header, Lifecycle, Moment, Observation, Recording};
 
 /// A shared pen. What is seen is kept in memory for the verdicts, and goes to the recording's file as it happens, so that
-/// an interrupted run loses at most what the last flush has not written.
+/// an interrupted run loses at most the last [`timing::FLUSH_EVERY`](crate::timing::FLUSH_EVERY).
 #[derive(Clone, Default)]
 pub struct Recorder {
     pages: Arc<Mutex<Pages>>,
@@ -22,14 +23,10 @@ pub struct Recorder {
 struct Pages {
     header: Option<Header>,
     observations: Vec<Observation>,
-    file: Option<BufWriter<File>>,
+    file: Option<Scribe>,
     path: PathBuf,
-    /// How many observations were handed to the file, or to its buffer.
-    written: usize,
     /// Those who want to know what becomes of apiservers.
     followers: Vec<UnboundedSender<Lifecycle>>,
-    /// The first error of writing. Recording goes on in memory; [`Recorder::finish`] reports it.
-    trouble: Option<std::io::Error>,
 }
 
 impl Recorder {
@@ -44,8 +41,11 @@ impl Recorder {
         if let Event::Lifecycle(step) = &event {
             pages.followers.retain(|follower| follower.send(step.clone()).is_ok());
         }
-        pages.observations.push(Observation { at, event });
-        pages.write_new();
+        let seen = Observation { at, event };
+        if let Some(file) = &pages.file {
+            file.write(&seen);
+        }
+        pages.observations.push(seen);
     }
 
     /// Opens the recording's file, once it is known what the recording is about. What was seen before is in it too.
@@ -54,21 +54,15 @@ impl Recorder {
     /// The file cannot be created.
     pub fn begin(&self, header: Header, path: &Path) -> std::io::Result<()> {
         let mut pages = self.pages();
-        let mut file = BufWriter::new(File::create_new(path)?);
-        write_line(&mut file, &HeaderLine { header: &header })?;
-        file.flush()?;
+        let file = Scribe::start(File::create_new(path)?)?;
+        file.write(&HeaderLine { header: &header });
+        for seen in &pages.observations {
+            file.write(seen);
+        }
         path.clone_into(&mut pages.path);
         pages.header = Some(header);
         pages.file = Some(file);
-        pages.write_new();
         Ok(())
-    }
-
-    /// Brings what is buffered to the file.
-    pub fn flush(&self) {
-        let mut pages = self.pages();
-        let flushed = pages.file.as_mut().map_or(Ok(()), |file| file.flush());
-        pages.note(flushed);
     }
 
     /// The steps in the life of apiservers that are recorded from now on.
@@ -96,29 +90,23 @@ impl Recorder {
     /// Closes the recording and hands it over, sorted by time. `None` if it was never begun.
     ///
     /// # Errors
-    /// Its file could not be written to the end (a full disk). The file holds what fitted.
+    /// Its file could not be written to the end (a full disk). The file holds what fitted; recording has gone on in memory.
     pub fn finish(&self) -> anyhow::Result<Option<Recording>> {
         let mut pages = self.pages();
         let observations = pages.observations.len();
-        if let Some(mut file) = pages.file.take() {
+        let closed = pages.file.take().map_or(Ok(()), |file| {
             // An end line says that the recording is whole.
-            let ended = match pages.trouble {
-                None => write_line(&mut file, &EndLine { end: End { observations } }),
-                Some(_) => Ok(()),
-            };
-            let closed = ended.and_then(|()| file.flush());
-            pages.note(closed);
-            // A BufWriter flushes once more when it is dropped, and would fail once more.
-            let _ = file.into_parts();
-        }
+            file.write(&EndLine { end: End { observations } });
+            file.close()
+        });
         let recording = pages.header.take().map(|header| {
             let mut observations = std::mem::take(&mut pages.observations);
             observations.sort_by_key(|seen| seen.at);
             Recording { header, observations }
         });
-        match pages.trouble.take() {
-            None => Ok(recording),
-            Some(error) => {
+        match closed {
+            Ok(()) => Ok(recording),
+            Err(error) => {
                 let (kept, path) = (kept(&pages.path), pages.path.display());
                 bail!(
                     "cannot write the recording {path}: {error}; it holds the first {kept} of {observations} observations"
@@ -130,24 +118,6 @@ impl Recorder {
     fn pages(&self) -> MutexGuard<'_, Pages> {
         // A panic elsewhere while recording leaves whole observations behind: they are still evidence.
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Pages {
-    fn write_new(&mut self) {
-        let Some(file) = self.file.as_mut().filter(|_| self.trouble.is_none()) else { return };
-        let mut written = Ok(());
-        while written.is_ok() && self.written < self.observations.len() {
-            written = write_line(file, &self.observations[self.written]);
-            self.written += usize::from(written.is_ok());
-        }
-        self.note(written);
-    }
-
-    fn note(&mut self, result: std::io::Result<()>) {
-        if let Err(error) = result {
-            self.trouble.get_or_insert(error);
-        }
     }
 }
 

@@ -53,7 +53,7 @@ async fn up(config: &Config) -> anyhow::Result<()> {
     pki::write_private(&kubeconfig, &serde_json::to_string_pretty(&lab.kubeconfig())?)?;
     say(&format!("export KUBECONFIG={}", kubeconfig.display()));
     for server in lab.servers() {
-        say(&format!("# {} listens on {}", server.name, server.address()));
+        say(&format!("# {} listens on {}", server.name(), server.address()));
     }
     say(&format!("# the balancer listens on {}", lab.through_balancer().address));
     if let Some(network) = lab.client_network() {

@@ -47,7 +47,7 @@ impl Balancer {
         let backends: Vec<Backend> = control_plane
             .servers
             .iter()
-            .map(|server| Backend { name: server.name.clone(), address: server.address() })
+            .map(|server| Backend { name: server.name().to_owned(), address: server.address() })
             .collect();
         let nodes = (0..).zip(&control_plane.servers).filter(|_| setup.hairpin);
         let settings = Settings {
@@ -57,7 +57,7 @@ impl Balancer {
             on_unhealthy: setup.on_unhealthy,
             redispatch: setup.redispatch,
             idle: setup.idle(),
-            hairpin: nodes.map(|(index, server)| (network::node(claim.lab, index), server.name.clone())).collect(),
+            hairpin: nodes.map(|(index, server)| (network::node(claim.lab, index), server.name().to_owned())).collect(),
             ..Settings::new(backends, control_plane.ca.clone(), &setup.timers)
         };
         match kind {

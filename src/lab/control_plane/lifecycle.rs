@@ -9,11 +9,12 @@ use std::path::PathBuf;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::timeline::{Event, Lifecycle, Recorder, Step};
+use super::apiserver::Life;
+use crate::timeline::Step;
 use crate::timing;
 
-/// Follows `log` until dropped, and records the signals of `server` that appear in it from now on.
-pub fn follow(server: String, log: PathBuf, recorder: Recorder) -> AbortOnDropHandle<()> {
+/// Follows `log` until dropped, and records the signals that appear in it from now on.
+pub(super) fn follow(life: Life, log: PathBuf) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut looks = tokio::time::interval(timing::LOOK_EVERY);
         let mut tail = Tail { log, offset: 0, rest: Vec::new() };
@@ -21,7 +22,7 @@ pub fn follow(server: String, log: PathBuf, recorder: Recorder) -> AbortOnDropHa
             looks.tick().await;
             for line in tail.new_lines() {
                 if let Some(step) = signal(&line) {
-                    recorder.record(Event::Lifecycle(Lifecycle { server: server.clone(), step, text: line }));
+                    life.step(step, &line);
                 }
             }
         }

@@ -1,32 +1,26 @@
-//! The control plane `local`: one etcd and N kube-apiservers, as processes on loopback addresses of their own.
+//! The control plane: N kube-apiservers of one cluster, and what they stand on.
 //!
-//! The apiservers share CA, service-account key and service range, as those of one cluster do; each has its own serving
-//! certificate, address, log and audit log, so that everything can be attributed to one of them.
+//! [`local`] runs etcd and the apiservers as processes of this machine. Each apiserver has its own serving certificate,
+//! address, log and audit log, so that everything can be attributed to one of them.
 
 mod apiserver;
 pub mod audit;
 pub mod lifecycle;
+mod local;
 pub mod pki;
+mod process;
 
-pub use apiserver::{Apiserver, Frozen, Shared, last_words};
+pub use apiserver::{Apiserver, Frozen, Life, Shared, last_words};
+pub(in crate::lab) use local::start as start_local;
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use super::http::Roster;
+use crate::timing::Timers;
 
-use super::http::{Endpoint, Roster};
-use super::keeper::{Child, Claim, Keeper, Program};
-use super::network::{self, Network};
-use super::provision::Binaries;
-use super::{tls, wait};
-use crate::timeline::{Protocol, Recorder};
-use crate::timing::{self, Timers};
-
-use apiserver::Place;
-use pki::{Authority, Identity};
+use pki::Identity;
 
 /// kube-apiserver flags that scenarios set, by name without dashes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,173 +68,35 @@ pub struct ControlPlane {
     pub token: Arc<str>,
     /// What a balancer that ends TLS shows to clients.
     pub gateway: Identity,
-    etcd: Child,
-    etcd_log: PathBuf,
+    base: Base,
+}
+
+/// What apiservers stand on.
+enum Base {
+    /// Processes of this machine.
+    Local(local::Etcd),
 }
 
 impl ControlPlane {
-    /// Starts etcd and the apiservers, and waits until all are ready.
-    ///
-    /// # Errors
-    /// One of them did not become ready; with the end of its log.
-    pub async fn start(
-        keeper: &Keeper,
-        claim: &Claim,
-        network: &Network,
-        binaries: &Binaries,
-        flags: &Flags,
-        apiservers: u8,
-        recorder: &Recorder,
-    ) -> anyhow::Result<Self> {
-        let Claim { lab, folder } = claim;
-        let pki_folder = folder.join("pki");
-        std::fs::create_dir(&pki_folder)?;
-        let authority = Authority::new(&pki_folder)?;
-        let admin = authority.client("rollproof-admin", "system:masters")?;
-        let (token, tokens) = authority.token("rollproof-admin", "system:masters")?;
-        let gateway = authority.server("gateway", &[network::balancer(*lab).ip()])?;
-        let service_account = authority.service_account_key()?;
-        let audit_policy = folder.join("audit-policy.json");
-        pki::write_private(&audit_policy, audit::POLICY)?;
-
-        for index in 0..apiservers {
-            network.server(index).expect_free(network::apiserver(*lab, index))?;
-        }
-        let etcd_log = folder.join("etcd.log");
-        let etcd = start_etcd(keeper, claim, network, binaries, etcd_log.clone()).await?;
-
-        let identities: Vec<Identity> = (0..apiservers)
-            .map(|index| {
-                // A balancer that passes TCP through is dialled by its own address.
-                let addresses = [network::apiserver(*lab, index).ip(), network::balancer(*lab).ip()];
-                authority.server(&format!("apiserver-{index}"), &addresses)
-            })
-            .collect::<anyhow::Result<_>>()?;
-        let names = (0..apiservers).map(|index| format!("apiserver-{index}"));
-        let addresses = (0..apiservers).map(|index| network::apiserver(*lab, index).to_string()).zip(names.clone());
-        let roster: Arc<Roster> = Arc::new(
-            identities.iter().map(|identity| identity.digest.clone()).zip(names.clone()).chain(addresses).collect(),
-        );
-        let tls = tls::client_config(&authority.certificate(), Some((&admin.certificate, &admin.key)))?;
-
-        let mut servers: Vec<Shared> = Vec::new();
-        for ((index, name), identity) in (0..apiservers).zip(names).zip(&identities) {
-            let own_folder = folder.join(&name);
-            std::fs::create_dir(&own_folder)?;
-            let place = Place {
-                etcd: network::etcd_client(*lab),
-                listen: network::apiserver(*lab, index),
-                advertise: network::advertised(index),
-                folder: &own_folder,
-                certificate: identity,
-                ca: authority.certificate_file(),
-                service_account: &service_account,
-                tokens: tokens.clone(),
-                audit_policy: audit_policy.clone(),
-            };
-            let program = Program {
-                lab: *lab,
-                program: binaries.kube_apiserver.path.clone(),
-                args: place.flags(flags),
-                env: BTreeMap::new(),
-                network: network.server(index).file(),
-                folder: Some(own_folder.clone()),
-                log: own_folder.join("kube-apiserver.log"),
-            };
-            let endpoint = Endpoint {
-                address: place.listen,
-                site: network.server(index),
-                from: None,
-                tls: tls.clone(),
-                protocol: Protocol::Http1,
-                roster: roster.clone(),
-                named: None,
-                token: None,
-            };
-            let server = Apiserver::new(
-                name,
-                endpoint,
-                identity.digest.clone(),
-                program,
-                own_folder.join("audit.log"),
-                keeper.clone(),
-                recorder.clone(),
-            );
-            servers.push(Arc::new(server));
-        }
-        for server in &servers {
-            server.start().await?;
-        }
-        futures::future::try_join_all(servers.iter().map(|server| server.ready())).await?;
-        let (ca, ca_file) = (authority.certificate(), authority.certificate_file());
-        Ok(Self { servers, roster, ca, ca_file, admin, token, gateway, etcd, etcd_log })
-    }
-
     /// Says so if a process of the control plane has ended by itself: then the lab is broken, not the subject.
     ///
     /// # Errors
     /// etcd has ended.
     pub fn check(&self) -> anyhow::Result<()> {
-        if let Some(exit) = self.etcd.exit() {
-            bail!("etcd ended with {}\n{}", exit.status, last_words("etcd", &self.etcd_log));
+        match &self.base {
+            Base::Local(etcd) => etcd.check(),
         }
-        Ok(())
     }
 
     /// The log files: what they are called as evidence, and where they lie.
     pub fn logs(&self) -> Vec<(String, PathBuf)> {
         let servers = self.servers.iter().flat_map(|server| {
-            [
-                (format!("{}.log", server.name), server.program.log.clone()),
-                (format!("{}-audit.log", server.name), server.audit_log.clone()),
-            ]
+            let name = server.name();
+            [(format!("{name}.log"), server.log.clone()), (format!("{name}-audit.log"), server.audit_log.clone())]
         });
-        std::iter::once(("etcd.log".to_owned(), self.etcd_log.clone())).chain(servers).collect()
+        let base = match &self.base {
+            Base::Local(etcd) => ("etcd.log".to_owned(), etcd.log.clone()),
+        };
+        std::iter::once(base).chain(servers).collect()
     }
-}
-
-async fn start_etcd(
-    keeper: &Keeper,
-    claim: &Claim,
-    network: &Network,
-    binaries: &Binaries,
-    log: PathBuf,
-) -> anyhow::Result<Child> {
-    let (client, peer) = (network::etcd_client(claim.lab), network::etcd_peer(claim.lab));
-    network.etcd.expect_free(client)?;
-    network.etcd.expect_free(peer)?;
-    let args = vec![
-        format!("--data-dir={}", claim.folder.join("etcd").display()),
-        format!("--listen-client-urls=http://{client}"),
-        format!("--advertise-client-urls=http://{client}"),
-        format!("--listen-peer-urls=http://{peer}"),
-        format!("--initial-advertise-peer-urls=http://{peer}"),
-        format!("--initial-cluster=default=http://{peer}"),
-        // The data does not outlive the lab, so nothing has to survive a power cut.
-        "--unsafe-no-fsync=true".to_owned(),
-        "--log-level=warn".to_owned(),
-    ];
-    let program = Program {
-        lab: claim.lab,
-        program: binaries.etcd.path.clone(),
-        args,
-        env: BTreeMap::new(),
-        network: network.etcd.file(),
-        folder: Some(claim.folder.clone()),
-        log: log.clone(),
-    };
-    let child = keeper.spawn(program).await?;
-    let up = wait::until(timing::CONTROL_PLANE_READY, "etcd to listen", async || {
-        if let Some(exit) = child.exit() {
-            return ControlFlow::Break(Err(exit));
-        }
-        match network.etcd.connect(client).await {
-            Ok(_) => ControlFlow::Break(Ok(())),
-            Err(error) => ControlFlow::Continue(error.to_string()),
-        }
-    });
-    if let Err(exit) = up.await.with_context(|| last_words("etcd", &log))? {
-        bail!("etcd ended with {} instead of listening\n{}", exit.status, last_words("etcd", &log));
-    }
-    Ok(child)
 }

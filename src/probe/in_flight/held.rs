@@ -81,7 +81,7 @@ impl Desk {
     /// another is begun.
     pub(super) async fn begin(&self) -> anyhow::Result<Request> {
         let begun = found_within(timing::BALANCER_READY, || async { self.begin_on_any().await.transpose() });
-        begun.await.with_context(|| format!("no request comes to {} through the balancer", self.server.name))?
+        begun.await.with_context(|| format!("no request comes to {} through the balancer", self.server.name()))?
     }
 
     async fn begin_on_any(&self) -> anyhow::Result<Option<Request>> {
@@ -129,7 +129,7 @@ impl Desk {
         });
         let received = received
             .await
-            .with_context(|| format!("the audit log of {} does not tell of {audit_id}", self.server.name))?;
+            .with_context(|| format!("the audit log of {} does not tell of {audit_id}", self.server.name()))?;
         let Some(received) = received else { return Ok(None) };
         Ok(Some(Request { began, began_at, received, audit_id, log_from, rest, answer, _driver: driver }))
     }
@@ -172,7 +172,7 @@ impl Desk {
         let seen = InFlight {
             probe: self.probe.to_owned(),
             held: self.held,
-            server: self.server.name.clone(),
+            server: self.server.name().to_owned(),
             audit_id,
             received: Some(received),
             resumed,
@@ -190,13 +190,13 @@ impl Desk {
     async fn connect(&self) -> anyhow::Result<(SendRequest<Body>, AbortOnDropHandle<()>)> {
         let stream = found_within(timing::BALANCER_READY, || async {
             match self.open().await {
-                Ok((stream, server)) if self.to.token.is_some() || server.as_ref() == Some(&self.server.name) => {
+                Ok((stream, server)) if self.to.token.is_some() || server.as_deref() == Some(self.server.name()) => {
                     Some(stream)
                 }
                 _ => None,
             }
         });
-        let stream = stream.await.with_context(|| format!("the balancer does not lead to {}", self.server.name))?;
+        let stream = stream.await.with_context(|| format!("the balancer does not lead to {}", self.server.name()))?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let driver = AbortOnDropHandle::new(tokio::spawn(async move {
             // Its error comes out of the request.
