@@ -20,7 +20,7 @@ use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketBlock;
 use pcap_file::pcapng::blocks::interface_description::{
     InterfaceDescriptionBlock, InterfaceDescriptionOption, InterfaceTsResolution,
 };
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, unconstrained};
 use tokio_util::sync::CancellationToken;
 
 use super::wire::{Frame, SNAP_LENGTH, Segment, Wire};
@@ -44,12 +44,12 @@ impl Capture {
         let mut notes = Notes::new(network.servers.len(), file)?;
         let (end, recorder) = (CancellationToken::new(), recorder.clone());
         let ended = end.clone();
-        let task = tokio::spawn(async move {
+        let task = tokio::spawn(unconstrained(async move {
             while let Some(frame) = ended.run_until_cancelled(wire.next()).await {
                 notes.take(&frame.context("cannot capture")?, &recorder)?;
             }
             notes.finish(&recorder)
-        });
+        }));
         Ok(Self { file: file.to_owned(), end, task: Mutex::new(Some(task)) })
     }
 

@@ -67,7 +67,9 @@ impl Wire {
             nix::Result::Ok(socket)
         };
         let socket = namespace.run(open).await?.context("no packet socket")?;
-        Ok(Self { socket: AsyncFd::register(socket)?, buffer: [0; SNAP_LENGTH] })
+        #[expect(deprecated, reason = "its successor is unsafe, for descriptors that are not owned; this one is")]
+        let socket = AsyncFd::new(socket)?;
+        Ok(Self { socket, buffer: [0; SNAP_LENGTH] })
     }
 
     /// The next TCP segment over IPv4.
