@@ -181,6 +181,10 @@ impl Scenario {
                     Some(reason) => reason,
                     None => continue,
                 },
+                Need::Docker => match lab::control_plane::kind::unmet() {
+                    Some(reason) => reason,
+                    None => continue,
+                },
                 Need::BalancerPolicies if !setup.suits(&config.balancer) => {
                     format!("{} cannot be told to carry connections like that", config.balancer)
                 }
@@ -218,7 +222,8 @@ impl Scenario {
             envoy(name).await?;
         }
         note_panics_of_probes();
-        let bounds = Bounds::with(&setup.timers);
+        let lost = timing::loss_noticed(setup.watch_timeout.unwrap_or(timing::WATCH_TIMEOUT));
+        let bounds = Bounds { lost, ..Bounds::with(&setup.timers) };
         let recorder = Recorder::default();
         let limit = timing::scenario_limit(&setup.timers, setup.apiservers(config) as u32);
         let evidence = run.evidence(name);

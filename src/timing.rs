@@ -34,6 +34,29 @@ pub mod nanos {
         to.serialize_u64(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// [`nanos`](self) of a span that may be none.
+    pub mod option {
+        use std::time::Duration;
+
+        use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+        /// Writes nanoseconds, or null.
+        ///
+        /// # Errors
+        /// The serializer's.
+        pub fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+            span.map(|span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)).serialize(to)
+        }
+
+        /// Reads nanoseconds, or null.
+        ///
+        /// # Errors
+        /// Something else stands there.
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+            Ok(Option::deserialize(from)?.map(Duration::from_nanos))
+        }
+    }
+
     /// Reads nanoseconds.
     ///
     /// # Errors
@@ -135,6 +158,38 @@ pub const FIELD_REPORT_GRACE_PERIOD: Duration = secs(135);
 /// longer for the news was hung up on.
 pub const CLOSE_NOTICED: Duration = secs(1);
 
+/// How long kube-rs's watches ask to last (kube-core `src/params.rs`): client-go's 5 to 10 minutes, and a little less than most balancers allow.
+pub const WATCH_TIMEOUT: Duration = secs(290);
+/// [`WATCH_TIMEOUT`], compressed; whole seconds, as apiservers count them.
+pub const SHORT_WATCH_TIMEOUT: Duration = secs(12);
+/// How long after that a client gives a watch up that should have been ended: kube-rs's watcher (kube-runtime `src/watcher.rs`).
+pub const WATCH_TIMEOUT_MARGIN: Duration = secs(5);
+
+/// LOST-1, where watches ask to last so long: the client's own margin, and a reconnect with its backoff.
+pub fn loss_noticed(watch_timeout: Duration) -> Duration {
+    watch_timeout + WATCH_TIMEOUT_MARGIN + secs(3)
+}
+
+/// When a writer among the raw TCP clients speaks: the balancer has just forgotten its connection.
+pub fn spoken_after(idle_timeout: Duration) -> Duration {
+    idle_timeout + CLOSE_NOTICED
+}
+
+/// From one unanswered keepalive probe to the next, of raw TCP clients: the shortest that Linux has.
+pub const KEEPALIVE_INTERVAL: Duration = secs(1);
+/// TCP_USER_TIMEOUT of raw TCP clients that have one.
+pub const USER_TIMEOUT: Duration = secs(1);
+
+/// What recordings mean that do not say it.
+fn lost() -> Duration {
+    loss_noticed(WATCH_TIMEOUT)
+}
+
+/// What recordings mean that do not say it: the 10 s in which the AKS report's watcher has to notice.
+const fn resumed() -> Duration {
+    secs(10)
+}
+
 /// What recordings mean that do not say it.
 const fn fall() -> u32 {
     HEALTH_FALL
@@ -217,6 +272,12 @@ pub struct Bounds {
     /// death before its detection time; new connections fail until then.
     #[serde(rename = "outage_after_kill_ns", with = "nanos")]
     pub outage_after_kill: Duration,
+    /// IDLE-3: from the end of a watch to the next one's answer, the client's backoff included.
+    #[serde(rename = "resumed_ns", with = "nanos", default = "resumed")]
+    pub resumed: Duration,
+    /// LOST-1: from the silent loss of its apiserver to the first sign that a client has noticed.
+    #[serde(rename = "lost_ns", with = "nanos", default = "lost")]
+    pub lost: Duration,
     /// Own stalls longer than this make a run inconclusive: a request that we started late looks like a slow server.
     #[serde(rename = "stall_ns", with = "nanos")]
     pub stall: Duration,
@@ -237,6 +298,8 @@ impl Bounds {
             readyz_red: secs(1),
             back: secs(20) + timers.readmission(),
             outage_after_kill: timers.detection() + secs(2),
+            resumed: resumed(),
+            lost: lost(),
             stall: millis(500),
             late_percent: late_percent(),
             samples: 10,
@@ -284,6 +347,16 @@ pub const PROGRESS_EVERY: Duration = secs(5);
 pub const REQUEST_TIMEOUT: Duration = secs(10);
 /// etcd and the apiservers, from their start to /readyz. Measured 3 to 7 s on two cores; the rest is for a busy machine.
 pub const CONTROL_PLANE_READY: Duration = secs(90);
+/// A kubelet, from a change of a static pod's manifest to its SIGTERM. Measured under 0.5 s.
+pub const KUBELET_ACTS: Duration = secs(15);
+/// A kubelet, from the end of a static pod's process to the next one's start. Measured 7 to 15 s: its backoff for static pods is
+/// 10 s and a jitter (kubelet pod_workers.go, allowPodStart); a process that died comes back later each time.
+pub const KUBELET_RESTARTS: Duration = secs(90);
+/// A kube-apiserver whose manifest is replaced while nobody looks, until its process has ended: the longest grace period that a
+/// scenario gives it, and the kubelet's reaction.
+pub const MANIFEST_REPLACED: Duration = secs(180);
+/// What a node has written, until we have it.
+pub const MIRRORED: Duration = secs(10);
 /// A balancer, from its start to the first request served through it.
 pub const BALANCER_READY: Duration = secs(15);
 /// The builtin balancer's wait for a backend to accept a connection; Debian's haproxy.cfg has the same.
@@ -321,6 +394,22 @@ pub const STRIKE: Duration = secs(10);
 pub const COMMAND_STOP: Duration = secs(2);
 /// What a balancer command is told about idle connections: longer than any scenario that does not ask for less.
 pub const COMMAND_IDLE_TIMEOUT: Duration = secs(3600);
+/// An answer of Docker that takes no work. A container is created or removed well within it, on a busy machine too.
+pub const DOCKER_ANSWER: Duration = secs(30);
+/// An order that Docker has taken from somebody who was killed, until what it makes can be seen. Measured under 1 s.
+pub const DOCKER_ORDER: Duration = secs(2);
+/// A node's container, from its start until containerd runs in it. Measured 1 to 3 s.
+pub const NODE_UP: Duration = secs(60);
+/// A command in a node that is not kubeadm: writing a file, asking kubectl.
+pub const NODE_COMMAND: Duration = secs(30);
+/// One `kubeadm init` or `kubeadm join`. Measured 8 to 30 s.
+pub const KUBEADM: Duration = secs(240);
+/// Nodes that have joined, until they are ready; what they are given on the way to that.
+pub const NODES_READY: Duration = secs(90);
+/// Between two health checks of the balancer inside a cluster's network, and how long one may take.
+pub const NODE_HEALTH_EVERY: Duration = millis(500);
+/// Containers and networks of a cluster, from the order to remove them until they are gone. Measured 1 to 3 s.
+pub const CLUSTER_STRUCK: Duration = secs(20);
 /// One whole scenario on that many apiservers. A scenario that runs into it has hung: the lab is broken.
 pub fn scenario_limit(timers: &Timers, apiservers: u32) -> Duration {
     secs(120) + (timers.graceful_stop() + CONTROL_PLANE_READY + back_patience(timers)) * apiservers

@@ -30,13 +30,13 @@ use futures::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use http::{Ask, Endpoint};
 
 use crate::config::{BalancerKind, Config};
-use crate::timeline::{Cell, Event, Exchange, Fault, Moment, Recorder, Restart, Server, Step, Subject};
+use crate::timeline::{Cell, Event, Exchange, Fault, Loss, Lost, Moment, Recorder, Restart, Server, Step, Subject};
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
-use network::{Capture, Network};
+use network::{BlackHole, Capture, Network};
 use provision::{Binaries, Binary};
 use timers::TimerPort;
 
@@ -117,6 +117,11 @@ impl Setup {
     /// Sets a kube-apiserver flag, by name without dashes.
     pub fn flag(&mut self, name: &str, value: &str) {
         self.flags.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// [`Setup::watch_timeout`] as the API has it, in whole seconds.
+    pub fn watch_seconds(&self) -> Option<u32> {
+        self.watch_timeout.map(|timeout| timeout.as_secs() as u32)
     }
 
     /// What becomes of idle connections.
@@ -226,7 +231,8 @@ impl Lab {
         let balancer =
             Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &network, &recorder).await?;
         let machine = network.client.run(machine::facts).await?;
-        let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder).await?;
+        let beside = control_plane.servers[0].name();
+        let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder, beside).await?;
 
         let mut subjects = vec![
             Subject {
@@ -297,7 +303,7 @@ impl Lab {
         &self.control_plane.servers
     }
 
-    /// The balancer's port for timer-servers, in a lab whose balancer has an idle timeout.
+    /// The balancer's port for timer-servers, in a lab whose balancer has an idle timeout, or that loses packets.
     pub fn timer_port(&self) -> Option<&TimerPort> {
         self.timers.as_ref()
     }
@@ -361,6 +367,40 @@ impl Lab {
         logs.extend(self.balancer.logs());
         logs.extend(self.capture.iter().map(|capture| ("packets.pcapng".to_owned(), capture.file().to_owned())));
         logs
+    }
+
+    /// Loses packets between the balancer and an apiserver until the guard is healed or dropped.
+    ///
+    /// # Errors
+    /// The lab has no namespaces ([`Setup::namespaces`]), or the kernel refuses.
+    pub async fn lose(&self, index: u8, lost: Lost) -> anyhow::Result<Losing> {
+        let loss = Loss { server: self.servers()[usize::from(index)].name().to_owned(), lost };
+        let hole = self.network.black_hole(index, lost).await?;
+        self.recorder.record(Event::LossOn(loss.clone()));
+        Ok(Losing { hole, loss, recorder: self.recorder.clone() })
+    }
+
+    /// Returns when the balancer has taken an apiserver out of service, or put it back. It takes one of the suite's own balancers, which
+    /// record it.
+    ///
+    /// # Errors
+    /// It does not within the time that a restarted apiserver would be given.
+    pub async fn until_in_service(&self, index: u8, in_service: bool) -> anyhow::Result<()> {
+        let name = self.servers()[usize::from(index)].name();
+        let what = format!("the balancer to find {name} {}healthy", if in_service { "" } else { "un" });
+        wait::until(timing::back_patience(&self.setup.timers), &what, async || {
+            let last = self.recorder.last(|seen| match &seen.event {
+                Event::BackendHealth(health) if health.server == name => Some(health.clone()),
+                _ => None,
+            });
+            match last {
+                Some(health) if health.healthy == in_service => ControlFlow::Break(()),
+                last => ControlFlow::Continue(last.map_or_else(|| "no opinion".to_owned(), |health| health.why)),
+            }
+        })
+        .await?;
+        self.balancer.applied().await;
+        Ok(())
     }
 
     /// Restarts the apiservers one after the other: the next only when the last is ready, and new connections through the
@@ -552,6 +592,26 @@ impl Lab {
                 bail!("cannot create {path}/{} through the balancer: {why}", object["metadata"]["name"]);
             }
         }
+        Ok(())
+    }
+}
+
+/// Packets that get lost until this is healed, or dropped.
+#[must_use = "dropping the guard ends the fault"]
+pub struct Losing {
+    hole: BlackHole,
+    loss: Loss,
+    recorder: Recorder,
+}
+
+impl Losing {
+    /// Ends the loss, and returns when it has ended.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn heal(self) -> anyhow::Result<()> {
+        self.hole.heal().await?;
+        self.recorder.record(Event::LossOff(self.loss));
         Ok(())
     }
 }

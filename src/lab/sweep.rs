@@ -16,6 +16,7 @@ use anyhow::{Context as _, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::control_plane::kind::{self, Orders};
 use super::keeper::LAB_VARIABLE;
 use super::{network, wait};
 use crate::timing;
@@ -25,6 +26,9 @@ const LABS: std::ops::RangeInclusive<u8> = 1..=250;
 
 /// The file in a kept lab that names its keeper.
 const KEPT: &str = "kept-by";
+
+/// The file in a lab that has, or is about to have, containers. They carry its folder as a label.
+const CONTAINERS: &str = "has-containers";
 
 /// The folder of all labs of this user.
 pub fn root() -> PathBuf {
@@ -56,16 +60,63 @@ pub fn labs() -> Vec<Found> {
     folders.map(|folder| Found { alive: lock(&folder).is_none(), folder }).collect()
 }
 
-/// Removes what dead runs have left: processes marked with their folder, then the folder. Says what it removes.
+/// Removes what dead runs have left: processes and containers marked with their folder, then the folder. Says what it removes.
 pub fn sweep(say: &mut dyn FnMut(String)) {
     for folder in LABS.map(folder).filter(|folder| folder.exists()) {
         let Some(_lock) = lock(&folder) else { continue };
-        let killed = kill_marked(&folder);
-        match remove(&folder) {
-            Ok(()) => say(format!("removed {} and {killed} processes of it", folder.display())),
+        match remove_dead(&folder) {
+            Ok(what) => say(format!("removed {} and {what} of it", folder.display())),
             Err(error) => say(format!("{error:#}")),
         }
     }
+}
+
+/// Removes containers and networks of dead runs whose folders [`sweep`] does not find: somebody has removed them, or they lie
+/// elsewhere. Where there is no Docker engine there is nothing to do. Says what it removes.
+pub fn sweep_containers(say: &mut dyn FnMut(String)) {
+    for folder in kind::labs().unwrap_or_default() {
+        // A label can say anything: only a folder that looks like one of ours is touched.
+        let name = |path: &Path, prefix: &str| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(prefix))
+        };
+        if !name(&folder, "lab-") || !folder.parent().is_some_and(|root| name(root, "rollproof-")) {
+            continue;
+        }
+        let removed = match folder.try_exists() {
+            Ok(false) => kind::strike(&folder, Orders::Pending).map(|count| format!("{count} containers and networks")),
+            _ => match lock(&folder) {
+                Some(_lock) => remove_dead(&folder),
+                None => continue,
+            },
+        };
+        match removed {
+            Ok(what) => say(format!("removed {what} of {}", folder.display())),
+            Err(error) => say(format!("{error:#}")),
+        }
+    }
+}
+
+/// Removes all of a lab whose lock we have. Returns what there was.
+fn remove_dead(folder: &Path) -> anyhow::Result<String> {
+    let killed = kill_marked(folder);
+    // Where that fails, the folder stays, so that the next sweep tries again.
+    let struck = strike_containers(folder, Orders::Pending)?;
+    remove(folder)?;
+    Ok(match struck {
+        0 => format!("{killed} processes"),
+        struck => format!("{killed} processes, {struck} containers and networks"),
+    })
+}
+
+/// Removes the containers and networks of a lab, if it may have any. Returns how many there were.
+pub(super) fn strike_containers(folder: &Path, orders: Orders) -> anyhow::Result<usize> {
+    if folder.join(CONTAINERS).exists() { kind::strike(folder, orders) } else { Ok(0) }
+}
+
+/// Marks a lab as one that has containers.
+pub(super) fn mark_containers(folder: &Path) -> anyhow::Result<()> {
+    let path = folder.join(CONTAINERS);
+    std::fs::write(&path, "").with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Ends the labs that a run has kept up, by ending their keepers. Returns their folders.

@@ -5,6 +5,7 @@
 
 pub mod balancer;
 pub mod idle;
+pub mod lost;
 pub mod rollout;
 pub mod watch;
 
@@ -69,11 +70,13 @@ pub enum Need {
     /// The balancer's policies can be set: hairpin, what unhealthy backends' connections get, redispatch. Needed by every
     /// scenario whose lab sets one of them.
     BalancerPolicies,
+    /// A Docker engine answers, and may be used.
+    Docker,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -82,6 +85,7 @@ impl Need {
         Self::BalancerWithoutRetry,
         Self::Namespaces,
         Self::BalancerPolicies,
+        Self::Docker,
     ];
 
     /// As `ROLLPROOF_REQUIRE` names it.
@@ -95,13 +99,14 @@ impl Need {
             Self::BalancerWithoutRetry => "balancer-without-retry",
             Self::Namespaces => "namespaces",
             Self::BalancerPolicies => "balancer-policies",
+            Self::Docker => "docker",
         }
     }
 }
 
 /// Every requirement, family by family.
 pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
-    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).chain(idle::ALL).copied()
+    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).chain(idle::ALL).chain(lost::ALL).copied()
 }
 
 /// The requirement with this id.

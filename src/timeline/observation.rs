@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InFlight, Load, LoadLeft, Moment, Packets, TimerConnection};
+use super::{InFlight, Load, LoadLeft, Loss, Moment, Packets, TimerConnection};
 use crate::timing::{self, nanos};
 
 /// Something that was seen.
@@ -57,6 +57,10 @@ pub enum Event {
     FaultOn(Fault),
     /// A fault was over: the server was back and new connections through the balancer had met it.
     FaultOff(Fault),
+    /// Packets between the balancer and an apiserver are lost from now on.
+    LossOn(Loss),
+    /// They pass again.
+    LossOff(Loss),
     /// We ourselves did not run for this long: paused, starved, or blocked. Began at `at`.
     Stall(#[serde(with = "nanos")] Duration),
 }

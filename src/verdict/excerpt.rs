@@ -137,6 +137,8 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
         }
         Event::FaultOn(fault) => format!("{}: {} begins", fault.server, fault.restart),
         Event::FaultOff(fault) => format!("{}: {} is over", fault.server, fault.restart),
+        Event::LossOn(loss) => format!("{}: {} from now on", loss.server, loss.lost),
+        Event::LossOff(loss) => format!("{}: packets pass again", loss.server),
         Event::Stall(span) => format!("rollproof itself did not run for {} ms", span.as_millis()),
     };
     format!("{} {what}", clock(began, seen.at))

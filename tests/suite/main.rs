@@ -10,6 +10,7 @@ mod error_classes;
 mod gate;
 mod idle_verdicts;
 mod keeper;
+mod kind_cluster;
 mod load;
 mod load_command;
 mod namespaces;

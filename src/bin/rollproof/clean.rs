@@ -19,6 +19,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Ended> {
         }
     }
     sweep::sweep(&mut |line| say(&line));
+    sweep::sweep_containers(&mut |line| say(&line));
     let left = sweep::labs();
     for lab in left.iter().filter(|lab| lab.alive) {
         say(&format!("left alone, it is in use: {}", lab.folder.display()));

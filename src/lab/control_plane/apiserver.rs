@@ -11,9 +11,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::lifecycle;
 use super::process::Process;
+use super::static_pod::{Mirror, StaticPod};
 use crate::lab::http::{Ask, Endpoint};
 use crate::lab::wait;
-use crate::timeline::{Event, Lifecycle, Recorder, Restart, Step};
+use crate::timeline::{Event, Lifecycle, Moment, Recorder, Restart, Step};
 use crate::timing;
 
 /// A kube-apiserver that can be restarted under the same identity: address, certificate, flags, logs.
@@ -38,6 +39,13 @@ pub struct Apiserver {
 pub(super) enum Runner {
     /// We do, as a process of this machine.
     Process(Process),
+    /// The kubelet of its node does.
+    StaticPod {
+        /// What it is to the kubelet.
+        pod: StaticPod,
+        /// Keeps [`Apiserver::audit_log`] up to date.
+        audits: Mirror,
+    },
 }
 
 /// The name under which steps in the life of an apiserver are recorded.
@@ -98,6 +106,7 @@ impl Apiserver {
     pub fn pid(&self) -> anyhow::Result<i32> {
         match &self.runner {
             Runner::Process(process) => process.pid(),
+            Runner::StaticPod { .. } => bail!("{} is no process of this machine", self.name()),
         }
     }
 
@@ -108,6 +117,7 @@ impl Apiserver {
     pub async fn start(&self) -> anyhow::Result<()> {
         match &self.runner {
             Runner::Process(process) => process.start(&self.life).await,
+            Runner::StaticPod { pod, .. } => pod.start().await,
         }
     }
 
@@ -118,6 +128,7 @@ impl Apiserver {
     pub fn replace_program(&self, newer: &Path) -> anyhow::Result<()> {
         match &self.runner {
             Runner::Process(process) => process.replace_program(newer),
+            Runner::StaticPod { .. } => bail!("the kube-apiserver of a node cannot be upgraded"),
         }
         Ok(())
     }
@@ -132,6 +143,8 @@ impl Apiserver {
         let ready = wait::until(timing::CONTROL_PLANE_READY, &what, async || {
             let ended = match &self.runner {
                 Runner::Process(process) => process.ended(),
+                // Its kubelet starts it again.
+                Runner::StaticPod { .. } => None,
             };
             if let Some(status) = ended {
                 return ControlFlow::Break(Err(status));
@@ -160,6 +173,8 @@ impl Apiserver {
     pub async fn stop(&self, how: Restart, grace: Option<Duration>, limit: Duration) -> anyhow::Result<()> {
         match &self.runner {
             Runner::Process(process) => process.stop(&self.life, how, grace, limit).await,
+            // The grace period is in its manifest.
+            Runner::StaticPod { pod, .. } => pod.stop(&self.life, how, limit).await,
         }
     }
 
@@ -170,8 +185,36 @@ impl Apiserver {
     pub async fn freeze(&self) -> anyhow::Result<Frozen> {
         let thaw = match &self.runner {
             Runner::Process(process) => process.freeze(&self.life).await?,
+            Runner::StaticPod { .. } => bail!("the kube-apiserver of a node cannot be frozen"),
         };
         Ok(Frozen { life: self.life.clone(), thaw })
+    }
+
+    /// Waits until its audit log, as we have it, is whole so far.
+    ///
+    /// # Errors
+    /// It does not come: without it nobody knows which requests were received.
+    pub async fn settle(&self) -> anyhow::Result<()> {
+        let Runner::StaticPod { audits, .. } = &self.runner else { return Ok(()) };
+        let mark = format!("rollproof-settled-{}", Moment::now().0);
+        let (exchange, _) =
+            self.endpoint.exchange(&mut None, &Ask::get("/version", mark.clone(), "rollproof-lab")).await;
+        match exchange.failure {
+            None => audits.until_it_has(&mark).await,
+            // One that did not come back writes nothing more.
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Says so if nothing more will be heard of it: then the lab is broken, not the subject.
+    ///
+    /// # Errors
+    /// Why.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match &self.runner {
+            Runner::Process(_) => Ok(()),
+            Runner::StaticPod { pod, .. } => pod.check(),
+        }
     }
 
     /// How much memory its process holds, in bytes.

@@ -1,17 +1,22 @@
 //! The control plane: N kube-apiservers of one cluster, and what they stand on.
 //!
-//! [`local`] runs etcd and the apiservers as processes of this machine. Each apiserver has its own serving certificate,
-//! address, log and audit log, so that everything can be attributed to one of them.
+//! [`local`] runs etcd and the apiservers as processes of this machine; [`on_kind`] has them run by the kubelets of a cluster
+//! whose nodes are containers. Each apiserver has its own serving certificate, address, log and audit log, so that everything
+//! can be attributed to one of them.
 
 mod apiserver;
 pub mod audit;
+pub mod kind;
 pub mod lifecycle;
 mod local;
+mod on_kind;
 pub mod pki;
 mod process;
+pub mod static_pod;
 
 pub use apiserver::{Apiserver, Frozen, Life, Shared, last_words};
 pub(in crate::lab) use local::start as start_local;
+pub(in crate::lab) use on_kind::start as start_on_kind;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -75,16 +80,33 @@ pub struct ControlPlane {
 enum Base {
     /// Processes of this machine.
     Local(local::Etcd),
+    /// Nodes.
+    Kind(on_kind::Nodes),
 }
 
 impl ControlPlane {
-    /// Says so if a process of the control plane has ended by itself: then the lab is broken, not the subject.
+    /// Says so if something that is not under test has ended by itself: then the lab is broken, not the subject.
     ///
     /// # Errors
-    /// etcd has ended.
+    /// etcd has ended, or a node.
     pub fn check(&self) -> anyhow::Result<()> {
         match &self.base {
             Base::Local(etcd) => etcd.check(),
+            Base::Kind(_) => self.servers.iter().try_for_each(|server| server.check()),
+        }
+    }
+
+    /// Brings all of its logs to this machine.
+    ///
+    /// # Errors
+    /// A node does not hand them over.
+    pub async fn fetch_logs(&self) -> anyhow::Result<()> {
+        for server in &self.servers {
+            server.settle().await?;
+        }
+        match &self.base {
+            Base::Local(_) => Ok(()),
+            Base::Kind(nodes) => nodes.fetch_logs().await,
         }
     }
 
@@ -95,8 +117,9 @@ impl ControlPlane {
             [(format!("{name}.log"), server.log.clone()), (format!("{name}-audit.log"), server.audit_log.clone())]
         });
         let base = match &self.base {
-            Base::Local(etcd) => ("etcd.log".to_owned(), etcd.log.clone()),
+            Base::Local(etcd) => vec![("etcd.log".to_owned(), etcd.log.clone())],
+            Base::Kind(nodes) => nodes.logs(),
         };
-        std::iter::once(base).chain(servers).collect()
+        base.into_iter().chain(servers).collect()
     }
 }

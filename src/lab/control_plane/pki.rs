@@ -7,10 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 
 /// A certificate authority with its folder, in which every file that holds a key has mode 0600.
@@ -123,6 +127,36 @@ impl Authority {
         write_private(&identity.key_file, &identity.key)?;
         Ok(identity)
     }
+}
+
+impl Identity {
+    /// Somebody else's certificate and key, base64 of PEM as kubeconfigs hold them, as files in `folder`.
+    ///
+    /// # Errors
+    /// They are not what they should be, or the folder cannot be written.
+    pub(super) fn adopted(name: &str, folder: &Path, certificate: &str, key: &str) -> anyhow::Result<Self> {
+        let decode = |data: &str| anyhow::Ok(String::from_utf8(STANDARD.decode(data)?)?);
+        let (certificate, key) = (decode(certificate)?, decode(key)?);
+        let identity = Self {
+            digest: digest(&certificate)?,
+            certificate,
+            key,
+            certificate_file: folder.join(format!("{name}.crt")),
+            key_file: folder.join(format!("{name}.key")),
+        };
+        write_private(&identity.certificate_file, &identity.certificate)?;
+        write_private(&identity.key_file, &identity.key)?;
+        Ok(identity)
+    }
+}
+
+/// SHA-256 of a certificate's DER, hex.
+///
+/// # Errors
+/// It is no PEM.
+pub(super) fn digest(certificate: &str) -> anyhow::Result<String> {
+    let der = CertificateDer::from_pem_slice(certificate.as_bytes()).context("a certificate is no PEM")?;
+    Ok(hex(&Sha256::digest(der)))
 }
 
 /// Writes a file that only we can read.

@@ -4,7 +4,7 @@
 //! SIGKILL), it kills every child and removes every lab folder. Were the children our own, none of that would be certain:
 //! libtest has no after-all hook, and PR_SET_PDEATHSIG follows the spawning *thread*, of which a test run has many. The
 //! keeper spawns from its one main thread, so there the signal does work: should the keeper itself be killed, its children
-//! die with it, and what is left are folders, and what those children had started: the next run [sweeps](super::sweep) it.
+//! die with it, and what is left are folders, containers, and what those children had started: the next run [sweeps](super::sweep) it.
 //!
 //! The keeper is a hidden subcommand of the rollproof binary.
 
@@ -150,6 +150,14 @@ impl Keeper {
     /// A child did not die, or the folder could not be removed.
     pub async fn strike(&self, lab: u8) -> anyhow::Result<()> {
         self.ask(Command::Strike { lab }).await.map(|_| ())
+    }
+
+    /// Says that a lab is about to have containers. From here on they are struck with it, by the label of its folder.
+    ///
+    /// # Errors
+    /// The keeper is gone, or the folder cannot be written.
+    pub async fn has_containers(&self, lab: u8) -> anyhow::Result<()> {
+        self.ask(Command::HasContainers { lab }).await.map(|_| ())
     }
 
     /// Leaves a lab up when this process ends, until `rollproof clean --kept`.

@@ -15,6 +15,7 @@ use rustix::io::retry_on_intr;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
 use super::protocol::{Answer, Command, Exit, Notice, Order, Program};
+use crate::lab::control_plane::kind::Orders;
 use crate::lab::network::namespace;
 use crate::lab::sweep::{self, Held};
 use crate::lab::wait;
@@ -52,7 +53,7 @@ pub fn run() -> anyhow::Result<()> {
     let mut keeper = Keeper::default();
     let heard = keeper.listen();
     let (kept, others): (Vec<_>, Vec<_>) = keeper.labs.keys().copied().partition(|lab| keeper.labs[lab].kept);
-    let struck: Vec<_> = others.into_iter().map(|lab| keeper.strike(lab)).collect();
+    let struck: Vec<_> = others.into_iter().map(|lab| keeper.strike(lab, Orders::Pending)).collect();
     let ended = struck.into_iter().fold(heard, anyhow::Result::and);
     if kept.is_empty() {
         end_adopted();
@@ -124,7 +125,11 @@ impl Keeper {
                 }
                 Ok(Answer::Done)
             }
-            Command::Strike { lab } => self.strike(lab).map(|()| Answer::Done),
+            Command::Strike { lab } => self.strike(lab, Orders::Answered).map(|()| Answer::Done),
+            Command::HasContainers { lab } => {
+                sweep::mark_containers(&self.labs.get(&lab).context("no such lab")?.held.folder)?;
+                Ok(Answer::Done)
+            }
             Command::Keep { lab } => {
                 self.labs.get_mut(&lab).context("no such lab")?.kept = true;
                 Ok(Answer::Done)
@@ -163,7 +168,7 @@ impl Keeper {
         Ok(pid)
     }
 
-    fn strike(&mut self, lab: u8) -> anyhow::Result<()> {
+    fn strike(&mut self, lab: u8, orders: Orders) -> anyhow::Result<()> {
         let Some(struck) = self.labs.remove(&lab) else { return Ok(()) };
         let alive = self.children.alive();
         for (pid, _) in alive.iter().filter(|(_, of)| **of == lab) {
@@ -178,6 +183,7 @@ impl Keeper {
         drop(alive);
         // What a child of ours started and put into a group of its own.
         sweep::kill_marked(&struck.held.folder);
+        sweep::strike_containers(&struck.held.folder, orders)?;
         sweep::remove(&struck.held.folder)?;
         if late.timed_out() {
             bail!("{left} processes of lab {lab} did not die within {:?} of SIGKILL", timing::STRIKE);

@@ -26,6 +26,8 @@ pub(super) enum Command {
     Signal { pid: i32, signal: i32 },
     /// Kill a lab's children, wait for them, remove its folder.
     Strike { lab: u8 },
+    /// A lab is about to have containers: strike them with it.
+    HasContainers { lab: u8 },
     /// Leave a lab up after the test process has gone.
     Keep { lab: u8 },
 }

@@ -17,7 +17,8 @@ pub(super) mod namespace;
 mod nft;
 pub(super) mod wire;
 
-pub use black_hole::{BlackHole, Lost};
+pub use crate::timeline::Lost;
+pub use black_hole::BlackHole;
 pub use capture::Capture;
 pub use loopback::*;
 pub use namespace::Namespace;
