@@ -222,8 +222,7 @@ impl Scenario {
             envoy(name).await?;
         }
         note_panics_of_probes();
-        let lost = timing::loss_noticed(setup.watch_timeout.unwrap_or(timing::WATCH_TIMEOUT));
-        let bounds = Bounds { lost, ..Bounds::with(&setup.timers) };
+        let bounds = Bounds { lost: setup.loss_noticed(), ..Bounds::with(&setup.timers) };
         let recorder = Recorder::default();
         let limit = timing::scenario_limit(&setup.timers, setup.apiservers(config) as u32);
         let evidence = run.evidence(name);

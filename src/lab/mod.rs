@@ -119,6 +119,11 @@ impl Setup {
         self.flags.push((name.to_owned(), value.to_owned()));
     }
 
+    /// How long a client may take to notice that its apiserver is silently lost.
+    pub fn loss_noticed(&self) -> Duration {
+        timing::loss_noticed(self.watch_timeout.unwrap_or(timing::WATCH_TIMEOUT))
+    }
+
     /// [`Setup::watch_timeout`] as the API has it, in whole seconds.
     pub fn watch_seconds(&self) -> Option<u32> {
         self.watch_timeout.map(|timeout| timeout.as_secs() as u32)
@@ -401,6 +406,11 @@ impl Lab {
         .await?;
         self.balancer.applied().await;
         Ok(())
+    }
+
+    /// How long a client here may take to notice that its apiserver is silently lost.
+    pub fn loss_noticed(&self) -> Duration {
+        self.setup.loss_noticed()
     }
 
     /// Restarts the apiservers one after the other: the next only when the last is ready, and new connections through the

@@ -13,6 +13,7 @@ mod keeper;
 mod kind_cluster;
 mod load;
 mod load_command;
+mod lost_verdicts;
 mod namespaces;
 mod network;
 mod provision;
