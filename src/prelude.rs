@@ -2,8 +2,8 @@
 
 pub use std::time::Duration;
 
-pub use crate::lab::Lab;
 pub use crate::lab::balancer::{HealthPolicy, OnIdle, OnUnhealthy};
+pub use crate::lab::{Lab, Losing};
 pub use crate::probe::{
     Observing, Probes, careful_clients, careless_clients, in_flight, kube_requests, load, requests, server_health,
     timers, watch, watcher, write,

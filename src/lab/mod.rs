@@ -7,6 +7,7 @@ pub mod control_plane;
 pub mod http;
 pub mod keeper;
 pub mod kubeconfig;
+mod loss;
 pub mod machine;
 pub mod network;
 pub mod provision;
@@ -30,13 +31,14 @@ use futures::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use http::{Ask, Endpoint};
 
 use crate::config::{BalancerKind, Config};
-use crate::timeline::{Cell, Event, Exchange, Fault, Loss, Lost, Moment, Recorder, Restart, Server, Step, Subject};
+use crate::timeline::{Cell, Event, Exchange, Fault, Moment, Recorder, Restart, Server, Step, Subject};
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
-use network::{BlackHole, Capture, Network};
+pub use loss::Losing;
+use network::{Capture, Network};
 use provision::{Binaries, Binary};
 use timers::TimerPort;
 
@@ -374,45 +376,6 @@ impl Lab {
         logs
     }
 
-    /// Loses packets between the balancer and an apiserver until the guard is healed or dropped.
-    ///
-    /// # Errors
-    /// The lab has no namespaces ([`Setup::namespaces`]), or the kernel refuses.
-    pub async fn lose(&self, index: u8, lost: Lost) -> anyhow::Result<Losing> {
-        let loss = Loss { server: self.servers()[usize::from(index)].name().to_owned(), lost };
-        let hole = self.network.black_hole(index, lost).await?;
-        self.recorder.record(Event::LossOn(loss.clone()));
-        Ok(Losing { hole, loss, recorder: self.recorder.clone() })
-    }
-
-    /// Returns when the balancer has taken an apiserver out of service, or put it back. It takes one of the suite's own balancers, which
-    /// record it.
-    ///
-    /// # Errors
-    /// It does not within the time that a restarted apiserver would be given.
-    pub async fn until_in_service(&self, index: u8, in_service: bool) -> anyhow::Result<()> {
-        let name = self.servers()[usize::from(index)].name();
-        let what = format!("the balancer to find {name} {}healthy", if in_service { "" } else { "un" });
-        wait::until(timing::back_patience(&self.setup.timers), &what, async || {
-            let last = self.recorder.last(|seen| match &seen.event {
-                Event::BackendHealth(health) if health.server == name => Some(health.clone()),
-                _ => None,
-            });
-            match last {
-                Some(health) if health.healthy == in_service => ControlFlow::Break(()),
-                last => ControlFlow::Continue(last.map_or_else(|| "no opinion".to_owned(), |health| health.why)),
-            }
-        })
-        .await?;
-        self.balancer.applied().await;
-        Ok(())
-    }
-
-    /// How long a client here may take to notice that its apiserver is silently lost.
-    pub fn loss_noticed(&self) -> Duration {
-        self.setup.loss_noticed()
-    }
-
     /// Restarts the apiservers one after the other: the next only when the last is ready, and new connections through the
     /// balancer have met its serving certificate again. One that does not come back ends the roll, and is no error: its fault
     /// stays on, which is for the verdicts to judge.
@@ -602,26 +565,6 @@ impl Lab {
                 bail!("cannot create {path}/{} through the balancer: {why}", object["metadata"]["name"]);
             }
         }
-        Ok(())
-    }
-}
-
-/// Packets that get lost until this is healed, or dropped.
-#[must_use = "dropping the guard ends the fault"]
-pub struct Losing {
-    hole: BlackHole,
-    loss: Loss,
-    recorder: Recorder,
-}
-
-impl Losing {
-    /// Ends the loss, and returns when it has ended.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub async fn heal(self) -> anyhow::Result<()> {
-        self.hole.heal().await?;
-        self.recorder.record(Event::LossOff(self.loss));
         Ok(())
     }
 }

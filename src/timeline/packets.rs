@@ -40,7 +40,7 @@ pub struct Segment {
 pub enum SegmentKind {
     /// SYN.
     Syn,
-    /// A keepalive probe: nothing, or one byte, from before what was sent last (RFC 9293, 3.8.4).
+    /// A keepalive probe: no bytes, from just before what was sent last (RFC 9293, 3.8.4; Linux never sends the byte that it allows).
     Keepalive,
     /// Bytes that had been sent before.
     Retransmission,

@@ -13,7 +13,9 @@ pub(super) fn told(facts: &Facts<'_>, opened: Moment, connection: &TimerConnecti
     let end = |packets: Option<(Moment, &Packets)>, from| {
         let (at, packets) = packets?;
         let found = [SegmentKind::Reset, SegmentKind::Fin].map(|kind| Some((packets.first(at, kind, from)?, kind)));
-        found.into_iter().flatten().min_by_key(|(at, _)| *at)
+        // What came later was our own doing.
+        let seen = found.into_iter().flatten().filter(|(at, _)| *at <= opened + connection.lasted);
+        seen.min_by_key(|(at, _)| *at)
     };
     let say = |to, end: Option<(Moment, SegmentKind)>| match end {
         Some((at, kind)) => format!("{kind} to the {to} after {:.3} s", at.since(opened).as_secs_f64()),

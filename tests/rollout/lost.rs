@@ -1,6 +1,5 @@
 //! An apiserver that is gone without a word: packets are lost, and nobody is told.
 
-use rollproof::lab::Losing;
 use rollproof::prelude::*;
 use serial_test::serial;
 

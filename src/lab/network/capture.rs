@@ -185,7 +185,7 @@ impl Conversation {
             Some(SegmentKind::Reset)
         } else if syn {
             Some(SegmentKind::Syn)
-        } else if payload <= 1 && behind == Some(1) && !fin {
+        } else if payload == 0 && behind == Some(1) && !fin {
             Some(SegmentKind::Keepalive)
         } else if fin {
             Some(SegmentKind::Fin)
