@@ -286,8 +286,7 @@ impl Scenario {
         let fetched = lab.fetch_logs().await;
         let captured = lab.end_capture().await;
         lab.end_balancer().await;
-        let collected =
-            fetched.and_then(|()| collect(&lab, &evidence)).map(|()| report.evidence = Some(evidence)).and(captured);
+        let collected = fetched.and_then(|()| collect(&lab, &evidence)).map(|()| report.evidence = Some(evidence)).and(captured);
         let finished = recorder.finish();
         if let Some(path) = report.recording.as_mut().filter(|path| is_large(path)) {
             // One that cannot be compressed stays as it is.
