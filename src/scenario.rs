@@ -171,8 +171,8 @@ impl Scenario {
         if on_kind && setup.upgrade_from.is_some() {
             return skipped("upgrade", "the kube-apiservers of nodes come with the node image".to_owned());
         }
-        if on_kind && config.balancer == BalancerKind::Kernel {
-            return skipped("namespaces", "a kernel balancer cannot stand in a cluster's network yet".to_owned());
+        if on_kind && (setup.namespaces || config.balancer == BalancerKind::Kernel) {
+            return skipped("namespaces", "the nodes of a cluster have a network of their own".to_owned());
         }
         let policies = setup.sets_policies().then_some(&Need::BalancerPolicies);
         let needs = self
@@ -181,6 +181,7 @@ impl Scenario {
             .flat_map(|(requirement, _)| requirement.needs)
             .chain(&self.needs)
             .chain(policies)
+            .chain(setup.namespaces.then_some(&Need::Namespaces))
             .chain(config.balancer.needs())
             .chain(config.control_plane.needs());
         for need in needs {
@@ -235,7 +236,7 @@ impl Scenario {
                 Material::Binaries(binaries(config.kubernetes_version.as_deref(), name, Sources::from_env()?).await?)
             }
             Planned::Cluster(plan, _) => {
-                Material::Cluster(Box::new(kind::shared(&plan, &|text| progress(name, &text)).await?))
+                Material::Cluster(Box::new(kind::shared(&plan, &|text| progress("kind", &text)).await?))
             }
         };
         let older = match setup.upgrade_from {
@@ -251,7 +252,7 @@ impl Scenario {
             envoy(name).await?;
         }
         note_panics_of_probes();
-        let bounds = Bounds::with(&setup.timers);
+        let bounds = Bounds { lost: setup.loss_noticed(), ..Bounds::with(&setup.timers) };
         let recorder = Recorder::default();
         let limit = timing::scenario_limit(&setup.timers, setup.apiservers(config) as u32);
         let evidence = run.evidence(name);
@@ -283,8 +284,9 @@ impl Scenario {
         // Evidence first: cleaning up must not cost any.
         let sound = lab.check();
         let fetched = lab.fetch_logs().await;
+        let captured = lab.end_capture().await;
         lab.end_balancer().await;
-        let collected = fetched.and_then(|()| collect(&lab, &evidence)).map(|()| report.evidence = Some(evidence));
+        let collected = fetched.and_then(|()| collect(&lab, &evidence)).map(|()| report.evidence = Some(evidence)).and(captured);
         let finished = recorder.finish();
         if let Some(path) = report.recording.as_mut().filter(|path| is_large(path)) {
             // One that cannot be compressed stays as it is.

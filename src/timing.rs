@@ -34,6 +34,29 @@ pub mod nanos {
         to.serialize_u64(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// [`nanos`](self) of a span that may be none.
+    pub mod option {
+        use std::time::Duration;
+
+        use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+        /// Writes nanoseconds, or null.
+        ///
+        /// # Errors
+        /// The serializer's.
+        pub fn serialize<S: Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+            span.map(|span| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)).serialize(to)
+        }
+
+        /// Reads nanoseconds, or null.
+        ///
+        /// # Errors
+        /// Something else stands there.
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+            Ok(Option::deserialize(from)?.map(Duration::from_nanos))
+        }
+    }
+
     /// Reads nanoseconds.
     ///
     /// # Errors
@@ -135,6 +158,38 @@ pub const FIELD_REPORT_GRACE_PERIOD: Duration = secs(135);
 /// longer for the news was hung up on.
 pub const CLOSE_NOTICED: Duration = secs(1);
 
+/// How long kube-rs's watches ask to last (kube-core `src/params.rs`): client-go's 5 to 10 minutes, and a little less than most balancers allow.
+pub const WATCH_TIMEOUT: Duration = secs(290);
+/// [`WATCH_TIMEOUT`], compressed; whole seconds, as apiservers count them.
+pub const SHORT_WATCH_TIMEOUT: Duration = secs(12);
+/// How long after that a client gives a watch up that should have been ended: kube-rs's watcher (kube-runtime `src/watcher.rs`).
+pub const WATCH_TIMEOUT_MARGIN: Duration = secs(5);
+
+/// LOST-1, where watches ask to last so long: the client's own margin, and a reconnect with its backoff.
+pub fn loss_noticed(watch_timeout: Duration) -> Duration {
+    watch_timeout + WATCH_TIMEOUT_MARGIN + secs(3)
+}
+
+/// When a writer among the raw TCP clients speaks: the balancer has just forgotten its connection.
+pub fn spoken_after(idle_timeout: Duration) -> Duration {
+    idle_timeout + CLOSE_NOTICED
+}
+
+/// From one unanswered keepalive probe to the next, of raw TCP clients: the shortest that Linux has.
+pub const KEEPALIVE_INTERVAL: Duration = secs(1);
+/// TCP_USER_TIMEOUT of raw TCP clients that have one.
+pub const USER_TIMEOUT: Duration = secs(1);
+
+/// What recordings mean that do not say it.
+fn lost() -> Duration {
+    loss_noticed(WATCH_TIMEOUT)
+}
+
+/// What recordings mean that do not say it: the 10 s in which the AKS report's watcher has to notice.
+const fn resumed() -> Duration {
+    secs(10)
+}
+
 /// What recordings mean that do not say it.
 const fn fall() -> u32 {
     HEALTH_FALL
@@ -217,6 +272,12 @@ pub struct Bounds {
     /// death before its detection time; new connections fail until then.
     #[serde(rename = "outage_after_kill_ns", with = "nanos")]
     pub outage_after_kill: Duration,
+    /// IDLE-3: from the end of a watch to the next one's answer, the client's backoff included.
+    #[serde(rename = "resumed_ns", with = "nanos", default = "resumed")]
+    pub resumed: Duration,
+    /// LOST-1: from the silent loss of its apiserver to the first sign that a client has noticed.
+    #[serde(rename = "lost_ns", with = "nanos", default = "lost")]
+    pub lost: Duration,
     /// Own stalls longer than this make a run inconclusive: a request that we started late looks like a slow server.
     #[serde(rename = "stall_ns", with = "nanos")]
     pub stall: Duration,
@@ -237,6 +298,8 @@ impl Bounds {
             readyz_red: secs(1),
             back: secs(20) + timers.readmission(),
             outage_after_kill: timers.detection() + secs(2),
+            resumed: resumed(),
+            lost: lost(),
             stall: millis(500),
             late_percent: late_percent(),
             samples: 10,

@@ -7,6 +7,7 @@ pub mod control_plane;
 pub mod http;
 pub mod keeper;
 pub mod kubeconfig;
+mod loss;
 pub mod machine;
 pub mod network;
 pub mod provision;
@@ -37,7 +38,8 @@ use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use control_plane::kind::Provided;
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
-use network::Network;
+pub use loss::Losing;
+use network::{Capture, Network};
 use provision::{Binaries, Binary};
 use timers::TimerPort;
 
@@ -81,6 +83,13 @@ pub struct Setup {
     /// How many apiservers the scenario is about; `None` leaves it to `ROLLPROOF_APISERVERS`. Where that says otherwise, the
     /// scenario is skipped: whoever asks for a number means it.
     pub apiservers: Option<usize>,
+    /// Whether every part stands in a network namespace of its own, whatever the balancer: then packets can be lost, and are
+    /// captured.
+    pub namespaces: bool,
+    /// How long watches ask to last (`timeoutSeconds`); `None` leaves it to the client library.
+    pub watch_timeout: Option<Duration>,
+    /// How long kube-rs waits for bytes on any connection; `None`: for ever, as it does by default.
+    pub read_timeout: Option<Duration>,
     /// The version that the apiservers are started in, for [`Lab::upgrade`] to the configured one.
     pub upgrade_from: Option<&'static str>,
     /// The timers that the apiservers have already, as the cluster was made; `None`: they are started with ours.
@@ -110,6 +119,9 @@ impl Setup {
             grace_period: None,
             hairpin: false,
             apiservers: None,
+            namespaces: false,
+            watch_timeout: None,
+            read_timeout: None,
             upgrade_from: None,
             given: None,
         }
@@ -137,6 +149,16 @@ impl Setup {
         self.flags.push((name.to_owned(), value.to_owned()));
     }
 
+    /// How long a client may take to notice that its apiserver is silently lost.
+    pub fn loss_noticed(&self) -> Duration {
+        timing::loss_noticed(self.watch_timeout.unwrap_or(timing::WATCH_TIMEOUT))
+    }
+
+    /// [`Setup::watch_timeout`] as the API has it, in whole seconds.
+    pub fn watch_seconds(&self) -> Option<u32> {
+        self.watch_timeout.map(|timeout| timeout.as_secs() as u32)
+    }
+
     /// What becomes of idle connections.
     pub fn idle(&self) -> Option<IdleTimeout> {
         self.on_idle.map(|then| IdleTimeout { after: self.idle_timeout, then })
@@ -146,7 +168,12 @@ impl Setup {
     pub fn sets_policies(&self) -> bool {
         let rise = self.timers.health_rise != timing::HEALTH_RISE;
         let carries = self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep;
-        carries || rise || self.on_idle.is_some()
+        carries || rise || self.on_idle.is_some() || self.namespaces
+    }
+
+    /// Whether segments are captured, where that is possible: where a scenario is about what passes the wire.
+    pub fn captures(&self) -> bool {
+        self.on_idle.is_some() || self.namespaces
     }
 
     /// Whether a balancer has all the policies that it asks for.
@@ -154,10 +181,12 @@ impl Setup {
         match balancer {
             BalancerKind::Builtin => true,
             BalancerKind::Kernel => {
-                let carries = self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep;
-                !carries && self.on_idle.is_none_or(|then| then == OnIdle::Silent)
+                // It forwards, and says nothing of its own but RST.
+                let farewell =
+                    matches!(self.on_unhealthy, OnUnhealthy::Fin { .. }) || self.on_idle == Some(OnIdle::Fin);
+                !self.redispatch && !farewell
             }
-            BalancerKind::Product(product) => balancer::product::suits(*product, self),
+            BalancerKind::Product(product) => !self.namespaces && balancer::product::suits(*product, self),
             BalancerKind::Command(_) => !self.sets_policies(),
         }
     }
@@ -203,6 +232,7 @@ pub struct Lab {
     control_plane: ControlPlane,
     balancer: Balancer,
     timers: Option<TimerPort>,
+    capture: Option<Capture>,
     machine: BTreeMap<String, String>,
     recorder: Recorder,
     setup: Setup,
@@ -251,9 +281,13 @@ impl Lab {
     ) -> anyhow::Result<Self> {
         let flags = setup.kube_apiserver_flags();
         let apiservers = setup.apiservers(config);
-        let network = match config.balancer == BalancerKind::Kernel {
+        let network = match config.balancer == BalancerKind::Kernel || setup.namespaces {
             true => network::namespaces::start(claim.lab, apiservers as u8).await?,
             false => Network::default(),
+        };
+        let capture = match setup.captures() && network.client.namespace().is_some() {
+            true => Some(Capture::start(&network, &claim.folder.join("packets.pcapng"), &recorder).await?),
+            false => None,
         };
         let control_plane = match material {
             Material::Binaries(binaries) => {
@@ -268,7 +302,8 @@ impl Lab {
         let balancer =
             Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &network, &recorder).await?;
         let machine = network.client.run(machine::facts).await?;
-        let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder).await?;
+        let beside = control_plane.servers[0].name();
+        let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder, beside).await?;
 
         let mut subjects = material.subjects();
         subjects.push(balancer.subject());
@@ -288,6 +323,7 @@ impl Lab {
             control_plane,
             balancer,
             timers,
+            capture,
             machine,
             recorder,
             setup,
@@ -330,7 +366,7 @@ impl Lab {
         &self.control_plane.servers
     }
 
-    /// The balancer's port for timer-servers, in a lab whose balancer has an idle timeout.
+    /// The balancer's port for timer-servers, in a lab whose balancer has an idle timeout, or that loses packets.
     pub fn timer_port(&self) -> Option<&TimerPort> {
         self.timers.as_ref()
     }
@@ -394,6 +430,7 @@ impl Lab {
     pub fn logs(&self) -> Vec<(String, PathBuf)> {
         let mut logs = self.control_plane.logs();
         logs.extend(self.balancer.logs());
+        logs.extend(self.capture.iter().map(|capture| ("packets.pcapng".to_owned(), capture.file().to_owned())));
         logs
     }
 
@@ -503,6 +540,18 @@ impl Lab {
     /// A node does not hand them over.
     pub async fn fetch_logs(&self) -> anyhow::Result<()> {
         self.control_plane.fetch_logs().await
+    }
+
+    /// Ends the packet capture, if there is one: what it saw is in the recording then. Before the balancer's end, which cuts what is
+    /// still open.
+    ///
+    /// # Errors
+    /// It broke off: there is less evidence than there should be.
+    pub async fn end_capture(&self) -> anyhow::Result<()> {
+        match &self.capture {
+            Some(capture) => capture.end().await,
+            None => Ok(()),
+        }
     }
 
     /// Ends the balancer, so that what it still has to tell is in the recording and in its log.

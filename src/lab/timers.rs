@@ -2,12 +2,13 @@
 //! then, whatever a scenario wants.
 
 use std::io;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::balancer::chosen::Balancer;
-use super::balancer::{Backend, HealthPolicy, IdleTimeout, Settings};
+use super::balancer::{Backend, HealthPolicy, Settings};
 use super::keeper::Claim;
 use super::network::{self, Network, Site};
 use super::{Setup, balancer};
@@ -22,12 +23,14 @@ pub struct TimerPort {
     balancer: Balancer,
     client: Site,
     listener: TcpListener,
-    /// When the balancer ends an idle connection, and how.
-    pub idle: IdleTimeout,
+    /// How long a connection may be idle there, if the balancer has such a timeout.
+    pub idle_timeout: Duration,
+    /// The apiserver beside whose address the timer-servers listen.
+    pub beside: String,
 }
 
 impl TimerPort {
-    /// Opens it with the balancer's idle timeout, in a lab that has one.
+    /// Opens it with the balancer's idle timeout, in a lab that has one or loses packets.
     ///
     /// # Errors
     /// An address is taken, or the balancer cannot have an idle timeout of that kind.
@@ -37,8 +40,11 @@ impl TimerPort {
         kind: &BalancerKind,
         network: &Network,
         recorder: &Recorder,
+        beside: &str,
     ) -> anyhow::Result<Option<Self>> {
-        let Some(idle) = setup.idle() else { return Ok(None) };
+        if !setup.captures() {
+            return Ok(None);
+        }
         let address = network::timer_server(claim.lab);
         let listener = network.server(0).listen(address, balancer::BACKLOG).await;
         let listener = listener.with_context(|| format!("a timer-server cannot listen on {address}"))?;
@@ -46,11 +52,12 @@ impl TimerPort {
             site: network.balancer.clone(),
             listen: network::timer_port(claim.lab),
             health: HealthPolicy::Ignore,
-            idle: Some(idle),
+            idle: setup.idle(),
             ..Settings::new(vec![Backend { name: NAME.to_owned(), address }], String::new(), &setup.timers)
         };
         let balancer = Balancer::ours(kind, settings, recorder).await?;
-        Ok(Some(Self { balancer, client: network.client.clone(), listener, idle }))
+        let (client, idle_timeout) = (network.client.clone(), setup.idle_timeout);
+        Ok(Some(Self { balancer, client, listener, idle_timeout, beside: beside.to_owned() }))
     }
 
     /// A new connection through the balancer: its client's end, and its server's.

@@ -20,6 +20,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ConfigExt as _};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use scopeguard::ScopeGuard;
 use tokio::net::TcpStream;
 use tower::retry::RetryLayer;
 use tower::util::BoxCloneSyncService;
@@ -29,7 +30,7 @@ use super::AuditIds;
 use crate::lab::http::{classify, retry_after, was_connecting};
 use crate::lab::network::Site;
 use crate::lab::{Lab, NAMESPACE};
-use crate::timeline::{Call, ConnectionUse, Event, Failure, ListWatch, Moment};
+use crate::timeline::{Call, ConnectionUse, ErrorClass, Event, Failure, ListWatch, Moment};
 
 /// kube-rs's connections through the balancer: what its clients share.
 #[derive(Clone)]
@@ -60,6 +61,8 @@ pub struct Sent {
     pub audit_id: String,
     /// The answer's status and Retry-After, or why there was none.
     pub answer: Result<(u16, Option<u32>), Failure>,
+    /// Whether its user has not waited for the answer.
+    pub given_up: bool,
     /// Whether it failed before there was a connection to send it on.
     pub connecting: bool,
     /// The connection it was sent on, if it came so far.
@@ -67,6 +70,9 @@ pub struct Sent {
     /// Until the answer's headers.
     pub took: Duration,
 }
+
+/// What is said of a request whose user has not waited for its answer.
+pub(super) const GIVEN_UP: &str = "given up";
 
 /// Is told of each request that kube-rs has sent.
 type Observer = Arc<dyn Fn(Sent) + Send + Sync>;
@@ -77,7 +83,7 @@ impl Library {
     /// # Errors
     /// The kubeconfig names what is not there, or what TLS cannot use.
     pub async fn new(kubeconfig: Kubeconfig, site: Site) -> anyhow::Result<Self> {
-        Self::keeping(kubeconfig, site, usize::MAX).await
+        Self::keeping(kubeconfig, site, usize::MAX, None).await
     }
 
     /// A new connection for each request: kube-rs in a program that has just started.
@@ -85,11 +91,17 @@ impl Library {
     /// # Errors
     /// As [`Library::new`].
     pub async fn without_pool(kubeconfig: Kubeconfig, site: Site) -> anyhow::Result<Self> {
-        Self::keeping(kubeconfig, site, 0).await
+        Self::keeping(kubeconfig, site, 0, None).await
     }
 
-    async fn keeping(kubeconfig: Kubeconfig, site: Site, idle: usize) -> anyhow::Result<Self> {
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    async fn keeping(
+        kubeconfig: Kubeconfig,
+        site: Site,
+        idle: usize,
+        read_timeout: Option<Duration>,
+    ) -> anyhow::Result<Self> {
+        let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        config.read_timeout = read_timeout;
         let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(dial(site))?);
         connector.set_connect_timeout(config.connect_timeout);
         connector.set_read_timeout(config.read_timeout);
@@ -141,7 +153,7 @@ fn dial(site: Site) -> Dial {
 pub(super) async fn client(lab: &Lab, probe: &'static str) -> anyhow::Result<kube::Client> {
     let (recorder, audit_ids) = (lab.recorder().clone(), AuditIds::of(probe));
     let observer = move |sent: Sent| {
-        if sent.method != Method::GET {
+        if sent.method != Method::GET || sent.given_up {
             return;
         }
         let (call, from) = call_of(&sent.query);
@@ -149,7 +161,9 @@ pub(super) async fn client(lab: &Lab, probe: &'static str) -> anyhow::Result<kub
         let call = ListWatch { probe: probe.to_owned(), call, from, audit_id: sent.audit_id, answer, took: sent.took };
         recorder.record_at(sent.began, Event::ListWatch(call));
     };
-    Ok(Library::new(lab.kubeconfig(), lab.through_balancer().site).await?.client(move || audit_ids.next(), observer))
+    let (site, read_timeout) = (lab.through_balancer().site, lab.setup().read_timeout);
+    let library = Library::keeping(lab.kubeconfig(), site, usize::MAX, read_timeout).await?;
+    Ok(library.client(move || audit_ids.next(), observer))
 }
 
 /// The change that an object of the writer carries; 0 for an object that is not the writer's.
@@ -208,16 +222,23 @@ where
         let captured = capture_connection(&mut request);
         let began = Moment::now();
         let answer = self.inner.call(request);
+        let tell = move |given_up, connecting, answer| {
+            let (took, connection) = (Moment::now().since(began), connection(&captured, &used, began));
+            observer(Sent { began, method, query, audit_id, answer, given_up, connecting, connection, took });
+        };
         Box::pin(async move {
+            // Dropped before there is an answer: then nobody else tells.
+            let waiting = scopeguard::guard(tell, |tell| {
+                let failure = Failure { class: ErrorClass::Timeout, text: GIVEN_UP.to_owned() };
+                tell(true, false, Err(failure));
+            });
             let answer = answer.await;
-            let took = Moment::now().since(began);
             let connecting = answer.as_ref().is_err_and(|error| was_connecting(error.as_ref()));
             let outcome = answer
                 .as_ref()
                 .map(|response| (response.status().as_u16(), retry_after(response.headers())))
                 .map_err(|error| classify(error.as_ref()));
-            let connection = connection(&captured, &used, began);
-            observer(Sent { began, method, query, audit_id, answer: outcome, connecting, connection, took });
+            ScopeGuard::into_inner(waiting)(false, connecting, outcome);
             answer
         })
     }

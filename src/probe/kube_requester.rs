@@ -11,7 +11,7 @@ use kube::api::Api;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::kube_client::{Library, Sent};
+use super::kube_client::{GIVEN_UP, Library, Sent};
 use super::requester::schedule;
 use super::{AuditIds, Fence, Probe, Running, Samples, Tasks};
 use crate::lab::http::{classify, nothing_yet};
@@ -125,7 +125,10 @@ impl AtWork {
             Err(_) => {
                 let text = format!("no answer within {:?}", timing::REQUEST_TIMEOUT);
                 let failure = Some(Failure { class: ErrorClass::Timeout, text });
-                Exchange { phase: Phase::Headers, failure, ..nothing_yet("") }
+                let given_up =
+                    |last: &mut Attempt| last.exchange.failure.as_ref().is_some_and(|why| why.text == GIVEN_UP);
+                let connection = attempts.pop_if(given_up).and_then(|last| last.exchange.connection);
+                Exchange { phase: Phase::Headers, failure, connection, ..nothing_yet("") }
             }
         };
         let exchange = Exchange { took, ..exchange };

@@ -22,7 +22,7 @@ pub use load::{LoadProbe, WORKERS, Workers, load};
 pub use requester::{Requester, requests};
 pub use server_health::{ServerHealthProbe, server_health};
 pub use ticker::Ticker;
-pub use timers::{TimersProbe, timers};
+pub use timers::{TimersProbe, careful_clients, careless_clients, timers};
 pub use watch::{RawWatch, watch};
 pub use watcher::{WatcherProbe, watcher};
 pub use writer::{Writer, write};
@@ -57,6 +57,9 @@ pub trait Running: Send {
 
     /// Ends it. A writer is stopped without a fence and returns one; the others are given the fence.
     fn stop(self: Box<Self>, fence: Option<Fence>) -> BoxFuture<'static, Option<Fence>>;
+
+    /// Does nothing by itself for a while, or goes on: whoever makes changes has to be able to.
+    fn rest(&self, _resting: bool) {}
 
     /// Whether it takes samples, so that a scenario has to wait until there are enough.
     fn takes_samples(&self) -> bool {
@@ -136,6 +139,18 @@ impl Observing {
     /// One does not get them.
     pub async fn go_on(&self, samples: u64) -> anyhow::Result<()> {
         self.sampled(timing::PROBE_SETTLED, &self.with_more(samples)).await
+    }
+
+    /// Observes for that long, and nobody changes anything meanwhile.
+    pub async fn rest(&self, span: std::time::Duration) {
+        self.running.iter().for_each(|probe| probe.rest(true));
+        self.watch_for(span).await;
+        self.running.iter().for_each(|probe| probe.rest(false));
+    }
+
+    /// Observes for that long.
+    pub async fn watch_for(&self, span: std::time::Duration) {
+        tokio::time::sleep_until(tokio::time::Instant::now() + span).await;
     }
 
     /// Goes on observing until each probe has its samples "after"; then stops all of them.

@@ -31,7 +31,8 @@ impl Probe for RawWatch {
         Box::pin(async move {
             let api = Api::default_namespaced(client(lab, NAME).await?);
             let watching = Watching::new(NAME, lab.recorder().clone());
-            let task = tokio::spawn(follow(api, watching.clone()));
+            let params = WatchParams { timeout: lab.setup().watch_seconds(), ..WatchParams::default() };
+            let task = tokio::spawn(follow(api, watching.clone(), params));
             RunningWatch::when_open(watching, task).await
         })
     }
@@ -132,7 +133,7 @@ impl Running for RunningWatch {
     }
 }
 
-async fn follow(api: Api<ConfigMap>, watching: Watching) {
+async fn follow(api: Api<ConfigMap>, watching: Watching, params: WatchParams) {
     loop {
         let mut version = match api.list(&ListParams::default()).await {
             Ok(list) => {
@@ -146,13 +147,13 @@ async fn follow(api: Api<ConfigMap>, watching: Watching) {
                 continue;
             }
         };
-        while stays_open(&api, &watching, &mut version).await {}
+        while stays_open(&api, &watching, &params, &mut version).await {}
     }
 }
 
 /// Watches from `version`, which moves on with every event and bookmark, until the watch ends. False after 410.
-async fn stays_open(api: &Api<ConfigMap>, watching: &Watching, version: &mut String) -> bool {
-    let mut events = match api.watch(&WatchParams::default(), version).await {
+async fn stays_open(api: &Api<ConfigMap>, watching: &Watching, params: &WatchParams, version: &mut String) -> bool {
+    let mut events = match api.watch(params, version).await {
         Ok(events) => events.boxed(),
         Err(error) => {
             let gone = matches!(&error, kube::Error::Api(status) if status.code == 410);

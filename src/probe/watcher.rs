@@ -29,14 +29,15 @@ impl Probe for WatcherProbe {
         Box::pin(async move {
             let api = Api::default_namespaced(client(lab, NAME).await?);
             let watching = Watching::new(NAME, lab.recorder().clone());
-            let task = tokio::spawn(follow(api, watching.clone()));
+            let config = watcher::Config { timeout: lab.setup().watch_seconds(), ..watcher::Config::default() };
+            let task = tokio::spawn(follow(api, watching.clone(), config));
             RunningWatch::when_open(watching, task).await
         })
     }
 }
 
-async fn follow(api: Api<ConfigMap>, watching: Watching) {
-    let mut events = watcher::watcher(api, watcher::Config::default()).default_backoff().boxed();
+async fn follow(api: Api<ConfigMap>, watching: Watching, config: watcher::Config) {
+    let mut events = watcher::watcher(api, config).default_backoff().boxed();
     let mut listing = Vec::new();
     while let Some(event) = events.next().await {
         match event {

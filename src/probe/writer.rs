@@ -1,6 +1,8 @@
 //! The writer: changes objects past the balancer, so that there is always something for a watch to deliver.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, LocalBoxFuture};
@@ -52,9 +54,11 @@ impl Probe for Writer {
                 recorder: lab.recorder().clone(),
                 audit_ids: AuditIds::of(NAME),
                 samples: samples.clone(),
+                resting: Arc::default(),
             };
+            let resting = pen.resting.clone();
             let task = tokio::spawn(pen.write_until(self.every, end.clone()));
-            Ok(Box::new(RunningWriter { samples, end, task: Some(task) }) as Box<dyn Running>)
+            Ok(Box::new(RunningWriter { samples, resting, end, task: Some(task) }) as Box<dyn Running>)
         })
     }
 }
@@ -63,6 +67,7 @@ const NAME: &str = "writer";
 
 struct RunningWriter {
     samples: Samples,
+    resting: Arc<AtomicBool>,
     end: CancellationToken,
     task: Option<tokio::task::JoinHandle<Option<Fence>>>,
 }
@@ -80,6 +85,10 @@ impl Running for RunningWriter {
         let task = self.task.take();
         self.end.cancel();
         Box::pin(async move { task?.await.ok()? })
+    }
+
+    fn rest(&self, resting: bool) {
+        self.resting.store(resting, Ordering::Relaxed);
     }
 
     fn makes_the_fence(&self) -> bool {
@@ -106,6 +115,8 @@ struct Pen {
     recorder: Recorder,
     audit_ids: AuditIds,
     samples: Samples,
+    /// Whether it is to write nothing for a while.
+    resting: Arc<AtomicBool>,
 }
 
 /// The part of an answer that we read.
@@ -127,6 +138,9 @@ impl Pen {
         let mut schedule = tokio::time::interval(every);
         schedule.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while end.run_until_cancelled(schedule.tick()).await.is_some() {
+            if self.resting.load(Ordering::Relaxed) {
+                continue;
+            }
             let (verb, object) = self.next();
             if verb == Verb::Delete {
                 self.standing.pop_front();

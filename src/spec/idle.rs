@@ -3,7 +3,7 @@
 use super::{Level, Requirement};
 
 /// The family, in the order of its numbering.
-pub const ALL: &[&Requirement] = &[&ANNOUNCED, &NOT_BEFORE];
+pub const ALL: &[&Requirement] = &[&ANNOUNCED, &NOT_BEFORE, &RESUMED];
 
 /// Both sides learn that their connection is gone.
 pub static ANNOUNCED: Requirement = Requirement {
@@ -28,4 +28,17 @@ pub static NOT_BEFORE: Requirement = Requirement {
     needs: &[],
     remedy: "The balancer's idle timeout is shorter than it was said to be, or counts one direction only, or the age of the connection: \
              check its settings for each (haproxy: timeout client and timeout server; AWS NLB: 350 s, fixed until 2024).",
+};
+
+/// A watch that was ended while idle goes on.
+pub static RESUMED: Requirement = Requirement {
+    id: "IDLE-3",
+    level: Level::Must,
+    title: "watch resumed after an idle end",
+    sentence: "A client whose idle watch is ended opens it again within a bound, from the last revision it knows and without a relist.",
+    source: "AKS field report (apiserver-watcher: the watcher has 10 s to notice a change); Kubernetes API concepts, efficient detection of \
+             changes",
+    needs: &[],
+    remedy: "Take an end of the stream for what it is, also without an error: go on from the last resourceVersion at once, and relist after 410 \
+             only. Shorten the client's backoff for a watch that had been well for a while.",
 };

@@ -5,6 +5,7 @@
 
 pub mod balancer;
 pub mod idle;
+pub mod lost;
 pub mod rollout;
 pub mod watch;
 
@@ -105,7 +106,7 @@ impl Need {
 
 /// Every requirement, family by family.
 pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
-    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).chain(idle::ALL).copied()
+    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).chain(idle::ALL).chain(lost::ALL).copied()
 }
 
 /// The requirement with this id.

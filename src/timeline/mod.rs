@@ -7,9 +7,11 @@ mod file;
 mod in_flight;
 mod lives;
 mod load;
+mod loss;
 mod moment;
 mod observation;
 mod outage;
+mod packets;
 mod recorder;
 mod scribe;
 mod symptom;
@@ -19,12 +21,14 @@ pub use file::{FORMAT, FileError, compress};
 pub use in_flight::{Held, InFlight};
 pub use lives::{Lives, Stage};
 pub use load::{Load, LoadLeft, LoadVerb};
+pub use loss::{Loss, Lost};
 pub use moment::Moment;
 pub use observation::*;
 pub use outage::{Counted, Outage, outages};
+pub use packets::{Packets, Segment, SegmentKind};
 pub use recorder::Recorder;
 pub use symptom::Symptom;
-pub use timer::{TimerConnection, Told};
+pub use timer::{Keepalive, Manner, TimerConnection, Told};
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InFlight, Load, LoadLeft, Moment, TimerConnection};
+use super::{InFlight, Load, LoadLeft, Loss, Moment, Packets, TimerConnection};
 use crate::timing::{self, nanos};
 
 /// Something that was seen.
@@ -45,6 +45,8 @@ pub enum Event {
     BackendHealth(BackendHealth),
     /// A connection to a timer-server was observed.
     Timer(TimerConnection),
+    /// A connection passed one side of the balancer.
+    Packets(Packets),
     /// An apiserver went through a step of its life.
     Lifecycle(Lifecycle),
     /// An apiserver, asked past the balancer, said how it is.
@@ -55,6 +57,10 @@ pub enum Event {
     FaultOn(Fault),
     /// A fault was over: the server was back and new connections through the balancer had met it.
     FaultOff(Fault),
+    /// Packets between the balancer and an apiserver are lost from now on.
+    LossOn(Loss),
+    /// They pass again.
+    LossOff(Loss),
     /// We ourselves did not run for this long: paused, starved, or blocked. Began at `at`.
     Stall(#[serde(with = "nanos")] Duration),
 }

@@ -12,7 +12,7 @@
 
 use super::Verdict;
 use super::facts::{Facts, Restarted};
-use crate::timeline::{Moment, Restart, Step};
+use crate::timeline::{Loss, Moment, Restart, Step};
 
 /// How much a probe did before, during and after the disturbance.
 pub(super) struct Traffic {
@@ -137,7 +137,13 @@ pub(super) fn stalled(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<
 fn starved(facts: &Facts<'_>) -> Option<String> {
     let disturbed = |at: Moment, server: &str| {
         let mut restarts = facts.restarts.iter().filter(|restart| restart.server == server);
+        let lost = |(on, off, loss): &(Moment, Option<Moment>, &Loss)| {
+            // A check that was lost is known to be some time later.
+            let known = off.map(|off| off + facts.recording.header.timers.detection());
+            loss.server == server && at >= *on && known.is_none_or(|known| at <= known)
+        };
         restarts.any(|restart| at >= restart.on && restart.off.is_none_or(|off| at <= off))
+            || facts.losses.iter().any(lost)
     };
     let (at, health) = facts.unanswered.iter().find(|(at, health)| !disturbed(*at, &health.server))?;
     Some(format!(

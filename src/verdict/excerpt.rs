@@ -1,7 +1,10 @@
 //! Observations as one-line text, and the few around a violation.
 
 use super::facts::Facts;
-use crate::timeline::{ChangeKind, ConnectionKind, Effect, Event, Exchange, LoadVerb, Moment, Observation, Told, Verb};
+use crate::timeline::{
+    ChangeKind, ConnectionKind, Effect, Event, Exchange, LoadVerb, Moment, Observation, Packets, Party, Segment, Told,
+    Verb,
+};
 
 /// How many relevant observations an excerpt shows up to the violation, and after it.
 const BEFORE: usize = 6;
@@ -110,6 +113,10 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
             };
             format!("{}: the client: {client}; the server: {server}{carries}", connection.probe)
         }
+        Event::Packets(packets) => {
+            let Packets { interface, client, server, segments } = packets;
+            format!("{interface}: {client} to {server}: {}", passed(segments))
+        }
         Event::BackendHealth(health) => {
             let state = if health.healthy { "in service" } else { "out of service" };
             format!("balancer: {} {state}: {}", health.server, health.why)
@@ -130,9 +137,25 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
         }
         Event::FaultOn(fault) => format!("{}: {} begins", fault.server, fault.restart),
         Event::FaultOff(fault) => format!("{}: {} is over", fault.server, fault.restart),
+        Event::LossOn(loss) => format!("{}: {} from now on", loss.server, loss.lost),
+        Event::LossOff(loss) => format!("{}: packets pass again", loss.server),
         Event::Stall(span) => format!("rollproof itself did not run for {} ms", span.as_millis()),
     };
     format!("{} {what}", clock(began, seen.at))
+}
+
+/// Segments in a few words, for example `SYN by client at 0.000 s, 3 keepalives by client from 4.000 s on`.
+fn passed(segments: &[Segment]) -> String {
+    let runs = segments.chunk_by(|one, next| (one.kind, one.from) == (next.kind, next.from));
+    let words = runs.map(|run| {
+        let (Segment { after, from, kind }, count) = (run[0], run.len());
+        let (by, seconds) = (if from == Party::Client { "client" } else { "server" }, after.as_secs_f64());
+        match count {
+            1 => format!("{kind} by {by} at {seconds:.3} s"),
+            _ => format!("{count} {kind}s by {by} from {seconds:.3} s on"),
+        }
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 fn outcome(exchange: &Exchange) -> String {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::watches::Watch;
 use crate::timeline::{
-    BackendHealth, ConnectionKind, Effect, Event, InFlight, Lifecycle, Load, LoadLeft, Moment, Recording, Request,
-    Restart, ServerHealth, Step, Verb, Write,
+    BackendHealth, ConnectionKind, Effect, Event, InFlight, Lifecycle, Load, LoadLeft, Loss, Moment, Recording,
+    Request, Restart, ServerHealth, Step, Verb, Write,
 };
 use crate::timing::Bounds;
 
@@ -22,6 +22,8 @@ pub(super) struct Facts<'a> {
     pub(super) lifecycle: Vec<(Moment, &'a Lifecycle)>,
     pub(super) health: Vec<(Moment, &'a ServerHealth)>,
     pub(super) stalls: Vec<(Moment, Duration)>,
+    /// Losses of packets on purpose: from when, until when if they were over, and to whom.
+    pub(super) losses: Vec<(Moment, Option<Moment>, &'a Loss)>,
     /// Whom the balancer took out of service because a check was not answered in time.
     pub(super) unanswered: Vec<(Moment, &'a BackendHealth)>,
     /// Audit-IDs of the requests that reached a server.
@@ -70,6 +72,7 @@ impl<'a> Facts<'a> {
             lifecycle: Vec::new(),
             health: Vec::new(),
             stalls: Vec::new(),
+            losses: Vec::new(),
             unanswered: Vec::new(),
             received: HashSet::new(),
             requesters: BTreeMap::new(),
@@ -96,6 +99,13 @@ impl<'a> Facts<'a> {
                 Event::ServerHealth(health) => facts.health.push((at, health)),
                 Event::Audited(audited) => drop(facts.received.insert(&audited.audit_id)),
                 Event::BackendHealth(health) if health.unanswered => facts.unanswered.push((at, health)),
+                Event::LossOn(loss) => facts.losses.push((at, None, loss)),
+                Event::LossOff(loss) => {
+                    let lasting = |(_, off, other): &&mut (_, Option<Moment>, &Loss)| off.is_none() && *other == loss;
+                    if let Some((_, off, _)) = facts.losses.iter_mut().rfind(lasting) {
+                        *off = Some(at);
+                    }
+                }
                 Event::Stall(span) => facts.stalls.push((at, *span)),
                 _ => {}
             }

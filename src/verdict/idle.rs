@@ -11,7 +11,7 @@
 use super::conclusive::conclude;
 use super::excerpt::excerpt;
 use super::facts::Facts;
-use super::{Figure, Verdict};
+use super::{Figure, Verdict, wire};
 use crate::timeline::{Event, Moment, TimerConnection, Told};
 use crate::timing::CLOSE_NOTICED;
 
@@ -62,8 +62,8 @@ fn told_both(facts: &Facts<'_>, at: Moment, connection: &TimerConnection) -> Ver
     };
     Verdict::Violated {
         expected: format!("an end for both sides within {:.3} s", CLOSE_NOTICED.as_secs_f64()),
-        actual: format!("{who}: {missing}"),
-        excerpt: excerpt(facts, at, |event| matches!(event, Event::Timer(_))),
+        actual: format!("{who}: {missing}{}", wire::told(facts, at, connection)),
+        excerpt: excerpt(facts, at, wire::concerns(connection)),
     }
 }
 
@@ -75,7 +75,8 @@ fn carried(facts: &Facts<'_>, at: Moment, connection: &TimerConnection) -> Verdi
     let actual = match early {
         Some(Told { idle, failure, .. }) => {
             let how = failure.as_ref().map_or("FIN".to_owned(), |failure| failure.class.to_string());
-            format!("{} was cut ({how}) when it had been idle for {:.3} s", connection.probe, idle.as_secs_f64())
+            let (probe, idle, wire) = (&connection.probe, idle.as_secs_f64(), wire::told(facts, at, connection));
+            format!("{probe} was cut ({how}) when it had been idle for {idle:.3} s{wire}")
         }
         None if !is_left_idle(connection) && connection.carries == Some(false) => {
             format!("{} had not been idle for that long, and bytes go nowhere", connection.probe)
@@ -85,7 +86,7 @@ fn carried(facts: &Facts<'_>, at: Moment, connection: &TimerConnection) -> Verdi
     Verdict::Violated {
         expected: format!("to be carried until it is idle for {:.3} s", timeout.as_secs_f64()),
         actual,
-        excerpt: excerpt(facts, at, |event| matches!(event, Event::Timer(_))),
+        excerpt: excerpt(facts, at, wire::concerns(connection)),
     }
 }
 
@@ -99,9 +100,10 @@ fn outlived(connection: &TimerConnection) -> bool {
     connection.lasted > connection.idle_timeout
 }
 
+/// The clients that only wait: what others do may hold a connection, or end it.
 fn connections<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (Moment, &'a TimerConnection)> {
     facts.recording.each(|event| match event {
-        Event::Timer(connection) => Some(connection),
+        Event::Timer(connection) => Some(connection).filter(|connection| connection.manner.is_plain()),
         _ => None,
     })
 }

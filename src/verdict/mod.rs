@@ -22,15 +22,19 @@ mod late;
 mod ledger;
 mod livez;
 mod load;
+mod lost;
 mod ordered;
 mod outage;
 mod readyz;
 mod reliable;
 mod resumable;
+mod resumed;
+mod reused;
 mod signal_order;
 mod survey;
 mod unique;
 mod watches;
+mod wire;
 
 pub use attribution::{Accepted, Attributed};
 pub use excerpt::describe;
@@ -177,6 +181,9 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&balancer::FOLLOWS, follows::judge),
     (&spec::idle::ANNOUNCED, idle::announced),
     (&spec::idle::NOT_BEFORE, idle::not_before),
+    (&spec::idle::RESUMED, resumed::judge),
+    (&spec::lost::NOTICED, lost::judge),
+    (&spec::lost::NOT_TWICE, reused::judge),
 ];
 
 /// The requirements that have a judge, in the order of the table.

@@ -38,3 +38,34 @@ async fn nobody_is_told_by_a_balancer_that_forgets_silently() {
         .run(async |lab| Probes::default().with(timers()).start(lab).await?.stop().await)
         .await;
 }
+
+/// A control: a balancer that forgets silently, and sends RST to whoever speaks on what it has forgotten. Whoever only listens learns
+/// nothing.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_reset_on_the_next_packet_tells_nobody_who_waits() {
+    undisturbed()
+        .in_a_lab(|lab| lab.on_idle = Some(OnIdle::ResetOnUse))
+        .upholds(&[&idle::NOT_BEFORE])
+        .violates(&[&idle::ANNOUNCED])
+        .run(async |lab| Probes::default().with(timers()).start(lab).await?.stop().await)
+        .await;
+}
+
+/// A watch on which nothing happens is reset; the client opens it again and misses nothing. With the real durations no apiserver is
+/// silent for so long: it sends a bookmark every minute.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_watch_that_was_reset_while_idle_goes_on() {
+    undisturbed()
+        .only_in(Profile::Pr)
+        .in_a_lab(|lab| lab.on_idle = Some(OnIdle::Reset))
+        .upholds(&[&idle::RESUMED])
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RESUMABLE, &watches::RELIABLE])
+        .run(async |lab| {
+            let probes = Probes::default().with(watch()).with(watcher()).with(write()).start(lab).await?;
+            probes.rest(timing::timer_observation(lab.setup().idle_timeout)).await;
+            probes.stop().await
+        })
+        .await;
+}

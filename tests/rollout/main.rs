@@ -6,6 +6,7 @@ mod balancer;
 mod clusters;
 mod idle_timeout;
 mod load;
+mod lost;
 mod rollout;
 mod settings;
 mod steady_state;

@@ -3,6 +3,7 @@
 mod carrying;
 mod command;
 mod kernel;
+mod kernel_ends;
 mod products;
 mod stage;
 

@@ -23,6 +23,9 @@ fn connection(interval: Duration, client: Option<Told>, server: Option<Told>, ca
     Event::Timer(TimerConnection {
         probe: "timer".into(),
         client: "127.0.0.1:2".into(),
+        peer: "127.0.0.1:3".into(),
+        server: "apiserver-0".into(),
+        manner: Manner::default(),
         interval,
         idle_timeout: TIMEOUT,
         lasted: timer_observation(TIMEOUT),

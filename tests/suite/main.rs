@@ -14,6 +14,7 @@ mod kind_cluster;
 mod kind_config;
 mod load;
 mod load_command;
+mod lost_verdicts;
 mod namespaces;
 mod network;
 mod provision;

@@ -145,3 +145,40 @@ async fn a_black_hole_ends_when_its_guard_is_dropped() {
     client.write_all(b"x").await.unwrap();
     assert_eq!(soon(server.read_u8()).await.unwrap(), b'x');
 }
+
+#[rstest]
+#[case::refused(Lost::Refused, Some(ErrorKind::ConnectionReset), ErrorKind::ConnectionRefused)]
+// For an established connection that is no error: the kernel goes on trying.
+#[case::unreachable(Lost::Unreachable, None, ErrorKind::HostUnreachable)]
+#[tokio::test]
+async fn whoever_is_answered_in_place_of_an_apiserver_is_told_at_once(
+    #[case] lost: Lost,
+    #[case] established: Option<ErrorKind>,
+    #[case] new: ErrorKind,
+) {
+    let Some(network) = network(1).await else { return };
+    let listener = listen(&network, 0).await;
+    let (mut client, _server) = pair(&network, &listener).await;
+    let hole = network.black_hole(0, lost).await.unwrap();
+    assert_eq!(soon(network.client.connect(network::apiserver(LAB, 0))).await.unwrap_err().kind(), new);
+    // What a proxy sends is answered as well.
+    assert_eq!(soon(network.balancer.connect(network::apiserver(LAB, 0))).await.unwrap_err().kind(), new);
+    client.write_all(b"x").await.unwrap();
+    let told = tokio::time::timeout(secs(1), client.read_u8()).await.ok();
+    assert_eq!(told.map(|told| told.unwrap_err().kind()), established);
+    hole.heal().await.unwrap();
+    assert!(soon(network.client.connect(network::apiserver(LAB, 0))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_share_of_the_packets_can_be_lost() {
+    let Some(network) = network(1).await else { return };
+    let listener = listen(&network, 0).await;
+    let (mut client, mut server) = pair(&network, &listener).await;
+    let all = network.black_hole(0, Lost::Percent(100)).await.unwrap();
+    assert!(!arrives(&mut client, &mut server).await);
+    all.heal().await.unwrap();
+    assert_eq!(soon(server.read_u8()).await.unwrap(), b'x');
+    let _none = network.black_hole(0, Lost::Percent(0)).await.unwrap();
+    assert!(arrives(&mut client, &mut server).await);
+}

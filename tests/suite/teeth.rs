@@ -40,6 +40,9 @@ fn tooth(id: &str) -> Option<Recording> {
         "BALANCER-4" => graceful().with(5200, carried("apiserver-0", End::Fin, Party::Client, 5)).0,
         "IDLE-1" => crate::idle_verdicts::silent(),
         "IDLE-2" => crate::idle_verdicts::cut_early(),
+        "IDLE-3" => crate::lost_verdicts::resumed_late(),
+        "LOST-1" => crate::lost_verdicts::unnoticed(),
+        "LOST-2" => crate::lost_verdicts::used_twice(),
         _ => return None,
     })
 }

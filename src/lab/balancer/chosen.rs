@@ -111,6 +111,13 @@ impl Balancer {
         }
     }
 
+    /// Returns when it acts on what its health checks have found so far, if it is one of ours.
+    pub async fn applied(&self) {
+        if let Self::Kernel(kernel) = self {
+            kernel.applied().await;
+        }
+    }
+
     /// Where clients reach it.
     pub fn address(&self) -> SocketAddr {
         match self {

@@ -5,28 +5,32 @@
 //! first packet chooses the backend by a hash of its addresses and ports, never by turns: a repeated first packet is a new
 //! flow as long as the first has not passed, and must go the same way, or a dead backend would look alive after a second.
 
-use std::net::SocketAddr;
+mod flows;
+
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context as _, anyhow, ensure};
 use futures::future::{join_all, select_all};
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::flows::Flows;
 use super::health::{Checker, Member};
 use super::{HealthPolicy, IdleTimeout, OnIdle, Settings};
 use crate::lab::network::{self, Namespace, Site};
 use crate::timeline::Recorder;
 
-/// A kernel at work. New connections go to the backends in service; established ones live on, whatever becomes of their
-/// backend. Nobody in service: the client is refused.
+/// A kernel at work. New connections go to the backends in service, those of a node's clients to the node's own in a hairpin;
+/// established ones live on, or get RST on both sides when they are drained. Nobody in service: the client is refused.
 pub struct Kernel {
     address: SocketAddr,
     pool: Arc<Pool>,
     stop: CancellationToken,
     tasks: TaskTracker,
-    /// Why the pool no longer follows.
+    /// Why the pool no longer follows, or flows are no longer ended.
     broken: Arc<OnceLock<String>>,
 }
 
@@ -43,14 +47,17 @@ impl Kernel {
             HealthPolicy::Ignore => None,
         };
         let address = settings.listen;
+        let members = settings.backends.iter().cloned();
+        let members: Vec<_> = members.map(|backend| Arc::new(Member::new(backend, checker.is_none()))).collect();
+        let own = settings.hairpin.iter().filter_map(|(node, name)| {
+            let own = settings.backends.iter().find(|backend| backend.name == *name)?;
+            Some((*node, own.address))
+        });
         let pool = Arc::new(Pool {
             table: table(address),
-            site: settings.site,
-            members: settings
-                .backends
-                .into_iter()
-                .map(|backend| Arc::new(Member::new(backend, checker.is_none())))
-                .collect(),
+            site: settings.site.clone(),
+            own: own.collect(),
+            members,
             in_force: watch::Sender::default(),
         });
         let (stop, tasks, broken) = (CancellationToken::new(), TaskTracker::new(), Arc::new(OnceLock::new()));
@@ -59,6 +66,15 @@ impl Kernel {
         }
         let changes = pool.changes();
         set_up(pool.namespace()?, address, settings.idle).await?;
+        if let Some(flows) = Flows::of(&settings, &pool.members).await? {
+            let (stop, broken) = (stop.clone(), broken.clone());
+            // It takes segments as fast as they come: with fewer at a time it would fall behind a busy client.
+            tasks.spawn(unconstrained(async move {
+                if let Some(Err(error)) = stop.run_until_cancelled(flows.keep()).await {
+                    let _ = broken.set(format!("{error:#}"));
+                }
+            }));
+        }
         pool.apply().await?;
         if let Some(checker) = checker {
             for member in &pool.members {
@@ -86,12 +102,12 @@ impl Kernel {
         let _ = self.pool.in_force.subscribe().wait_for(|in_force| *in_force == self.pool.in_service()).await;
     }
 
-    /// Says so if it no longer follows its backends' health.
+    /// Says so if it no longer follows its backends' health, or no longer ends flows.
     ///
     /// # Errors
     /// It does not, and why.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.broken.get().map_or(Ok(()), |why| Err(anyhow!("the kernel balancer cannot change its pool: {why}")))
+        self.broken.get().map_or(Ok(()), |why| Err(anyhow!("the kernel balancer can no longer follow: {why}")))
     }
 
     /// Ends the health checks. What is established goes on until the lab's network is gone.
@@ -115,7 +131,7 @@ pub fn unmet() -> Option<String> {
     }
     let example: [SocketAddr; 2] = [([127, 0, 0, 2], 1).into(), ([127, 0, 0, 3], 1).into()];
     let tried = Namespace::new("balancer-try").and_then(|namespace| {
-        network::nft_blocking(&namespace, rules(example[0]) + &choice(&table(example[0]), &example))
+        network::nft_blocking(&namespace, rules(example[0], None) + &choice(&table(example[0]), &[], &example))
     });
     let error = tried.err()?;
     Some(format!("{error:#}; install nftables (Debian: `apt-get install nftables`), on a kernel that has it"))
@@ -125,6 +141,8 @@ pub fn unmet() -> Option<String> {
 struct Pool {
     table: String,
     site: Site,
+    /// The backend of clients on its node.
+    own: Vec<(IpAddr, SocketAddr)>,
     members: Vec<Arc<Member>>,
     /// Whom the rules choose from.
     in_force: watch::Sender<Vec<SocketAddr>>,
@@ -148,7 +166,7 @@ impl Pool {
     /// From now on new connections go to those in service.
     async fn apply(&self) -> anyhow::Result<()> {
         let backends = self.in_service();
-        network::nft(self.namespace()?, choice(&self.table, &backends)).await?;
+        network::nft(self.namespace()?, choice(&self.table, &self.own, &backends)).await?;
         self.in_force.send_replace(backends);
         Ok(())
     }
@@ -163,7 +181,7 @@ impl Pool {
 }
 
 async fn set_up(namespace: &Namespace, listen: SocketAddr, idle: Option<IdleTimeout>) -> anyhow::Result<()> {
-    network::nft(namespace, rules(listen)).await?;
+    network::nft(namespace, rules(listen, idle)).await?;
     // These exist once a rule has asked for conntrack.
     for (name, value) in [
         // What is in the middle of a conversation that we do not know is no new flow.
@@ -174,7 +192,11 @@ async fn set_up(namespace: &Namespace, listen: SocketAddr, idle: Option<IdleTime
         namespace.sysctl(name, value).await?;
     }
     if let Some(IdleTimeout { after, then }) = idle {
-        ensure!(then == OnIdle::Silent, "the kernel balancer forgets idle connections silently, or not at all");
+        ensure!(then != OnIdle::Fin, "the kernel balancer says nothing but RST");
+        if then == OnIdle::Reset {
+            // conntrack would be late: see `flows`.
+            return Ok(());
+        }
         ensure!(after.subsec_nanos() == 0 && !after.is_zero(), "the kernel counts idle timeouts in whole seconds");
         // For all of the namespace: whatever this router forwards.
         namespace.sysctl("netfilter/nf_conntrack_tcp_timeout_established", &after.as_secs().to_string()).await?;
@@ -187,11 +209,15 @@ fn table(listen: SocketAddr) -> String {
     format!("balancer_{}", listen.port())
 }
 
-/// All but the choice of a backend. A packet that belongs to no flow is dropped: without that rule, what a backend sends after its
+/// All but the choice of a backend. A packet that belongs to no flow is dropped, or answered with RST: without that rule, what a backend sends after its
 /// flow was forgotten would reach the client under the backend's own address, and the client's kernel would reset the backend's
 /// side only.
-fn rules(listen: SocketAddr) -> String {
+fn rules(listen: SocketAddr, idle: Option<IdleTimeout>) -> String {
     let (ip, port, table) = (listen.ip(), listen.port(), table(listen));
+    let unknown = match idle {
+        Some(IdleTimeout { then: OnIdle::ResetOnUse, .. }) => "reject with tcp reset",
+        _ => "drop",
+    };
     format!(
         "table ip {table} {{
             chain choice {{
@@ -202,27 +228,27 @@ fn rules(listen: SocketAddr) -> String {
             }}
             chain known {{
                 type filter hook prerouting priority mangle; policy accept;
-                ct state invalid meta l4proto tcp drop
+                ct state invalid meta l4proto tcp {unknown}
             }}
         }}
         "
     )
 }
 
-/// Replaces the choice of a backend; in one transaction, so that no packet sees half of it.
-fn choice(table: &str, backends: &[SocketAddr]) -> String {
+/// Replaces the choice of a backend; in one transaction, so that no packet sees half of it. A node's `own` backend comes first,
+/// whatever its health.
+fn choice(table: &str, own: &[(IpAddr, SocketAddr)], backends: &[SocketAddr]) -> String {
     let mut commands = format!("flush chain ip {table} choice\n");
-    if !backends.is_empty() {
-        let places: Vec<_> = (0..)
-            .zip(backends)
-            .map(|(index, backend): (usize, _)| format!("{index} : {} . {}", backend.ip(), backend.port()))
-            .collect();
-        commands += &format!(
-            "add rule ip {table} choice meta l4proto tcp dnat to jhash ip saddr . tcp sport . ip daddr . tcp dport \
-             mod {} seed 1 map {{ {} }}\n",
-            backends.len(),
-            places.join(", ")
-        );
-    }
+    let place = |backend: &SocketAddr| format!("{} . {}", backend.ip(), backend.port());
+    let mut choose = |by: &str, places: Vec<String>| {
+        if !places.is_empty() {
+            let places = places.join(", ");
+            commands += &format!("add rule ip {table} choice meta l4proto tcp dnat to {by} map {{ {places} }}\n");
+        }
+    };
+    choose("ip saddr", own.iter().map(|(node, backend)| format!("{node} : {}", place(backend))).collect());
+    let by_hash = format!("jhash ip saddr . tcp sport . ip daddr . tcp dport mod {} seed 1", backends.len());
+    let places = backends.iter().enumerate().map(|(index, backend)| format!("{index} : {}", place(backend)));
+    choose(&by_hash, places.collect());
     commands
 }

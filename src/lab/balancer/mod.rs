@@ -51,6 +51,11 @@ pub enum OnUnhealthy {
     Keep,
     /// RST to both sides, at once.
     Reset,
+    /// RST to both sides after a drain time, for whoever is still there: AWS's "connection termination on deregistration".
+    Drain {
+        /// The drain time.
+        after: Duration,
+    },
     /// FIN to both sides after a drain time, even if the backend is back by then.
     Fin {
         /// The drain time.
@@ -74,6 +79,8 @@ pub enum OnIdle {
     Reset,
     /// FIN to both sides, as proxies do.
     Fin,
+    /// Nothing, until somebody speaks: who does gets RST, and the other side learns nothing. As AWS's NLB does it.
+    ResetOnUse,
     /// Nothing, to nobody: what is still sent goes nowhere. The worst that can happen to whoever waits. A proxy's kernel goes on
     /// acknowledging bytes and answering keepalive probes, so neither side can ever find out by itself.
     Silent,

@@ -112,6 +112,14 @@ impl Carrier {
         };
         self.recorder.record_at(at, Event::Connection(connection));
 
+        if self.idle.is_some_and(|idle| idle.then == OnIdle::ResetOnUse)
+            && ended.how == End::Silent
+            && let Some(server) = server
+        {
+            let refuse = async { tokio::join!(refuse(client), refuse(server)) };
+            let _ = self.stop.run_until_cancelled(refuse).await;
+            return;
+        }
         if let (End::Silent, Some(server)) = (ended.how, &mut server) {
             let swallow = async { tokio::join!(swallow(&mut client), swallow(server)) };
             let _ = self.stop.run_until_cancelled(swallow).await;
@@ -155,7 +163,7 @@ impl Carrier {
         match idle.then {
             OnIdle::Reset => Ended::reset_by(Party::Balancer),
             OnIdle::Fin => Ended { by: Party::Balancer, how: End::Fin, abort: false },
-            OnIdle::Silent => Ended { by: Party::Balancer, how: End::Silent, abort: true },
+            OnIdle::Silent | OnIdle::ResetOnUse => Ended { by: Party::Balancer, how: End::Silent, abort: true },
         }
     }
 
@@ -165,6 +173,11 @@ impl Carrier {
             OnUnhealthy::Keep => std::future::pending().await,
             OnUnhealthy::Reset => {
                 member.out_of_service().await;
+                Ended::reset_by(Party::Balancer)
+            }
+            OnUnhealthy::Drain { after } => {
+                member.out_of_service().await;
+                sleep(after).await;
                 Ended::reset_by(Party::Balancer)
             }
             OnUnhealthy::Fin { after } => {
@@ -180,6 +193,13 @@ impl Carrier {
 async fn swallow(stream: &mut TcpStream) {
     // An error is an end like any other.
     let _ = tokio::io::copy(stream, &mut sink()).await;
+}
+
+/// RST as soon as that side says something.
+async fn refuse(mut stream: TcpStream) {
+    // Whatever comes; even an end would be one of a connection that is gone.
+    let _ = stream.read_u8().await;
+    let _ = stream.set_zero_linger();
 }
 
 /// Passes on what both sides say until both have finished, or one breaks off.

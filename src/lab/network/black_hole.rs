@@ -10,22 +10,12 @@ use anyhow::anyhow;
 
 use super::nft::{nft, nft_soon};
 use super::{Namespace, Network, Site};
-
-/// Which packets are lost, between the balancer and an apiserver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lost {
-    /// All.
-    Both,
-    /// Those to the apiserver.
-    ToServer,
-    /// Those of the apiserver: it hears everything, and is not heard.
-    FromServer,
-}
+use crate::timeline::Lost;
 
 /// A cable that loses packets until this is dropped.
 #[must_use = "dropping the guard ends the fault"]
 pub struct BlackHole {
-    /// Where packets are lost: the site, and the table that loses them.
+    /// Where packets are lost: the site, and the table that loses them, with its family.
     places: Vec<(Site, String)>,
 }
 
@@ -38,25 +28,59 @@ impl Network {
     pub async fn black_hole(&self, index: u8, lost: Lost) -> anyhow::Result<BlackHole> {
         /// Guards may overlap.
         static LAST: AtomicU64 = AtomicU64::new(0);
-        let to_server = (self.server(index), "to-balancer".to_owned(), lost != Lost::FromServer);
-        let from_server = (self.balancer.clone(), format!("to-apiserver-{index}"), lost != Lost::ToServer);
+        let far = (self.server(index), "to-balancer".to_owned());
+        let near = (self.balancer.clone(), format!("to-apiserver-{index}"));
+        let (ends, rule) = match lost {
+            Lost::Both => (vec![far, near], "drop".to_owned()),
+            Lost::ToServer => (vec![far], "drop".to_owned()),
+            Lost::FromServer => (vec![near], "drop".to_owned()),
+            Lost::Percent(percent) => (vec![far, near], format!("numgen random mod 100 < {percent} drop")),
+            Lost::Refused => (vec![near], "meta l4proto tcp reject with tcp reset".to_owned()),
+            Lost::Unreachable => (vec![near], "reject with icmp type host-unreachable".to_owned()),
+        };
         let mut hole = BlackHole { places: Vec::new() };
-        for (site, device, _) in [to_server, from_server].into_iter().filter(|(.., wanted)| *wanted) {
-            let table = format!("black_hole_{}", LAST.fetch_add(1, Ordering::Relaxed));
-            let rules = format!(
-                "table netdev {table} {{
-                    chain lost {{
-                        type filter hook ingress device \"{device}\" priority 0; policy accept;
-                        meta protocol ip drop
-                    }}
-                }}
-                "
-            );
+        for (site, device) in ends {
+            let name = format!("black_hole_{}", LAST.fetch_add(1, Ordering::Relaxed));
+            let (table, rules) = match lost {
+                Lost::Refused | Lost::Unreachable => answered(&name, &device, &rule),
+                _ => unanswered(&name, &device, &rule),
+            };
             nft(in_namespace(&site)?, rules).await?;
             hole.places.push((site, table));
         }
         Ok(hole)
     }
+}
+
+/// Where what arrives at a device is lost: the table, and how to make it.
+fn unanswered(name: &str, device: &str, rule: &str) -> (String, String) {
+    let table = format!("netdev {name}");
+    let rules = format!(
+        "table {table} {{
+            chain lost {{
+                type filter hook ingress device \"{device}\" priority 0; policy accept;
+                meta protocol ip {rule}
+            }}
+        }}
+        "
+    );
+    (table, rules)
+}
+
+/// Where what is about to leave by a device is answered in place of the other end: what is passed on, and what a proxy sends.
+fn answered(name: &str, device: &str, rule: &str) -> (String, String) {
+    let table = format!("ip {name}");
+    let chain = |hook| {
+        format!(
+            "chain {hook} {{
+                type filter hook {hook} priority 0; policy accept;
+                oifname \"{device}\" {rule}
+            }}
+            "
+        )
+    };
+    let rules = format!("table {table} {{\n{}{}}}\n", chain("forward"), chain("output"));
+    (table, rules)
 }
 
 impl BlackHole {
@@ -81,7 +105,7 @@ impl Drop for BlackHole {
 }
 
 fn delete(table: &str) -> String {
-    format!("delete table netdev {table}\n")
+    format!("delete table {table}\n")
 }
 
 fn in_namespace(site: &Site) -> anyhow::Result<&Namespace> {

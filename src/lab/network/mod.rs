@@ -12,10 +12,14 @@ pub mod loopback;
 pub mod namespaces;
 
 mod black_hole;
+mod capture;
 pub(super) mod namespace;
 mod nft;
+pub(super) mod wire;
 
-pub use black_hole::{BlackHole, Lost};
+pub use crate::timeline::Lost;
+pub use black_hole::BlackHole;
+pub use capture::Capture;
 pub use loopback::*;
 pub use namespace::Namespace;
 pub(super) use nft::{nft, nft_blocking};

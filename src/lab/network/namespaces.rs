@@ -93,6 +93,12 @@ pub async fn start(lab: u8, servers: u8) -> anyhow::Result<Network> {
     })
 }
 
+/// The balancer's interfaces on the way from clients to that many apiservers: numbers and names.
+pub(in crate::lab) fn balancer_interfaces(servers: usize) -> impl Iterator<Item = (u32, String)> {
+    let to_servers = (FIRST + 1..).zip(0..servers).map(|(number, index)| (number, format!("to-apiserver-{index}")));
+    std::iter::once((FIRST, "to-client".to_owned())).chain(to_servers)
+}
+
 async fn host(name: &str) -> anyhow::Result<Host> {
     let namespace = Namespace::new(name)?;
     let links = plain(&namespace).await.with_context(|| format!("cannot set up the network of the {name}"))?;

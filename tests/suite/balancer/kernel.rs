@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 
-use rollproof::lab::balancer::{HealthPolicy, Kernel};
+use rollproof::lab::balancer::{HealthPolicy, Kernel, Settings};
 use rollproof::lab::network::{self, Network};
 use rollproof::timeline::Recorder;
 use tokio::net::TcpStream;
@@ -10,14 +10,18 @@ use tokio::net::TcpStream;
 use super::stage::{Authority, Fake, carries, greet, opinion, settings, soon};
 use crate::namespaces::{self, LAB};
 
-struct Stage {
-    network: Network,
-    fakes: [Fake; 2],
-    balancer: Kernel,
-    recorder: Recorder,
+pub(super) struct Stage {
+    pub(super) network: Network,
+    pub(super) fakes: [Fake; 2],
+    pub(super) balancer: Kernel,
+    pub(super) recorder: Recorder,
 }
 
 async fn stage(health: HealthPolicy) -> Option<Stage> {
+    stage_with(|settings| settings.health = health).await
+}
+
+pub(super) async fn stage_with(change: impl FnOnce(&mut Settings)) -> Option<Stage> {
     let network = namespaces::network(2).await?;
     let authority = Authority::new();
     let fakes = [
@@ -25,15 +29,26 @@ async fn stage(health: HealthPolicy) -> Option<Stage> {
         Fake::listening(namespaces::listen(&network, 1).await, 1, &authority),
     ];
     let mut settings = settings(&authority, &[&fakes[0].backend, &fakes[1].backend]);
-    (settings.site, settings.listen, settings.health) = (network.balancer.clone(), network::balancer(LAB), health);
+    (settings.site, settings.listen) = (network.balancer.clone(), network::balancer(LAB));
+    change(&mut settings);
     let recorder = Recorder::default();
     let balancer = Kernel::start(settings, recorder.clone()).await.unwrap();
     Some(Stage { network, fakes, balancer, recorder })
 }
 
 impl Stage {
-    async fn dial(&self) -> TcpStream {
+    pub(super) async fn dial(&self) -> TcpStream {
         greet(soon(self.network.client.connect(self.balancer.address())).await.unwrap()).await
+    }
+
+    /// A new connection: whom it was carried to, and its two ends.
+    pub(super) async fn pair(&mut self) -> (usize, (TcpStream, TcpStream)) {
+        let client = self.dial().await;
+        let [one, other] = &mut self.fakes;
+        tokio::select! {
+            server = one.met() => (0, (client, server)),
+            server = other.met() => (1, (client, server)),
+        }
     }
 }
 

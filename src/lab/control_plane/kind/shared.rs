@@ -9,7 +9,9 @@ use tokio::sync::Mutex;
 use super::balancer::Health;
 use super::cluster::{Cluster, Order};
 use super::config::{self, KindConfig, NodePlace};
-use crate::lab::provision::Version;
+use crate::config::Product;
+use crate::lab::provision::image::balancer;
+use crate::lab::provision::{Sources, Version, node_image};
 use crate::timing::Timers;
 
 /// The configuration of a run's cluster, in the current folder.
@@ -71,7 +73,6 @@ impl Plan {
             cgroup_v1: false,
             cert_sans: &[],
             patches: &[],
-            binary: None,
         };
         let documents = config::kubeadm_config(&self.config, &place)?;
         let documents: Vec<Value> = serde_saphyr::from_multiple(&documents)?;
@@ -106,7 +107,7 @@ pub struct Provided {
 ///
 /// # Errors
 /// It could not be made: there is no image, no Docker, no room.
-pub async fn shared(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Provided> {
+pub async fn shared(plan: &Plan, say: &'static (dyn Fn(String) + Sync)) -> anyhow::Result<Provided> {
     let mut shared = SHARED.lock().await;
     if shared.is_none() {
         let made = make(plan, say).await.map_err(|error| format!("{error:#}"));
@@ -119,17 +120,23 @@ pub async fn shared(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Resul
     }
 }
 
-async fn make(plan: &Plan, say: &(dyn Fn(String) + Sync)) -> anyhow::Result<Provided> {
-    let image = format!("rollproof/node:{}", plan.version);
+async fn make(plan: &Plan, say: &'static (dyn Fn(String) + Sync)) -> anyhow::Result<Provided> {
+    let version = plan.version;
+    let (node, balancer) = tokio::task::spawn_blocking(move || {
+        let (sources, progress) = (Sources::from_env()?, |text: &str| say(text.to_owned()));
+        let node = node_image::node_image(&version, &sources, &progress)?;
+        anyhow::Ok((node, balancer::balancer_image(Product::Haproxy, &sources, &progress)?))
+    })
+    .await??;
     let order = Order {
         config: &plan.config,
         name: None,
-        image: &image,
-        kubernetes: &plan.version,
+        image: &node.reference,
+        kubernetes: &version,
         patches: &[SAYS_WHOM_IT_STOPS.to_owned()],
-        balancer_image: "k-cluster/haproxy:1",
+        balancer_image: &balancer.reference,
         health: Health::Readyz,
     };
     let cluster = Cluster::create(order, say).await?;
-    Ok(Provided { cluster, version: plan.version, image, digest: String::new() })
+    Ok(Provided { cluster, version, image: node.reference, digest: node.digest })
 }

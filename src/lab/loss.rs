@@ -1,0 +1,70 @@
+//! Packets that get lost on purpose, between the balancer and an apiserver.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::network::BlackHole;
+use super::{Lab, wait};
+use crate::timeline::{Event, Loss, Lost, Recorder};
+use crate::timing;
+
+impl Lab {
+    /// Loses packets between the balancer and an apiserver until the guard is healed or dropped.
+    ///
+    /// # Errors
+    /// The lab has no namespaces ([`Setup::namespaces`]), or the kernel refuses.
+    pub async fn lose(&self, index: u8, lost: Lost) -> anyhow::Result<Losing> {
+        let loss = Loss { server: self.servers()[usize::from(index)].name().to_owned(), lost };
+        let hole = self.network.black_hole(index, lost).await?;
+        self.recorder.record(Event::LossOn(loss.clone()));
+        Ok(Losing { hole, loss, recorder: self.recorder.clone() })
+    }
+
+    /// Returns when the balancer has taken an apiserver out of service, or put it back. It takes one of the suite's own balancers, which
+    /// record it.
+    ///
+    /// # Errors
+    /// It does not within the time that a restarted apiserver would be given.
+    pub async fn until_in_service(&self, index: u8, in_service: bool) -> anyhow::Result<()> {
+        let name = self.servers()[usize::from(index)].name();
+        let what = format!("the balancer to find {name} {}healthy", if in_service { "" } else { "un" });
+        wait::until(timing::back_patience(&self.setup.timers), &what, async || {
+            let last = self.recorder.last(|seen| match &seen.event {
+                Event::BackendHealth(health) if health.server == name => Some(health.clone()),
+                _ => None,
+            });
+            match last {
+                Some(health) if health.healthy == in_service => ControlFlow::Break(()),
+                last => ControlFlow::Continue(last.map_or_else(|| "no opinion".to_owned(), |health| health.why)),
+            }
+        })
+        .await?;
+        self.balancer.applied().await;
+        Ok(())
+    }
+
+    /// How long a client here may take to notice that its apiserver is silently lost.
+    pub fn loss_noticed(&self) -> Duration {
+        self.setup.loss_noticed()
+    }
+}
+
+/// Packets that get lost until this is healed, or dropped.
+#[must_use = "dropping the guard ends the fault"]
+pub struct Losing {
+    hole: BlackHole,
+    loss: Loss,
+    recorder: Recorder,
+}
+
+impl Losing {
+    /// Ends the loss, and returns when it has ended.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub async fn heal(self) -> anyhow::Result<()> {
+        self.hole.heal().await?;
+        self.recorder.record(Event::LossOff(self.loss));
+        Ok(())
+    }
+}

@@ -1,0 +1,45 @@
+//! Packets that get lost on purpose.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The way between the balancer and an apiserver is broken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The apiserver.
+    pub server: String,
+    /// What becomes of packets.
+    pub lost: Lost,
+}
+
+/// Which packets are lost, between the balancer and an apiserver, and whether anybody is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lost {
+    /// All, silently.
+    Both,
+    /// Those to the apiserver, silently.
+    ToServer,
+    /// Those of the apiserver, silently: it hears everything, and is not heard.
+    FromServer,
+    /// That many in a hundred, each way, by chance, silently.
+    Percent(u8),
+    /// Those to the apiserver, and whoever sent one gets RST.
+    Refused,
+    /// Those to the apiserver, and whoever sent one is told that there is no such host (ICMP).
+    Unreachable,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Both => f.write_str("all packets are lost"),
+            Self::ToServer => f.write_str("all packets to it are lost"),
+            Self::FromServer => f.write_str("all packets of it are lost"),
+            Self::Percent(percent) => write!(f, "{percent} % of the packets are lost"),
+            Self::Refused => f.write_str("packets to it are answered with RST"),
+            Self::Unreachable => f.write_str("packets to it are answered with host unreachable"),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What the packets say about a connection, in words that a verdict can add: evidence, which decides nothing.
+
+use super::facts::Facts;
+use crate::timeline::{Event, Moment, Packets, Party, SegmentKind, TimerConnection};
+
+/// For example `; on the wire: RST to the server after 11.004 s, none to the client; no keepalive`. Empty without packets.
+pub(super) fn told(facts: &Facts<'_>, opened: Moment, connection: &TimerConnection) -> String {
+    let Some((at_client, client)) = packets(facts, &connection.client, |interface| interface == "to-client") else {
+        return String::new();
+    };
+    let server = packets(facts, &connection.peer, |interface| interface != "to-client");
+    // What is sent to one side is sent in the name of the other.
+    let end = |packets: Option<(Moment, &Packets)>, from| {
+        let (at, packets) = packets?;
+        let found = [SegmentKind::Reset, SegmentKind::Fin].map(|kind| Some((packets.first(at, kind, from)?, kind)));
+        // What came later was our own doing.
+        let seen = found.into_iter().flatten().filter(|(at, _)| *at <= opened + connection.lasted);
+        seen.min_by_key(|(at, _)| *at)
+    };
+    let say = |to, end: Option<(Moment, SegmentKind)>| match end {
+        Some((at, kind)) => format!("{kind} to the {to} after {:.3} s", at.since(opened).as_secs_f64()),
+        None => format!("no end to the {to}"),
+    };
+    let keepalive = match client.keepalive_every(Party::Client) {
+        Some(every) => format!("keepalive every {:.1} s", every.as_secs_f64()),
+        None if client.first(at_client, SegmentKind::Keepalive, Party::Client).is_some() => "one keepalive".to_owned(),
+        None => "no keepalive".to_owned(),
+    };
+    let to_client = say("client", end(Some((at_client, client)), Party::Server));
+    let to_server = say("server", end(server, Party::Client));
+    format!("; on the wire: {to_client}, {to_server}, {keepalive}")
+}
+
+/// Whether an observation is of the packets of that connection.
+pub(super) fn concerns<'a>(connection: &'a TimerConnection) -> impl Fn(&Event) -> bool + 'a {
+    |event| match event {
+        Event::Packets(packets) => packets.client == connection.client || packets.client == connection.peer,
+        Event::Timer(timer) => timer.client == connection.client,
+        Event::LossOn(_) | Event::LossOff(_) => true,
+        _ => false,
+    }
+}
+
+fn packets<'a>(facts: &Facts<'a>, client: &str, on: impl Fn(&str) -> bool) -> Option<(Moment, &'a Packets)> {
+    let mut all = facts.recording.each(|event| match event {
+        Event::Packets(packets) => Some(packets),
+        _ => None,
+    });
+    all.find(|(_, packets)| packets.client == client && on(&packets.interface))
+}

@@ -1,0 +1,80 @@
+//! An apiserver that is gone without a word: packets are lost, and nobody is told.
+
+use rollproof::prelude::*;
+use serial_test::serial;
+
+/// Everybody who connects from now on is carried to the first apiserver.
+async fn only_the_first(lab: &Lab) -> anyhow::Result<Losing> {
+    let second = lab.lose(1, Lost::Both).await?;
+    lab.until_in_service(1, false).await?;
+    Ok(second)
+}
+
+/// The first apiserver is lost, for as long as anybody may need to notice. Those who have noticed are carried to the second.
+async fn lose_the_first(lab: &Lab, probes: &Observing, second: Losing) -> anyhow::Result<()> {
+    second.heal().await?;
+    lab.until_in_service(1, true).await?;
+    let first = lab.lose(0, Lost::Both).await?;
+    probes.watch_for(lab.loss_noticed() + timing::CLOSE_NOTICED).await;
+    first.heal().await
+}
+
+/// A silently lost apiserver is noticed by clients that do not rely on being told: kube-rs's watcher, a raw watch with a read timeout,
+/// readers with TCP keepalive. They go on elsewhere, and nothing is lost; a pooled connection that is dead is not used twice.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_silently_lost_apiserver_is_noticed() {
+    undisturbed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            lab.watch_timeout = Some(timing::SHORT_WATCH_TIMEOUT);
+            lab.read_timeout = Some(timing::SHORT_WATCH_TIMEOUT + timing::WATCH_TIMEOUT_MARGIN);
+        })
+        .upholds(&[&lost::NOTICED, &lost::NOT_TWICE])
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RESUMABLE, &watches::RELIABLE])
+        .run(async |lab| {
+            let second = only_the_first(lab).await?;
+            let probes = Probes::default().with(watch()).with(watcher()).with(write());
+            let probes = probes.with(kube_requests()).with(careful_clients()).start(lab).await?;
+            lose_the_first(lab, &probes, second).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// A control: clients that have nothing but TCP to tell them wait for ever: a raw watch of kube-rs as it comes, which has no timeout of
+/// its own, and readers without keepalive.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn without_keepalive_and_timeouts_a_silent_loss_goes_unnoticed() {
+    undisturbed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            lab.watch_timeout = Some(timing::SHORT_WATCH_TIMEOUT);
+        })
+        .violates(&[&lost::NOTICED])
+        .run(async |lab| {
+            let second = only_the_first(lab).await?;
+            let probes = Probes::default().with(watch()).with(write()).with(careless_clients()).start(lab).await?;
+            lose_the_first(lab, &probes, second).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// With the real durations: kube-rs's watcher as it comes asks for 290 s, and notices five seconds later.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_watcher_as_it_comes_notices_a_silent_loss() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .in_a_lab(|lab| (lab.namespaces, lab.apiservers) = (true, Some(2)))
+        .upholds(&[&lost::NOTICED])
+        .run(async |lab| {
+            let second = only_the_first(lab).await?;
+            let probes = Probes::default().with(watcher()).with(write()).start(lab).await?;
+            lose_the_first(lab, &probes, second).await?;
+            probes.stop().await
+        })
+        .await;
+}

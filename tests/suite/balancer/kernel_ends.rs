@@ -1,0 +1,189 @@
+//! How the kernel as balancer ends flows, and whom it carries a node's own clients to.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use rollproof::lab::balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy, Settings};
+use rollproof::lab::network::{self, Lost};
+use rollproof::timeline::Moment;
+use rollproof::timing::{CLOSE_NOTICED, secs};
+use rstest::rstest;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::kernel::stage_with;
+use super::stage::{carries, greet, opinion, read_to_end, soon};
+use crate::namespaces::LAB;
+
+/// How long a connection may be idle in these tests; conntrack counts whole seconds.
+const IDLE: Duration = secs(1);
+
+fn idle(after: Duration, then: OnIdle) -> impl FnOnce(&mut Settings) {
+    move |settings| (settings.health, settings.idle) = (HealthPolicy::Ignore, Some(IdleTimeout { after, then }))
+}
+
+/// Whether nothing is heard for that long: no byte, no end.
+async fn hears_nothing(stream: &mut TcpStream, span: Duration) -> bool {
+    tokio::time::timeout(span, stream.read_u8()).await.is_err()
+}
+
+#[tokio::test]
+async fn an_idle_flow_is_reset_on_both_sides_and_only_then() {
+    let Some(mut stage) = stage_with(idle(IDLE, OnIdle::Reset)).await else { return };
+    let (_, mut busy) = stage.pair().await;
+    let (_, (mut client, mut server)) = stage.pair().await;
+    let opened = Moment::now();
+    let ends = async { tokio::join!(read_to_end(&mut client), read_to_end(&mut server)) };
+    let talk = async {
+        let mut ticks = tokio::time::interval(IDLE / 4);
+        for _ in 0..8 {
+            ticks.tick().await;
+            assert!(carries(&mut busy).await);
+        }
+    };
+    let (ends, ()) = tokio::join!(async { (ends.await, Moment::now().since(opened)) }, talk);
+    assert_eq!(ends.0, (Err(ErrorKind::ConnectionReset), Err(ErrorKind::ConnectionReset)));
+    assert!(ends.1 >= IDLE && ends.1 <= IDLE + CLOSE_NOTICED, "{:?}", ends.1);
+    // And then it comes for that one, too.
+    assert_eq!(read_to_end(&mut busy.0).await, Err(ErrorKind::ConnectionReset));
+    stage.balancer.check().unwrap();
+}
+
+#[tokio::test]
+async fn many_idle_flows_are_reset_together() {
+    const MANY: usize = 500;
+    raise_the_limit_of_open_files();
+    let Some(mut stage) = stage_with(idle(IDLE * 3, OnIdle::Reset)).await else { return };
+    let mut pairs = Vec::new();
+    for _ in 0..MANY {
+        pairs.push(stage.pair().await.1);
+    }
+    // Each was last heard of when it was made: byte by byte they all become as old as the last.
+    for (client, server) in &mut pairs {
+        client.write_all(b"x").await.unwrap();
+        server.read_u8().await.unwrap();
+    }
+    let last = Moment::now();
+    for (mut client, mut server) in pairs {
+        assert_eq!(read_to_end(&mut client).await, Err(ErrorKind::ConnectionReset));
+        assert_eq!(read_to_end(&mut server).await, Err(ErrorKind::ConnectionReset));
+    }
+    let took = Moment::now().since(last);
+    eprintln!("{MANY} flows, idle for {:?}, were reset on both sides within {took:?}", IDLE * 3);
+    assert!(took >= IDLE && took <= IDLE * 3 + CLOSE_NOTICED, "{took:?}");
+}
+
+fn raise_the_limit_of_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, rustix::process::Rlimit { current: limit.maximum, ..limit }).unwrap();
+}
+
+#[tokio::test]
+async fn whoever_speaks_on_a_forgotten_flow_is_reset_and_the_other_side_learns_nothing() {
+    let Some(mut stage) = stage_with(idle(IDLE, OnIdle::ResetOnUse)).await else { return };
+    let (_, (mut client, mut server)) = stage.pair().await;
+    assert!(hears_nothing(&mut client, IDLE + CLOSE_NOTICED / 2).await, "nobody has spoken yet");
+    server.write_all(b"x").await.unwrap();
+    assert_eq!(read_to_end(&mut server).await, Err(ErrorKind::ConnectionReset));
+    assert!(hears_nothing(&mut client, CLOSE_NOTICED / 2).await);
+    client.write_all(b"x").await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, Err(ErrorKind::ConnectionReset));
+}
+
+/// Where nobody is told, keepalive decides: shorter than the timeout it holds the flow, longer it finds out, and without it a
+/// reader never does.
+#[rstest]
+#[case::shorter(Some(IDLE), IDLE * 2, None)]
+#[case::longer(Some(IDLE * 2), IDLE, Some(ErrorKind::TimedOut))]
+#[case::none(None, IDLE, None)]
+#[tokio::test]
+async fn keepalive_holds_a_flow_or_finds_out(
+    #[case] keepalive: Option<Duration>,
+    #[case] timeout: Duration,
+    #[case] told: Option<ErrorKind>,
+) {
+    let Some(mut stage) = stage_with(idle(timeout, OnIdle::Silent)).await else { return };
+    let (_, mut pair) = stage.pair().await;
+    if let Some(after) = keepalive {
+        let keepalive = TcpKeepalive::new().with_time(after).with_interval(IDLE).with_retries(2);
+        SockRef::from(&pair.0).set_tcp_keepalive(&keepalive).unwrap();
+    }
+    // Longer than the keepalive and its two probes, and than two timeouts.
+    let heard = tokio::time::timeout(IDLE * 6, pair.0.read_u8()).await;
+    assert_eq!(heard.ok().map(|heard| heard.unwrap_err().kind()), told);
+    let held = keepalive.is_some_and(|keepalive| keepalive < timeout);
+    if told.is_none() {
+        pair.0.write_all(b"x").await.unwrap();
+        assert_eq!(!hears_nothing(&mut pair.1, IDLE).await, held);
+    }
+}
+
+#[rstest]
+#[case::at_once(OnUnhealthy::Reset, Duration::ZERO)]
+#[case::after_a_while(OnUnhealthy::Drain { after: IDLE }, IDLE)]
+#[tokio::test]
+async fn a_drained_backend_keeps_its_flows_until_the_deadline(#[case] policy: OnUnhealthy, #[case] drain: Duration) {
+    let Some(mut stage) = stage_with(|settings| settings.on_unhealthy = policy).await else { return };
+    let (mut leaving, mut staying) = (Vec::new(), Vec::new());
+    while leaving.len() < 2 || staying.is_empty() {
+        let (index, pair) = stage.pair().await;
+        if index == 0 { leaving.push(pair) } else { staying.push(pair) }
+    }
+    stage.fakes[0].health.fail();
+    let (out, _) = opinion(&stage.recorder, &stage.fakes[0], 2).await;
+    stage.balancer.applied().await;
+    let (_, (new, _)) = stage.pair().await;
+    let (mut busy, mut idle) = (leaving.remove(0), leaving.remove(0));
+    let mut carried = 0;
+    let told = loop {
+        // In use until the end.
+        match soon(async { (busy.0.write_all(b"x").await.and(busy.1.read_u8().await)).map(drop) }).await {
+            Ok(()) => carried += 1,
+            Err(error) => break error.kind(),
+        }
+    };
+    let lasted = Moment::now().since(out);
+    assert!(lasted >= drain && lasted <= drain + CLOSE_NOTICED, "{lasted:?}");
+    assert!(carried > 0 || drain.is_zero());
+    assert!(matches!(told, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{told:?}");
+    assert_eq!(read_to_end(&mut idle.0).await, Err(ErrorKind::ConnectionReset));
+    assert_eq!(read_to_end(&mut idle.1).await, Err(ErrorKind::ConnectionReset));
+    assert!(carries(&mut staying[0]).await);
+    drop(new);
+    stage.balancer.check().unwrap();
+}
+
+#[tokio::test]
+async fn behind_a_hairpin_a_node_is_carried_to_its_own_backend_whatever_its_health() {
+    let own = network::node(LAB, 0);
+    let hairpin = |settings: &mut Settings| drop(settings.hairpin.insert(own, "apiserver-0".to_owned()));
+    let Some(mut stage) = stage_with(hairpin).await else { return };
+    stage.fakes[0].health.fail();
+    opinion(&stage.recorder, &stage.fakes[0], 2).await;
+    stage.balancer.applied().await;
+    for _ in 0..16 {
+        let socket = stage.network.client.socket(stage.balancer.address()).await.unwrap();
+        socket.bind((own, 0).into()).unwrap();
+        let inside = greet(soon(socket.connect(stage.balancer.address())).await.unwrap()).await;
+        stage.fakes[0].met().await;
+        let (index, outside) = stage.pair().await;
+        assert_eq!(index, 1);
+        drop((inside, outside));
+    }
+}
+
+/// A lost backend looks dead from the client's end only: nothing of the balancer's answers in its place.
+#[tokio::test]
+async fn a_flow_to_a_lost_backend_is_told_nothing_until_it_is_drained() {
+    let drained = |settings: &mut Settings| {
+        (settings.on_unhealthy, settings.timeout) = (OnUnhealthy::Drain { after: IDLE }, secs(1));
+    };
+    let Some(mut stage) = stage_with(drained).await else { return };
+    let (index, (mut client, mut server)) = stage.pair().await;
+    let hole = stage.network.black_hole(index as u8, Lost::Both).await.unwrap();
+    assert_eq!(read_to_end(&mut client).await, Err(ErrorKind::ConnectionReset));
+    assert!(hears_nothing(&mut server, CLOSE_NOTICED).await);
+    hole.heal().await.unwrap();
+}

@@ -1,0 +1,151 @@
+//! What the verdicts say about clients of an apiserver that is lost, and of watches that are cut while idle.
+
+use rollproof::timeline::*;
+use rollproof::timing::{millis, secs};
+
+use crate::shorthand::*;
+
+const LOST: u64 = 10_000;
+
+fn recording(judged_by: &[&str], seen: impl IntoIterator<Item = (u64, Event)>) -> Recording {
+    let mut header = header(None, judged_by);
+    header.bounds.lost = secs(20);
+    let mut observations: Vec<_> = seen.into_iter().map(|(at, event)| observed(at, event)).collect();
+    observations.sort_by_key(|seen| seen.at);
+    Recording { header, observations }
+}
+
+/// Apiserver 0 is lost at [`LOST`], until then.
+fn lost_until(healed: u64) -> [(u64, Event); 2] {
+    let loss = Loss { server: "apiserver-0".into(), lost: Lost::Both };
+    [(LOST, Event::LossOn(loss.clone())), (healed, Event::LossOff(loss))]
+}
+
+/// A watch that is answered then, by that apiserver.
+fn watch_at(at: u64, server: &str) -> [(u64, Event); 2] {
+    let audit_id = format!("watch-{at}");
+    let call = ListWatch {
+        probe: WATCH.into(),
+        call: Call::Watch,
+        from: Some(7),
+        audit_id: audit_id.clone(),
+        answer: Ok(200),
+        took: millis(1),
+    };
+    let audited = Audited { server: server.into(), audit_id, stages: Vec::new(), status: Some(200) };
+    [(at, Event::ListWatch(call)), (60_000, Event::Audited(audited))]
+}
+
+fn cut(at: u64) -> (u64, Event) {
+    let failure = Some(Failure { class: ErrorClass::ConnectionReset, text: String::new() });
+    (at, Event::WatchEnded(WatchEnded { probe: WATCH.into(), failure }))
+}
+
+/// A raw TCP client that was there from 5 s on, and was told so long after.
+fn reader(told: Option<u64>) -> (u64, Event) {
+    let told = told.map(millis).map(|after| Told {
+        after,
+        idle: after,
+        failure: Some(Failure { class: ErrorClass::Timeout, text: String::new() }),
+    });
+    let connection = TimerConnection {
+        probe: "reader".into(),
+        client: "127.0.0.1:2".into(),
+        peer: "127.0.0.1:2".into(),
+        server: "apiserver-0".into(),
+        manner: Manner::default(),
+        interval: secs(26),
+        idle_timeout: secs(11),
+        lasted: secs(40),
+        client_told: told,
+        server_told: None,
+        carries: None,
+    };
+    (5000, Event::Timer(connection))
+}
+
+/// What passed one side of the balancer.
+fn packets(interface: &str, segments: &[(u64, Party, SegmentKind)]) -> (u64, Event) {
+    let segment = |&(after, from, kind): &(u64, Party, SegmentKind)| Segment { after: millis(after), from, kind };
+    let (client, server) = ("127.0.0.1:2".into(), "127.0.0.1:1".into());
+    let segments = segments.iter().map(segment).collect();
+    (5000, Event::Packets(Packets { interface: interface.into(), client, server, segments }))
+}
+
+/// A reader that is told nothing.
+pub(crate) fn unnoticed() -> Recording {
+    recording(&["LOST-1"], lost_until(35_000).into_iter().chain([reader(None)]))
+}
+
+#[test]
+fn a_silent_loss_has_to_be_noticed_by_whoever_was_connected() {
+    let lost = |seen: Vec<(u64, Event)>| recording(&["LOST-1"], seen.into_iter().chain(lost_until(35_000)));
+    violated("LOST-1", "reader had not noticed after 25.000 s").compare(&unnoticed());
+    upheld().compare(&lost(vec![reader(Some(11_000))]));
+    violated("LOST-1", "reader noticed after 24.000 s").compare(&lost(vec![reader(Some(29_000))]));
+
+    let first = || watch_at(5000, "apiserver-0").to_vec();
+    violated("LOST-1", "had not noticed after 25.000 s").compare(&lost(first()));
+    upheld().compare(&lost([first(), watch_at(27_000, "apiserver-1").to_vec()].concat()));
+    upheld().compare(&lost([first(), vec![cut(27_000)]].concat()));
+    // It had gone elsewhere before.
+    inconclusive("LOST-1", "nobody was connected")
+        .compare(&lost([first(), watch_at(9000, "apiserver-1").to_vec()].concat()));
+    inconclusive("LOST-1", "apiserver-0 was lost for 5.000 s only")
+        .compare(&recording(&["LOST-1"], first().into_iter().chain(lost_until(15_000))));
+}
+
+#[test]
+fn a_verdict_tells_what_was_on_the_wire() {
+    use Party::{Client, Server};
+    use SegmentKind::{Keepalive, Reset, Syn};
+    let at_client = packets("to-client", &[(0, Client, Syn), (8000, Client, Keepalive), (38_000, Client, Keepalive)]);
+    let at_server = packets("to-apiserver-0", &[(0, Client, Syn), (11_004, Client, Reset)]);
+    let seen = lost_until(35_000).into_iter().chain([reader(None), at_client, at_server]);
+    let text = "; on the wire: no end to the client, RST to the server after 11.004 s, keepalive every 30.0 s";
+    violated("LOST-1", text).compare(&recording(&["LOST-1"], seen));
+}
+
+fn asked_on(local: &str, class: Option<ErrorClass>) -> Event {
+    let exchange = class.map_or_else(|| answered(200), |class| failed(Phase::Headers, class));
+    let connection = Some(ConnectionUse { local: local.into(), remote: String::new(), reused: true, idle: millis(50) });
+    let exchange = Exchange { connection, ..exchange };
+    let (probe, on) = ("kube-rs".into(), ConnectionKind::Library);
+    Event::Request(Request { probe, on, retries: None, exchange, attempts: Vec::new() })
+}
+
+/// A connection on which a request hung carries the next, too.
+pub(crate) fn used_twice() -> Recording {
+    let hung = asked_on("127.0.0.1:4", Some(ErrorClass::Timeout));
+    recording(&["LOST-2"], [(1000, hung), (11_000, asked_on("127.0.0.1:4", None))])
+}
+
+#[test]
+fn a_dead_connection_must_not_carry_another_request() {
+    let hung = || asked_on("127.0.0.1:4", Some(ErrorClass::Timeout));
+    let asked = |seen| recording(&["LOST-2"], seen);
+    violated("LOST-2", "kube-rs used 127.0.0.1:4 again, whose request of +1.000s had been given up")
+        .compare(&used_twice());
+    upheld().compare(&asked([(1000, hung()), (11_000, asked_on("127.0.0.1:5", None))]));
+    let none = [(1000, asked_on("127.0.0.1:4", None)), (2000, asked_on("127.0.0.1:4", None))];
+    inconclusive("LOST-2", "no request on a pooled connection").compare(&asked(none));
+}
+
+/// A watch that is cut, and goes on 15 s later.
+pub(crate) fn resumed_late() -> Recording {
+    let late = watch_at(35_000, "apiserver-0");
+    recording(&["IDLE-3"], watch_at(5000, "apiserver-0").into_iter().chain([cut(20_000)]).chain(late))
+}
+
+#[test]
+fn a_watch_that_was_cut_has_to_go_on_soon_and_where_it_was() {
+    let first = || watch_at(5000, "apiserver-0").into_iter();
+    let cut_and = |seen: Vec<(u64, Event)>| recording(&["IDLE-3"], first().chain([cut(20_000)]).chain(seen));
+    violated("IDLE-3", "was open again after 15.001 s").compare(&resumed_late());
+    upheld().compare(&cut_and(watch_at(20_500, "apiserver-1").to_vec()));
+    violated("IDLE-3", "list").compare(&cut_and(
+        [vec![(20_100, list_call(Call::List, None))], watch_at(20_500, "apiserver-1").to_vec()].concat(),
+    ));
+    violated("IDLE-3", "was never open again").compare(&cut_and(vec![]));
+    inconclusive("IDLE-3", "no watch was cut").compare(&recording(&["IDLE-3"], first()));
+}
