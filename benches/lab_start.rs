@@ -29,10 +29,11 @@ fn main() -> anyhow::Result<()> {
     }
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let material = binaries.into();
     let ours = || {
         runtime.block_on(async {
             let began = Instant::now();
-            let lab = Lab::start(Setup::careful(&config), &config, &binaries, Recorder::default(), None).await?;
+            let lab = Lab::start(Setup::careful(&config), &config, &material, Recorder::default(), None).await?;
             let took = began.elapsed().as_secs_f64();
             lab.strike().await?;
             Ok([took])

@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
     let binaries = provision::provision(&wanted, &Sources::from_env()?, &|line| eprintln!("{line}"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let lab = runtime.block_on(async {
-        let lab = Lab::start(Setup::careful(&config), &config, &binaries, Recorder::default(), None).await?;
+        let lab = Lab::start(Setup::careful(&config), &config, &binaries.into(), Recorder::default(), None).await?;
         let body = Bytes::from(serde_json::json!({"metadata": {"name": LOAD_NAMESPACE}}).to_string());
         let ask = Ask::new(Method::POST, "/api/v1/namespaces".to_owned(), body, "bench".to_owned(), "rollproof-bench");
         let (exchange, _) = lab.through_balancer().exchange(&mut None, &ask).await;

@@ -65,12 +65,25 @@ pub enum ControlPlaneKind {
     /// Real binaries, as processes of this machine.
     #[default]
     Local,
+    /// Nodes in containers, as kind-config.yaml says.
+    Kind,
+}
+
+impl ControlPlaneKind {
+    /// What a lab with it needs of the machine.
+    pub fn needs(self) -> &'static [Need] {
+        match self {
+            Self::Local => &[],
+            Self::Kind => &[Need::Docker],
+        }
+    }
 }
 
 impl fmt::Display for ControlPlaneKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Local => f.write_str("local"),
+            Self::Kind => f.write_str("kind"),
         }
     }
 }
@@ -237,8 +250,9 @@ impl Config {
 fn control_plane(value: &str) -> Result<ControlPlaneKind, String> {
     match value {
         "local" => Ok(ControlPlaneKind::Local),
-        "kind" | "existing" => Err("that control plane is not available yet; it takes local".to_owned()),
-        _ => Err(takes(value, &["local"])),
+        "kind" => Ok(ControlPlaneKind::Kind),
+        "existing" => Err("that control plane is not available yet; it takes local, kind".to_owned()),
+        _ => Err(takes(value, &["local", "kind"])),
     }
 }
 

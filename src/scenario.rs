@@ -10,12 +10,13 @@ use std::path::Path;
 use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use futures::FutureExt as _;
 
-use crate::config::{BalancerKind, Config, Product};
+use crate::config::{BalancerKind, Config, ControlPlaneKind, Product};
+use crate::lab::control_plane::kind::{self, Plan};
 use crate::lab::provision::{self, Binaries, Binary, Sources};
-use crate::lab::{self, Lab, Setup, narrated};
+use crate::lab::{self, Lab, Material, Setup, narrated};
 use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
@@ -107,9 +108,20 @@ impl Scenario {
         run: &RunDir,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> ScenarioReport {
-        let mut setup = Setup::careful(config);
+        let planned = planned(config);
+        let (mut setup, given) = (Setup::careful(config), config);
+        // With a plan it says how many apiservers there are.
+        let config = &Config {
+            apiservers: planned.as_ref().ok().and_then(Planned::apiservers).or(given.apiservers),
+            ..given.clone()
+        };
         if self.compressed {
             setup.timers = Timers::of(Profile::Pr);
+        }
+        if let Ok(Planned::Cluster(_, timers)) = &planned {
+            let Timers { shutdown_delay, watch_termination_grace, .. } = *timers;
+            setup.timers = Timers { shutdown_delay, watch_termination_grace, ..setup.timers };
+            setup.given = Some(*timers);
         }
         std::mem::replace(&mut self.adjust, Box::new(|_| ()))(&mut setup);
         let judged_by = self
@@ -129,10 +141,11 @@ impl Scenario {
             began: SystemTime::now(),
         };
         let began = Moment::now();
-        report.outcome = match self.missing(config, &setup) {
-            Some(skipped) => skipped,
-            None => self
-                .perform_in_lab(name, config, setup, run, &mut report, body)
+        report.outcome = match (self.missing(config, &setup), planned) {
+            (Some(skipped), _) => skipped,
+            (None, Err(error)) => Outcome::Lab(format!("{error:#}")),
+            (None, Ok(planned)) => self
+                .perform_in_lab(name, config, planned, setup, run, &mut report, body)
                 .await
                 .unwrap_or_else(|error| Outcome::Lab(format!("{error:#}"))),
         };
@@ -154,6 +167,13 @@ impl Scenario {
                 format!("it is about {wanted} apiservers, and ROLLPROOF_APISERVERS says {given}"),
             );
         }
+        let on_kind = config.control_plane == ControlPlaneKind::Kind;
+        if on_kind && setup.upgrade_from.is_some() {
+            return skipped("upgrade", "the kube-apiservers of nodes come with the node image".to_owned());
+        }
+        if on_kind && config.balancer == BalancerKind::Kernel {
+            return skipped("namespaces", "a kernel balancer cannot stand in a cluster's network yet".to_owned());
+        }
         let policies = setup.sets_policies().then_some(&Need::BalancerPolicies);
         let needs = self
             .judged_by
@@ -162,7 +182,8 @@ impl Scenario {
             .chain(&self.needs)
             .chain(policies)
             .chain(setup.namespaces.then_some(&Need::Namespaces))
-            .chain(config.balancer.needs());
+            .chain(config.balancer.needs())
+            .chain(config.control_plane.needs());
         for need in needs {
             let reason = match need {
                 Need::SeveralServers if config.apiservers == Some(1) => {
@@ -181,7 +202,7 @@ impl Scenario {
                     Some(reason) => reason,
                     None => continue,
                 },
-                Need::Docker => match lab::control_plane::kind::unmet() {
+                Need::Docker => match kind::unmet() {
                     Some(reason) => reason,
                     None => continue,
                 },
@@ -203,17 +224,26 @@ impl Scenario {
         self,
         name: &str,
         config: &Config,
+        planned: Planned,
         setup: Setup,
         run: &RunDir,
         report: &mut ScenarioReport,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> anyhow::Result<Outcome> {
         let say = |text: String| progress(name, &text);
-        let binaries = binaries(config.kubernetes_version.as_deref(), name, Sources::from_env()?).await?;
+        let material = match planned {
+            Planned::Binaries => {
+                Material::Binaries(binaries(config.kubernetes_version.as_deref(), name, Sources::from_env()?).await?)
+            }
+            Planned::Cluster(plan, _) => {
+                Material::Cluster(Box::new(kind::shared(&plan, &|text| progress("kind", &text)).await?))
+            }
+        };
         let older = match setup.upgrade_from {
             // What KUBEBUILDER_ASSETS brings is the version to upgrade to.
             Some(version) => {
-                Some(self::binaries(Some(version), name, Sources { assets: None, ..Sources::from_env()? }).await?)
+                let sources = Sources { assets: None, ..Sources::from_env()? };
+                Some(Material::Binaries(binaries(Some(version), name, sources).await?))
             }
             None => None,
         };
@@ -226,13 +256,13 @@ impl Scenario {
         let recorder = Recorder::default();
         let limit = timing::scenario_limit(&setup.timers, setup.apiservers(config) as u32);
         let evidence = run.evidence(name);
-        let first = older.as_ref().unwrap_or(&binaries);
+        let first = older.as_ref().unwrap_or(&material);
         let starting = Lab::start(setup, config, first, recorder.clone(), Some(&evidence));
         let mut lab = narrated("starting etcd, apiservers and balancer", say, starting).await.inspect_err(|_| {
             report.evidence = Some(evidence.clone()).filter(|folder| folder.exists());
         })?;
-        if older.is_some() {
-            lab = lab.upgradable_to(&binaries.kube_apiserver);
+        if let (Some(_), Material::Binaries(newer)) = (&older, &material) {
+            lab = lab.upgradable_to(&newer.kube_apiserver);
         }
 
         let header = header(name, &lab, self.disturbance, bounds, &report.judged_by);
@@ -254,8 +284,10 @@ impl Scenario {
         // Evidence first: cleaning up must not cost any.
         let sound = lab.check();
         let captured = lab.end_capture().await;
+        let fetched = lab.fetch_logs().await;
         lab.end_balancer().await;
-        let collected = collect(&lab, &evidence).map(|()| report.evidence = Some(evidence)).and(captured);
+        let collected = fetched.and_then(|()| collect(&lab, &evidence)).map(|()| report.evidence = Some(evidence));
+        let collected = collected.and(captured);
         let finished = recorder.finish();
         if let Some(path) = report.recording.as_mut().filter(|path| is_large(path)) {
             // One that cannot be compressed stays as it is.
@@ -304,6 +336,37 @@ fn picture(run: &RunDir, report: &mut ScenarioReport, recording: &Recording) -> 
 
 fn judged(recording: &Recording) -> anyhow::Result<Outcome> {
     Ok(Outcome::Judged(verdict::judge_all(recording)?))
+}
+
+/// What the control plane will be made of.
+enum Planned {
+    /// Programs, found or made when a scenario needs them.
+    Binaries,
+    /// The cluster of kind-config.yaml, and the timers that its apiservers will have.
+    Cluster(Plan, Timers),
+}
+
+impl Planned {
+    /// How many apiservers there will be, if that is not for others to say.
+    fn apiservers(&self) -> Option<usize> {
+        match self {
+            Self::Binaries => None,
+            Self::Cluster(plan, _) => Some(plan.apiservers()),
+        }
+    }
+}
+
+fn planned(config: &Config) -> anyhow::Result<Planned> {
+    if config.control_plane == ControlPlaneKind::Local {
+        return Ok(Planned::Binaries);
+    }
+    let plan = Plan::read(provision::wanted(config.kubernetes_version.as_deref())?)?;
+    let planned = plan.apiservers();
+    if let Some(wanted) = config.apiservers.filter(|wanted| *wanted != planned) {
+        bail!("ROLLPROOF_APISERVERS={wanted}, but kind-config.yaml has {planned} control planes");
+    }
+    let timers = plan.timers(Timers::of(config.profile))?;
+    Ok(Planned::Cluster(plan, timers))
 }
 
 /// The binaries, found or made; with progress.
@@ -363,7 +426,7 @@ fn copy_readable(from: &Path, to: &Path) -> std::io::Result<u64> {
 fn planned_cell(config: &Config) -> Cell {
     let version = provision::wanted(config.kubernetes_version.as_deref());
     Cell {
-        control_plane: "local".to_owned(),
+        control_plane: config.control_plane.to_string(),
         kubernetes: version
             .map_or_else(|_| config.kubernetes_version.clone().unwrap_or_default(), |version| version.to_string()),
         apiservers: config.apiservers.unwrap_or(lab::APISERVERS),

@@ -426,5 +426,13 @@ pub const RELEASE_SITE_STALL: Duration = secs(15);
 pub const DOWNLOAD_LIMIT: Duration = secs(900);
 /// One whole `go build`. Measured 4 to 12 minutes from cold caches on two cores.
 pub const GO_BUILD_LIMIT: Duration = secs(3600);
+/// One whole bootstrap of a Debian root filesystem. Measured 1½ to 5 minutes.
+pub const DEBIAN_LIMIT: Duration = secs(1800);
+/// The Docker engine's answer to a question about an image.
+pub const ENGINE_ANSWER: Duration = secs(30);
+/// A registry that the engine hears nothing from. It gives a host three tries itself.
+pub const IMAGE_PULL_STALL: Duration = secs(60);
+/// An image of some 400 MB on its way into the engine. Measured 3 s.
+pub const IMAGE_LOAD_LIMIT: Duration = secs(600);
 /// A program that is asked for its version. Measured under 0.2 s.
 pub const VERSION_ANSWER: Duration = secs(10);

@@ -7,8 +7,14 @@ use kube::config::{AuthInfo, Cluster, Context, Kubeconfig, NamedAuthInfo, NamedC
 use super::control_plane::pki::Identity;
 
 /// A kubeconfig that leads to `server`, trusts `ca` (PEM) and authenticates as `user`; by a bearer token as well, where
-/// certificates do not come through. It contains the user's key: whoever writes it down gives the file mode 0600.
-pub fn kubeconfig(server: SocketAddr, ca: &str, user: &Identity, token: Option<&str>) -> Kubeconfig {
+/// certificates do not come through. The server's certificate has to name `named`, or else the address. It contains the user's key: whoever writes it down gives the file mode 0600.
+pub fn kubeconfig(
+    server: SocketAddr,
+    ca: &str,
+    user: &Identity,
+    token: Option<&str>,
+    named: Option<&str>,
+) -> Kubeconfig {
     let name = "rollproof".to_owned();
     Kubeconfig {
         clusters: vec![NamedCluster {
@@ -16,6 +22,7 @@ pub fn kubeconfig(server: SocketAddr, ca: &str, user: &Identity, token: Option<&
             cluster: Some(Cluster {
                 server: Some(format!("https://{server}")),
                 certificate_authority_data: Some(base64(ca)),
+                tls_server_name: named.map(str::to_owned),
                 ..Cluster::default()
             }),
             ..NamedCluster::default()

@@ -35,6 +35,7 @@ use crate::timeline::{Cell, Event, Exchange, Fault, Moment, Recorder, Restart, S
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
+use control_plane::kind::Provided;
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
 pub use loss::Losing;
@@ -47,6 +48,9 @@ pub const NAMESPACE: &str = "rollproof";
 
 /// The namespace in which the load creates and deletes.
 pub const LOAD_NAMESPACE: &str = "rollproof-load";
+
+/// The namespace in which requests are held in flight.
+pub const IN_FLIGHT_NAMESPACE: &str = "rollproof-in-flight";
 
 /// An object that requesters ask for: there from the start, never changed.
 pub const PROBED: &str = "probed";
@@ -88,6 +92,17 @@ pub struct Setup {
     pub read_timeout: Option<Duration>,
     /// The version that the apiservers are started in, for [`Lab::upgrade`] to the configured one.
     pub upgrade_from: Option<&'static str>,
+    /// The timers that the apiservers have already, as the cluster was made; `None`: they are started with ours.
+    pub given: Option<Timers>,
+}
+
+/// What a lab's control plane is made of.
+#[derive(Clone)]
+pub enum Material {
+    /// The programs that it runs as processes of this machine.
+    Binaries(Binaries),
+    /// A cluster that runs.
+    Cluster(Box<Provided>),
 }
 
 impl Setup {
@@ -108,7 +123,20 @@ impl Setup {
             watch_timeout: None,
             read_timeout: None,
             upgrade_from: None,
+            given: None,
         }
+    }
+
+    /// The flags that make apiservers what it wants.
+    fn kube_apiserver_flags(&self) -> Flags {
+        let mut flags = match &self.given {
+            None => Flags::of(&self.timers),
+            Some(given) => Flags::changed(given, &self.timers),
+        };
+        for (name, value) in &self.flags {
+            flags.set(name, value);
+        }
+        flags
     }
 
     /// How many apiservers there are to be.
@@ -164,6 +192,38 @@ impl Setup {
     }
 }
 
+impl From<Binaries> for Material {
+    fn from(binaries: Binaries) -> Self {
+        Self::Binaries(binaries)
+    }
+}
+
+impl Material {
+    /// Its version of Kubernetes, with a `v`.
+    fn kubernetes(&self) -> String {
+        match self {
+            Self::Binaries(binaries) => binaries.kube_apiserver.version.clone(),
+            Self::Cluster(provided) => provided.version.to_string(),
+        }
+    }
+
+    /// The programs under test.
+    fn subjects(&self) -> Vec<Subject> {
+        let subject = |name: &str, version: &str, digest: &str| Subject {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            digest: digest.to_owned(),
+        };
+        match self {
+            Self::Binaries(Binaries { etcd, kube_apiserver }) => vec![
+                subject("kube-apiserver", &kube_apiserver.version, &kube_apiserver.digest),
+                subject("etcd", &etcd.version, &etcd.digest),
+            ],
+            Self::Cluster(provided) => vec![subject("node image", &provided.image, &provided.digest)],
+        }
+    }
+}
+
 /// A running lab.
 pub struct Lab {
     claim: Claim,
@@ -191,13 +251,13 @@ impl Lab {
     pub async fn start(
         setup: Setup,
         config: &Config,
-        binaries: &Binaries,
+        material: &Material,
         recorder: Recorder,
         evidence: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let keeper = Keeper::get()?;
         let claim = keeper.claim().await?;
-        match Self::start_in(claim.clone(), keeper.clone(), setup, config, binaries, recorder).await {
+        match Self::start_in(claim.clone(), keeper.clone(), setup, config, material, recorder).await {
             Ok(lab) => Ok(lab),
             Err(error) => {
                 if let Some(evidence) = evidence {
@@ -216,13 +276,10 @@ impl Lab {
         keeper: Keeper,
         setup: Setup,
         config: &Config,
-        binaries: &Binaries,
+        material: &Material,
         recorder: Recorder,
     ) -> anyhow::Result<Self> {
-        let mut flags = Flags::of(&setup.timers);
-        for (name, value) in &setup.flags {
-            flags.set(name, value);
-        }
+        let flags = setup.kube_apiserver_flags();
         let apiservers = setup.apiservers(config);
         let network = match config.balancer == BalancerKind::Kernel || setup.namespaces {
             true => network::namespaces::start(claim.lab, apiservers as u8).await?,
@@ -232,31 +289,27 @@ impl Lab {
             true => Some(Capture::start(&network, &claim.folder.join("packets.pcapng"), &recorder).await?),
             false => None,
         };
-        let control_plane =
-            control_plane::start_local(&keeper, &claim, &network, binaries, &flags, apiservers as u8, &recorder)
-                .await?;
+        let control_plane = match material {
+            Material::Binaries(binaries) => {
+                let apiservers = apiservers as u8;
+                control_plane::start_local(&keeper, &claim, &network, binaries, &flags, apiservers, &recorder).await?
+            }
+            Material::Cluster(provided) => {
+                let grace = setup.grace_period.unwrap_or_else(|| setup.timers.graceful_stop());
+                control_plane::start_on_kind(&claim, &provided.cluster, &flags, grace, &recorder).await?
+            }
+        };
         let balancer =
             Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &network, &recorder).await?;
         let machine = network.client.run(machine::facts).await?;
         let beside = control_plane.servers[0].name();
         let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder, beside).await?;
 
-        let mut subjects = vec![
-            Subject {
-                name: "kube-apiserver".to_owned(),
-                version: binaries.kube_apiserver.version.clone(),
-                digest: binaries.kube_apiserver.digest.clone(),
-            },
-            Subject {
-                name: "etcd".to_owned(),
-                version: binaries.etcd.version.clone(),
-                digest: binaries.etcd.digest.clone(),
-            },
-        ];
+        let mut subjects = material.subjects();
         subjects.push(balancer.subject());
         let cell = Cell {
-            control_plane: "local".to_owned(),
-            kubernetes: binaries.kube_apiserver.version.clone(),
+            control_plane: config.control_plane.to_string(),
+            kubernetes: material.kubernetes(),
             apiservers: config.apiservers.unwrap_or(APISERVERS),
             balancer: config.balancer.to_string(),
             protocol: "http1+http2".to_owned(),
@@ -296,8 +349,11 @@ impl Lab {
     pub fn through_balancer(&self) -> Endpoint {
         let direct = &self.control_plane.servers[0].endpoint;
         let (site, address) = (self.network.client.clone(), self.balancer.address());
-        let token = self.balancer.ends_tls().then(|| self.control_plane.token.clone());
-        Endpoint { address, site, token, ..direct.clone() }
+        let ends_tls = self.balancer.ends_tls();
+        let token = ends_tls.then(|| self.control_plane.token.clone());
+        // It shows a certificate of its own, for its address.
+        let named = direct.named.clone().filter(|_| !ends_tls);
+        Endpoint { address, site, token, named, ..direct.clone() }
     }
 
     /// The balancer, as an administrator's client on the node of that apiserver meets it.
@@ -364,8 +420,10 @@ impl Lab {
     /// A kubeconfig for the lab through its balancer.
     pub fn kubeconfig(&self) -> kube::config::Kubeconfig {
         let ControlPlane { ca, admin, token, .. } = &self.control_plane;
-        let token = self.balancer.ends_tls().then_some(&**token);
-        kubeconfig::kubeconfig(self.balancer.address(), ca, admin, token)
+        let through = self.through_balancer();
+        let token = through.token.is_some().then_some(&**token);
+        let named = through.named.as_ref().map(|named| &*named.host);
+        kubeconfig::kubeconfig(self.balancer.address(), ca, admin, token, named)
     }
 
     /// The log files: what they are called as evidence, and where they lie.
@@ -473,7 +531,6 @@ impl Lab {
     /// etcd or the balancer command has ended.
     pub fn check(&self) -> anyhow::Result<()> {
         self.control_plane.check()?;
-        self.control_plane.check()?;
         self.balancer.check()
     }
 
@@ -489,6 +546,14 @@ impl Lab {
         }
     }
 
+    /// Brings all logs to this machine.
+    ///
+    /// # Errors
+    /// A node does not hand them over.
+    pub async fn fetch_logs(&self) -> anyhow::Result<()> {
+        self.control_plane.fetch_logs().await
+    }
+
     /// Ends the balancer, so that what it still has to tell is in the recording and in its log.
     pub async fn end_balancer(&self) {
         if let Some(timers) = &self.timers {
@@ -502,6 +567,10 @@ impl Lab {
     /// # Errors
     /// A process did not die, or the folder could not be removed.
     pub async fn strike(self) -> anyhow::Result<()> {
+        if self.control_plane.is_shared() {
+            // The next scenario waits until they are gone.
+            self.remove_namespaces().await?;
+        }
         self.end_balancer().await;
         // Killed, not stopped: a graceful end would take as long as the longest open watch.
         self.keeper.strike(self.claim.lab).await
@@ -515,7 +584,7 @@ impl Lab {
     pub async fn keep(self) -> anyhow::Result<String> {
         let path = self.claim.folder.join("kubeconfig");
         let direct = self.servers()[0].address();
-        let config = kubeconfig::kubeconfig(direct, &self.control_plane.ca, &self.control_plane.admin, None);
+        let config = kubeconfig::kubeconfig(direct, &self.control_plane.ca, &self.control_plane.admin, None, None);
         control_plane::pki::write_private(&path, &serde_json::to_string_pretty(&config)?)?;
         self.keeper.keep(self.claim.lab).await?;
         let variable = format!("KUBECONFIG={} leads past the balancer", path.display());
@@ -546,8 +615,41 @@ impl Lab {
         Ok(())
     }
 
+    /// Sets out to remove what scenarios make in a cluster. Returns the namespaces that are still there.
+    async fn remove_namespaces(&self) -> anyhow::Result<Vec<&'static str>> {
+        let direct = &self.control_plane.servers[0].endpoint;
+        let mut left = Vec::new();
+        let mut kept = None;
+        for namespace in [NAMESPACE, LOAD_NAMESPACE, IN_FLIGHT_NAMESPACE] {
+            let path = format!("/api/v1/namespaces/{namespace}");
+            let audit_id = format!("rollproof-remove-{}", Moment::now().0);
+            let ask = Ask::new(Method::DELETE, path, Bytes::new(), audit_id, "rollproof-lab");
+            let (exchange, _) = direct.exchange(&mut kept, &ask).await;
+            match (exchange.status, exchange.failure) {
+                (Some(404), None) => {}
+                // On its way, or a conflict with its own removal.
+                (Some(200 | 202 | 409), None) => left.push(namespace),
+                (status, failure) => {
+                    let why = failure.map_or_else(|| format!("status {}", status.unwrap_or(0)), |failure| failure.text);
+                    bail!("cannot remove the namespace {namespace}: {why}");
+                }
+            }
+        }
+        Ok(left)
+    }
+
     /// Our namespace, and the object that requesters ask for.
     async fn prepare(&self) -> anyhow::Result<()> {
+        if self.control_plane.is_shared() {
+            wait::until(timing::NAMESPACE_GONE, "the last scenario's namespaces to be gone", async || {
+                match self.remove_namespaces().await {
+                    Ok(left) if left.is_empty() => ControlFlow::Break(()),
+                    Ok(left) => ControlFlow::Continue(left.join(", ")),
+                    Err(error) => ControlFlow::Continue(format!("{error:#}")),
+                }
+            })
+            .await?;
+        }
         let configmaps = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
         let objects = [
             ("/api/v1/namespaces", serde_json::json!({"metadata": {"name": NAMESPACE}})),

@@ -18,13 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::held::{Desk, Request};
 use super::{AuditIds, Fence, Probe, Running, Samples, Tasks};
-use crate::lab::Lab;
 use crate::lab::http::{Ask, Endpoint};
+use crate::lab::{IN_FLIGHT_NAMESPACE as NAMESPACE, Lab};
 use crate::timeline::{Event, Held, Lifecycle, Recorder, Step};
 use crate::timing;
-
-/// The namespace that these requests work in.
-const NAMESPACE: &str = "rollproof-in-flight";
 
 /// How large each object is that the slow list brings, in bytes.
 const LISTED_BYTES: usize = 1_000_000;

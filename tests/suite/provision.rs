@@ -1,6 +1,8 @@
 //! Provisioning: where binaries come from, what is refused, and what is left behind.
 
+mod engine;
 mod envoy;
+mod images;
 mod site;
 mod stage;
 

@@ -22,6 +22,7 @@ pub(crate) fn run() -> anyhow::Result<Ended> {
         ("loopback addresses", loopback()),
         ("keeper", keeper()),
         ("network namespaces", namespaces()),
+        ("docker", docker()),
         ("leftovers", leftovers()),
         ("open files", open_files()),
     ];
@@ -86,6 +87,19 @@ fn namespaces() -> Found {
     match kernel::unmet() {
         None => Found::Good("can be made, with nftables".to_owned()),
         Some(reason) => Found::Note(format!("no balancer `kernel`: {reason}")),
+    }
+}
+
+fn docker() -> Found {
+    let asked = Config::from_env().ok().and_then(|config| config.kubernetes_version);
+    let looked = provision::wanted(asked.as_deref())
+        .and_then(|version| Ok((version, provision::node_image::at_hand(&version, &provision::Sources::from_env()?)?)));
+    match looked {
+        Ok((_, Some(image))) => Found::Good(format!("answers, and has the node image {}", image.reference)),
+        Ok((version, None)) => Found::Note(format!(
+            "answers, and has no node image of {version}; `rollproof image` or the first run pulls it, or builds it"
+        )),
+        Err(error) => Found::Note(format!("no control plane `kind`: {error:#}")),
     }
 }
 

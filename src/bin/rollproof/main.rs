@@ -4,6 +4,7 @@ mod cases;
 mod clean;
 mod doctor;
 mod gate;
+mod image;
 mod judge;
 mod list;
 mod load;
@@ -54,6 +55,8 @@ enum Command {
     Timeline(timeline::Options),
     /// Hold the results of a run against what is expected of it
     Gate(gate::Options),
+    /// Pull or build the images of clusters, before a run has to
+    Image(image::Options),
     /// Say the time every now and then, to see what a balancer does to idle connections
     TimerServer(timer_server::Options),
     /// Remove what killed runs have left behind
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Command::Cases(options) => cases::run(&options),
         Command::Timeline(options) => timeline::run(&options),
         Command::Gate(options) => gate::run(&options),
+        Command::Image(options) => image::run(&options),
         Command::Clean(options) => clean::run(&options),
         Command::TimerServer(options) => timer_server::run(&options),
         Command::Keeper => rollproof::lab::keeper::run().map(|()| Ended::Fine),

@@ -2,9 +2,9 @@
 
 use std::io::Write as _;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
-use rollproof::config::Config;
+use rollproof::config::{Config, ControlPlaneKind};
 use rollproof::lab::control_plane::pki;
 use rollproof::lab::provision::{self, Sources};
 use rollproof::lab::{Lab, Setup, narrated};
@@ -71,12 +71,16 @@ async fn up(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn start(config: &Config) -> anyhow::Result<Lab> {
+    if config.control_plane == ControlPlaneKind::Kind {
+        bail!("up is not available yet for the control plane kind; it takes local");
+    }
     let wanted = config.kubernetes_version.clone();
     let binaries = tokio::task::spawn_blocking(move || {
         provision::provision(&provision::wanted(wanted.as_deref())?, &Sources::from_env()?, &|line| note(line))
     })
     .await??;
-    let starting = Lab::start(Setup::careful(config), config, &binaries, Recorder::default(), None);
+    let material = binaries.into();
+    let starting = Lab::start(Setup::careful(config), config, &material, Recorder::default(), None);
     narrated("starting etcd, apiservers and balancer", |line| note(&line), starting).await
 }
 

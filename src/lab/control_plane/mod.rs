@@ -47,6 +47,14 @@ impl Flags {
         flags
     }
 
+    /// The flags that turn apiservers with the timers `given` into ones with the `wanted`.
+    pub fn changed(given: &Timers, wanted: &Timers) -> Self {
+        let mut changed = Self::of(wanted);
+        let given = Self::of(given);
+        changed.0.retain(|name, value| given.0.get(name) != Some(value));
+        changed
+    }
+
     /// Sets one flag, or changes it.
     pub fn set(&mut self, name: &str, value: impl Into<String>) {
         self.0.insert(name.to_owned(), value.into());
@@ -94,6 +102,11 @@ impl ControlPlane {
             Base::Local(etcd) => etcd.check(),
             Base::Kind(_) => self.servers.iter().try_for_each(|server| server.check()),
         }
+    }
+
+    /// Whether it goes on when the lab is struck, for the next one.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.base, Base::Kind(_))
     }
 
     /// Brings all of its logs to this machine.

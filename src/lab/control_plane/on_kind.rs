@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::apiserver::{Apiserver, Life, Runner, Shared};
 use super::kind::{Cluster, Node};
 use super::pki::{self, Authority, Identity};
+use super::static_pod::manifest::Manifest;
 use super::static_pod::{Mirror, StaticPod};
 use super::{Base, ControlPlane, Flags, audit};
 use crate::lab::http::{Endpoint, Named, Roster};
@@ -23,8 +24,8 @@ use crate::lab::tls;
 use crate::timeline::{Protocol, Recorder};
 
 /// The folders of a node that its kube-apiserver needs for our observations: what it reads, and what it writes.
-const CONFIGURATION: &str = "/etc/kubernetes/rollproof";
-const LOGS: &str = "/var/log/kubernetes";
+const CONFIGURATION: &str = "/etc/kubernetes/rollproof-lab";
+const LOGS: &str = "/var/log/rollproof-lab";
 
 /// What stands in every serving certificate that kubeadm makes, whatever the address that leads to it.
 const SERVED_AS: &str = "kubernetes.default.svc";
@@ -35,9 +36,16 @@ pub(super) struct Nodes {
     folder: PathBuf,
 }
 
+/// The manifest as the cluster was made with it, which each scenario starts from.
+const ORIGINAL: &str = "/etc/kubernetes/rollproof-lab/kube-apiserver.original.yaml";
+
 /// Flags without which a kube-apiserver would not tell us what we have to know.
-fn observed(flags: &Flags) -> Flags {
+fn observed(flags: &Flags, manifest: &Manifest) -> Flags {
     let mut flags = flags.clone();
+    // Lifecycle signals are logged from here on.
+    if manifest.flag("v").is_none() {
+        flags.set("v", "1");
+    }
     flags.set("audit-policy-file", format!("{CONFIGURATION}/audit-policy.json"));
     flags.set("audit-log-path", format!("{LOGS}/audit.log"));
     // Rotation would drop what a recording is joined with. MiB.
@@ -72,8 +80,7 @@ pub(in crate::lab) async fn start(
     let token = token(&nodes, &authority).await?;
     let tls = tls::client_config(&ca, Some((&admin.certificate, &admin.key)))?;
 
-    let flags = observed(flags);
-    try_join_all(nodes.iter().map(|node| adjust(node, &claim.folder, &flags, grace))).await?;
+    try_join_all(nodes.iter().map(|node| adjust(node, &claim.folder, flags, grace))).await?;
 
     let mut certificates = Vec::new();
     for node in &nodes {
@@ -118,10 +125,19 @@ async fn adjust(node: &Node, folder: &Path, flags: &Flags, grace: Duration) -> a
     let life = Life { name: node.name.clone(), recorder: Recorder::default() };
     let log = folder.join(format!("{}-before.log", node.name));
     let pod = StaticPod::follow(node.clone(), life, Mirror::new(node.clone(), log)?).await?;
-    let mut wanted = pod.manifest();
-    wanted.mount("rollproof-configuration", CONFIGURATION, false);
-    wanted.mount("rollproof-logs", LOGS, true);
-    wanted.set_flags(flags);
+    let original = node.run(&["sh", "-c", &format!("cat {ORIGINAL} 2>/dev/null || true")], &[]).await?;
+    let mut wanted = match original.is_empty() {
+        true => {
+            let manifest = pod.manifest();
+            node.write(ORIGINAL, "600", manifest.text().as_bytes()).await?;
+            manifest
+        }
+        false => Manifest::parse(&original).context(ORIGINAL)?,
+    };
+    let flags = observed(flags, &wanted);
+    wanted.mount("rollproof-lab", CONFIGURATION, false);
+    wanted.mount("rollproof-lab-logs", LOGS, true);
+    wanted.set_flags(&flags);
     wanted.set_grace_period(Some(grace));
     pod.replace_manifest(wanted).await.with_context(|| format!("cannot give the kube-apiserver on {node} its flags"))
 }

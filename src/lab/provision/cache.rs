@@ -10,6 +10,7 @@
 //! $XDG_CACHE_HOME/rollproof/bin/seen/    facts of binaries elsewhere
 //! ```
 
+use std::fmt::Display;
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -76,9 +77,26 @@ impl Entry {
     /// # Errors
     /// The cache cannot be written.
     pub(super) fn lock(&self, progress: &dyn Fn(&str)) -> anyhow::Result<Workshop<'_>> {
-        let failed = |error: io::Error| unwritable(&self.folder, &error);
-        fs::create_dir_all(&self.folder).map_err(failed)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(self.folder.join("lock"));
+        let scratch = Scratch::lock(&self.folder, &self.wanted, progress)?;
+        Ok(Workshop { entry: self, scratch })
+    }
+}
+
+/// The right to fill a folder of the cache, and a folder to do it in. Dropping it removes that, then gives the right back.
+pub(super) struct Scratch {
+    folder: TempDir,
+    _lock: File,
+}
+
+impl Scratch {
+    /// Waits until no other run is providing `what` in this folder of the cache, and sweeps what a run that died has left.
+    ///
+    /// # Errors
+    /// The cache cannot be written.
+    pub(super) fn lock(folder: &Path, what: &dyn Display, progress: &dyn Fn(&str)) -> anyhow::Result<Self> {
+        let failed = |error: io::Error| unwritable(folder, &error);
+        fs::create_dir_all(folder).map_err(failed)?;
+        let lock = File::options().create(true).truncate(false).write(true).open(folder.join("lock"));
         let lock = lock.map_err(failed)?;
         let began = Instant::now();
         let mut said = None::<Instant>;
@@ -88,29 +106,32 @@ impl Entry {
                 Err(TryLockError::WouldBlock) if said.is_some_and(|at| at.elapsed() < PROGRESS_EVERY) => {}
                 Err(TryLockError::WouldBlock) => {
                     let waited = began.elapsed().as_secs();
-                    progress(&format!("another run is providing {}, waiting ({waited} s so far)", self.wanted));
+                    progress(&format!("another run is providing {what}, waiting ({waited} s so far)"));
                     said = Some(Instant::now());
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
             thread::sleep(LOOK_EVERY);
         }
-        leftovers(&self.folder).for_each(remove);
-        let scratch = tempfile::Builder::new().prefix("scratch-").tempdir_in(&self.folder).map_err(failed)?;
-        Ok(Workshop { entry: self, scratch, _lock: lock })
+        leftovers(folder).for_each(remove);
+        let folder = tempfile::Builder::new().prefix("scratch-").tempdir_in(folder).map_err(failed)?;
+        Ok(Self { folder, _lock: lock })
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 }
 
-/// The right to fill an [`Entry`], and a folder to do it in. Dropping it removes the folder, then gives the right back.
+/// The right to fill an [`Entry`].
 pub(super) struct Workshop<'a> {
     pub(super) entry: &'a Entry,
-    scratch: TempDir,
-    _lock: File,
+    scratch: Scratch,
 }
 
 impl Workshop<'_> {
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
+        self.scratch.path(name)
     }
 
     /// Checks that `made`, a file of this workshop, is what it was made to be, and puts it into the cache.
@@ -181,7 +202,7 @@ pub(super) fn unwritable(folder: &Path, error: &io::Error) -> anyhow::Error {
     let shown = folder.display();
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => anyhow!(
-            "the disk under {shown} is full ({error}): free about 500 MB there, or set XDG_CACHE_HOME to a folder on another disk"
+            "the disk under {shown} is full ({error}): free about 1 GB there, or set XDG_CACHE_HOME to a folder on another disk"
         ),
         _ => anyhow!("the cache {shown} cannot be written ({error}): set XDG_CACHE_HOME to a folder that can"),
     }

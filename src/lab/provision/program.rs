@@ -10,6 +10,8 @@ use super::version::{ETCD, KUBERNETES, Pinned, Version};
 pub(super) enum Program {
     Etcd,
     KubeApiserver,
+    /// All of Kubernetes' programs in one, for node images.
+    Kubernetes,
     Envoy,
 }
 
@@ -19,6 +21,7 @@ impl Program {
         match self {
             Self::Etcd => "etcd",
             Self::KubeApiserver => "kube-apiserver",
+            Self::Kubernetes => "kubernetes",
             Self::Envoy => "envoy",
         }
     }
@@ -28,7 +31,7 @@ impl Program {
         let said = |before: &str| printed.lines().find_map(|line| line.strip_prefix(before)).map(str::trim);
         match self {
             Self::Etcd => said("etcd Version: ").map(|version| format!("v{version}")),
-            Self::KubeApiserver => said("Kubernetes ").map(str::to_owned),
+            Self::KubeApiserver | Self::Kubernetes => said("Kubernetes ").map(str::to_owned),
             // `.../envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
             Self::Envoy => {
                 let (_, build) = printed.split_once(" version: ")?;
@@ -41,7 +44,7 @@ impl Program {
     pub(super) fn pinned(self) -> &'static [Pinned] {
         match self {
             Self::Etcd => &ETCD,
-            Self::KubeApiserver => &KUBERNETES,
+            Self::KubeApiserver | Self::Kubernetes => &KUBERNETES,
             // Nobody builds it by the way.
             Self::Envoy => &[],
         }
@@ -53,7 +56,19 @@ impl Program {
             Self::Envoy => "",
             Self::Etcd => "go.etcd.io/etcd/server/v3",
             Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
+            Self::Kubernetes => ".",
         }
+    }
+
+    /// The source of a package that the suite has itself.
+    pub(super) fn main(self) -> Option<&'static str> {
+        let main = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/node-image/main.go"));
+        (self == Self::Kubernetes).then_some(main)
+    }
+
+    /// Whether somebody publishes it as one file.
+    pub(super) fn is_published(self) -> bool {
+        self != Self::Kubernetes
     }
 
     /// What building costs on two cores, for the progress line.
@@ -61,7 +76,7 @@ impl Program {
         match self {
             Self::Envoy => "",
             Self::Etcd => "about a minute the first time",
-            Self::KubeApiserver => "4 to 12 minutes the first time, under one with a warm Go cache",
+            Self::KubeApiserver | Self::Kubernetes => "4 to 12 minutes the first time, under one with a warm Go cache",
         }
     }
 }
@@ -90,7 +105,9 @@ impl Wanted {
         let Self { program, version } = self;
         match program {
             Program::Etcd => format!("{version}/{}.tar.gz", self.etcd_folder()),
-            Program::KubeApiserver => format!("{version}/bin/linux/{}/kube-apiserver", arch()),
+            Program::KubeApiserver | Program::Kubernetes => {
+                format!("{version}/bin/linux/{}/{}", arch(), program.name())
+            }
             Program::Envoy => {
                 let machine = if consts::ARCH == "aarch64" { "aarch_64" } else { consts::ARCH };
                 format!("{version}/envoy-{}-linux-{machine}", version.to_string().trim_start_matches('v'))
@@ -102,7 +119,7 @@ impl Wanted {
     pub(super) fn checksums(&self) -> String {
         match self.program {
             Program::Etcd => format!("{}/SHA256SUMS", self.version),
-            Program::KubeApiserver => format!("{}.sha256", self.published()),
+            Program::KubeApiserver | Program::Kubernetes => format!("{}.sha256", self.published()),
             Program::Envoy => format!("{}/checksums.txt.asc", self.version),
         }
     }
@@ -123,7 +140,7 @@ impl Wanted {
         let version = self.version;
         match self.program {
             Program::Etcd | Program::Envoy => "-s -w".to_owned(),
-            Program::KubeApiserver => format!(
+            Program::KubeApiserver | Program::Kubernetes => format!(
                 "-s -w -X k8s.io/component-base/version.gitVersion={version} \
                  -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor} \
                  -X k8s.io/client-go/pkg/version.gitVersion={version}"

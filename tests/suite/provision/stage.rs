@@ -16,12 +16,21 @@ pub(crate) const ETCD: &str = "#!/bin/sh\necho etcd Version: 3.6.16\necho Git SH
 
 /// Builds what [`APISERVER`] and [`ETCD`] are, and notes what it was asked for in `built` beside it.
 const GO: &str = r#"#!/bin/sh
+IMAGES='registry.k8s.io/kube-apiserver:v1.37.2 registry.k8s.io/kube-proxy:v1.37.2 registry.k8s.io/coredns/coredns:v1.14.6
+ registry.k8s.io/pause:3.10.2 registry.k8s.io/etcd:3.7.0-0'
 while [ "$1" != -o ]; do shift; done
 echo "$3" >> "$(dirname "$0")/built"
 case $3 in
+.) printf '#!/bin/sh\n[ "$1" = config ] || { echo Kubernetes v1.37.2; exit; }\necho %s\n' "$(echo $IMAGES)" > "$2"; exit ;;
 k8s.io/*) printf '#!/bin/sh\necho Kubernetes v1.37.2\n' ;;
 *) printf '#!/bin/sh\necho etcd Version: 3.6.16\n' ;;
 esac > "$2"
+"#;
+
+/// Makes a Debian that has only a busybox.
+const MMDEBSTRAP: &str = r#"#!/bin/sh
+for tar; do :; done
+mkdir -p "$tar.d/usr/bin" && echo busybox > "$tar.d/usr/bin/busybox" && tar -C "$tar.d" -cf "$tar" .
 "#;
 
 pub(crate) struct Stage {
@@ -43,6 +52,8 @@ impl Stage {
             envoy_url: nobody.clone(),
             etcd_url: nobody,
             sha256sums: String::new(),
+            docker_host: None,
+            image_digests: String::new(),
         };
         let stage = Self { folder, sources, said: Mutex::default() };
         stage.put("path/etcd", ETCD);
@@ -73,6 +84,10 @@ impl Stage {
 
     pub(crate) fn put_go(&self) {
         self.put("path/go", GO);
+    }
+
+    pub(crate) fn put_mmdebstrap(&self) {
+        self.put("path/mmdebstrap", MMDEBSTRAP);
     }
 
     /// What `go` has built, one package a line.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use kube::config::Kubeconfig;
 
 use super::balancer::Health;
@@ -74,7 +74,9 @@ impl Cluster {
             Ok(cluster) => Ok(Self { held: Some((keeper, claim)), ..cluster }),
             Err(error) => match keeper.strike(claim.lab).await {
                 Ok(()) => Err(error),
-                Err(left) => Err(error.context(format!("and then it could not be struck: {left:#}"))),
+                Err(left) => {
+                    Err(anyhow!("{error:#}\nwhat there is of it is left for the next run to remove: {left:#}"))
+                }
             },
         }
     }

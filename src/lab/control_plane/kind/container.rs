@@ -8,11 +8,11 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use futures::TryStreamExt as _;
 use testcontainers::bollard::models::{
-    HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerStateStatusEnum, HostConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 use testcontainers::bollard::query_parameters::LogsOptionsBuilder;
 use testcontainers::core::{CgroupnsMode, IntoContainerPort as _};
@@ -20,9 +20,9 @@ use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerRequest, GenericImage, ImageExt as _, ReuseDirective};
 
 use super::config;
-use super::docker::{asked, engine, is_missing, within, worded, worded_by_testcontainers};
+use super::docker::{engine, is_missing, within, worded, worded_by_testcontainers};
 use super::names::{Role, labels};
-use super::node::Node;
+use super::node::{Node, inspect};
 use crate::lab::wait;
 use crate::timing;
 
@@ -208,25 +208,33 @@ async fn start(request: ContainerRequest<GenericImage>, name: &str) -> anyhow::R
 async fn up(name: &str) -> anyhow::Result<()> {
     let docker = engine().await?;
     let waited = wait::until(timing::NODE_UP, &format!("containerd to run in {name}"), async || {
-        let top = asked("a node's processes", docker.top_processes(name, None)).await;
-        match top {
-            Ok(top) => {
-                let mut words = top.processes.iter().flatten().flatten();
-                match words.any(|word| word.split(' ').next().is_some_and(|program| program.ends_with("/containerd"))) {
-                    true => ControlFlow::Break(()),
-                    false => {
-                        ControlFlow::Continue(format!("{} other processes", top.processes.map_or(0, |all| all.len())))
-                    }
-                }
-            }
-            Err(error) => ControlFlow::Continue(format!("{error:#}")),
+        let Ok(top) = docker.top_processes(name, None).await else {
+            return match has_ended(name).await {
+                Ok(true) => ControlFlow::Break(Err(anyhow!("it has ended"))),
+                Ok(false) => ControlFlow::Continue("it does not run".to_owned()),
+                Err(error) => ControlFlow::Break(Err(error)),
+            };
+        };
+        let commands: Vec<&String> = top.processes.iter().flatten().filter_map(|columns| columns.last()).collect();
+        let is_containerd = |command: &String| command.split(' ').next().is_some_and(|it| it.ends_with("/containerd"));
+        match commands.iter().copied().any(is_containerd) {
+            true => ControlFlow::Break(Ok(())),
+            false => ControlFlow::Continue(format!("{} other processes", commands.len())),
         }
     })
     .await;
-    match waited {
+    match waited.flatten() {
         Ok(()) => Ok(()),
-        Err(error) => Err(error.context(format!("{name} is not up; its container said:\n{}", log(name).await))),
+        Err(error) => Err(anyhow!("{name} is not up: {error:#}; its container said:\n{}", log(name).await)),
     }
+}
+
+/// Whether a container has ended, and Docker will not start it again.
+async fn has_ended(name: &str) -> anyhow::Result<bool> {
+    let found = inspect(name).await?;
+    let state = found.state.unwrap_or_default();
+    let final_one = found.restart_count.unwrap_or(0) > 0 || state.exit_code == Some(0);
+    Ok(state.status == Some(ContainerStateStatusEnum::EXITED) && final_one)
 }
 
 /// The end of a container's log, as far as it can be had.

@@ -132,12 +132,12 @@ pub(super) async fn ready(first: &Node, nodes: &[Node]) -> anyhow::Result<()> {
     };
     let said = format!("{error:#}");
     let late = nodes.iter().find(|node| said.contains(&format!("nodes/{node}"))).unwrap_or(first);
-    Err(anyhow!("{said}\n{late}: {}", late.last_words().await))
+    Err(anyhow!("{said}\nof {late}:{}", late.last_words().await))
 }
 
 async fn kubeadm(node: &Node, command: &[&str]) -> anyhow::Result<()> {
     match node.run_within(timing::KUBEADM, command, &[]).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(anyhow!("{error:#}\n{}", node.last_words().await)),
+        Err(error) => Err(anyhow!("{error:#}{}", node.last_words().await)),
     }
 }

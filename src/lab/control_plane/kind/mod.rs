@@ -18,6 +18,7 @@ mod kubeconfig;
 mod names;
 mod network;
 mod node;
+mod shared;
 mod strike;
 mod subnet;
 
@@ -29,6 +30,7 @@ pub use fault::NodeFault;
 pub use kubeconfig::renamed as renamed_kubeconfig;
 pub use names::{CLUSTER_LABEL, HOST_LABEL, LAB_LABEL, ROLE_LABEL, Role, labels, names};
 pub use node::{Node, Ran};
+pub use shared::{Plan, Provided, shared};
 pub use subnet::choose as choose_subnet;
 
 pub(in crate::lab) use strike::{Orders, labs, strike};

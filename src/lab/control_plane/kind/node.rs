@@ -213,13 +213,13 @@ impl Node {
         asked("a connection", docker.connect_network(network, join)).await
     }
 
-    /// The last lines of its kubelet's journal, for an error message.
+    /// The last lines of its kubelet's journal, for an error message; empty where they cannot be had.
     pub(super) async fn last_words(&self) -> String {
         const WORDS: &[&str] = &["journalctl", "--unit=kubelet", "--lines=12", "--no-pager", "--output=cat", "--quiet"];
         match self.run(WORDS, &[]).await {
-            Ok(words) if !words.trim().is_empty() => format!("its kubelet's last words:\n{}", last_lines(&words)),
-            Ok(_) => "its kubelet has said nothing".to_owned(),
-            Err(error) => format!("its kubelet's journal cannot be read: {error:#}"),
+            Ok(words) if !words.trim().is_empty() => format!("\nits kubelet's last words:\n{}", last_lines(&words)),
+            Ok(_) => "\nits kubelet has said nothing".to_owned(),
+            Err(_) => String::new(),
         }
     }
 }

@@ -23,11 +23,26 @@ pub(super) const RUNNING: &[&str] = &[
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// It was made of this image.
-    Created { id: String, image: String },
+    Created {
+        /// The container's.
+        id: String,
+        /// With registry and tag.
+        image: String,
+    },
     /// Its process was started, under this number on the node.
-    Started { id: String, pid: u32 },
+    Started {
+        /// The container's.
+        id: String,
+        /// On the node.
+        pid: u32,
+    },
     /// Its process has ended, with this status: an exit code, or 128 and the number of the signal that killed it.
-    Exited { id: String, status: u32 },
+    Exited {
+        /// The container's.
+        id: String,
+        /// See [`status`].
+        status: u32,
+    },
 }
 
 #[derive(Deserialize)]

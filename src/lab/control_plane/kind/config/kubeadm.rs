@@ -80,8 +80,7 @@ pub fn kubeadm_config(config: &KindConfig, place: &NodePlace<'_>) -> anyhow::Res
 }
 
 fn documents(config: &KindConfig, node: &Node, place: &NodePlace<'_>) -> anyhow::Result<Vec<Document>> {
-    let Version { major, minor, .. } = *place.kubernetes;
-    let version = match (major, minor) {
+    let version = match (place.kubernetes.major, place.kubernetes.minor) {
         (1, 36..) => "kubeadm.k8s.io/v1beta4",
         (1, 23..) => "kubeadm.k8s.io/v1beta3",
         _ => bail!("kubeadm {} is too old: kind clusters are made from v1.23 on", place.kubernetes),
@@ -125,31 +124,6 @@ fn documents(config: &KindConfig, node: &Node, place: &NodePlace<'_>) -> anyhow:
     if networking.kube_proxy_mode == ProxyMode::None {
         skipped.push("addon/kube-proxy");
     }
-    let mut kubelet = json!({
-        "cgroupDriver": if minor < 24 { "cgroupfs" } else { "systemd" },
-        "cgroupRoot": "/kubelet",
-        "failSwapOn": false,
-        // The disk is the host's, and not for the kubelet to tidy.
-        "imageGCHighThresholdPercent": 100,
-        "evictionHard": {"nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
-    });
-    if place.cgroup_v1 && minor >= 35 {
-        kubelet["failCgroupV1"] = json!(false);
-    }
-    let mut proxy = json!({
-        "mode": networking.kube_proxy_mode.name(),
-        "iptables": {"minSyncPeriod": "1s"},
-        // The limit is the machine's, not the node's: leave it alone.
-        "conntrack": {"maxPerCore": 0},
-    });
-    if networking.kube_proxy_mode == ProxyMode::Nftables {
-        proxy["conntrack"]["tcpBeLiberal"] = json!(true);
-    }
-    for document in [&mut kubelet, &mut proxy] {
-        if !config.feature_gates.is_empty() {
-            document["featureGates"] = json!(config.feature_gates);
-        }
-    }
     let mut documents = vec![
         Document::new(
             version,
@@ -175,12 +149,43 @@ fn documents(config: &KindConfig, node: &Node, place: &NodePlace<'_>) -> anyhow:
             }),
         ),
         Document::new(version, "JoinConfiguration", join),
-        Document::new("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration", kubelet),
+        Document::new("kubelet.config.k8s.io/v1beta1", "KubeletConfiguration", kubelet(config, place)),
     ];
     if networking.kube_proxy_mode != ProxyMode::None {
-        documents.push(Document::new("kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration", proxy));
+        documents.push(Document::new("kubeproxy.config.k8s.io/v1alpha1", "KubeProxyConfiguration", proxy(config)));
     }
     Ok(documents)
+}
+
+fn kubelet(config: &KindConfig, place: &NodePlace<'_>) -> Value {
+    let mut kubelet = json!({
+        "cgroupDriver": if place.kubernetes.minor < 24 { "cgroupfs" } else { "systemd" },
+        "cgroupRoot": "/kubelet",
+        "failSwapOn": false,
+        // The disk is the host's, and not for the kubelet to tidy.
+        "imageGCHighThresholdPercent": 100,
+        "evictionHard": {"nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
+        "featureGates": config.feature_gates,
+    });
+    if place.cgroup_v1 && place.kubernetes.minor >= 35 {
+        kubelet["failCgroupV1"] = json!(false);
+    }
+    kubelet
+}
+
+fn proxy(config: &KindConfig) -> Value {
+    let mode = config.networking.kube_proxy_mode;
+    let mut proxy = json!({
+        "mode": mode.name(),
+        "iptables": {"minSyncPeriod": "1s"},
+        // The limit is the machine's, not the node's: leave it alone.
+        "conntrack": {"maxPerCore": 0},
+        "featureGates": config.feature_gates,
+    });
+    if mode == ProxyMode::Nftables {
+        proxy["conntrack"]["tcpBeLiberal"] = json!(true);
+    }
+    proxy
 }
 
 /// Adds a volume to what kubeadm starts from images of Kubernetes. After the patches: they replace whole lists.

@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 pub use kubeadm::{HostFile, NodePlace, kubeadm_config};
 pub use patch::containerd_config;
-use yaml::or_default;
+use yaml::{number, or_default, truth};
 
 /// Why a file cannot be used. Each problem names its place in the file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -169,10 +169,10 @@ pub struct Mount {
     #[serde(deserialize_with = "or_default")]
     pub host_path: String,
     /// The node cannot change it.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "truth")]
     pub read_only: bool,
     /// Relabel it for SELinux.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "truth")]
     pub selinux_relabel: bool,
     /// Whether mounts below it are passed on.
     #[serde(deserialize_with = "or_default")]
@@ -197,10 +197,10 @@ pub enum Propagation {
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct PortMapping {
     /// The node's.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "number")]
     pub container_port: i32,
     /// The host's; 0: any free one, -1: Docker chooses.
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "number")]
     pub host_port: i32,
     /// The host's address; empty: all of them.
     #[serde(deserialize_with = "or_default")]

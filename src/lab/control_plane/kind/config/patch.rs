@@ -1,7 +1,7 @@
 //! Patches, as kind applies them (`pkg/internal/patch`): not by kustomize any more, and not strategic. A merge patch is RFC 7386,
 //! so it replaces lists as a whole, but for the two that nobody wants replaced: `extraArgs` and `certSANs`.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
@@ -131,7 +131,7 @@ fn operations(patches: &KubeadmPatches) -> anyhow::Result<Vec<Operations>> {
 /// YAML documents as JSON, read as Go's parser for Kubernetes reads them, by the rules of YAML 1.1. Empty ones are left out.
 fn documents_of(text: &str) -> anyhow::Result<Vec<Value>> {
     serde_saphyr::from_multiple_with_options(text, serde_saphyr::options! { legacy_octal_numbers: true })
-        .map_err(|error| anyhow::anyhow!(super::yaml::one_line(&error)))
+        .map_err(|error| anyhow!(super::yaml::one_line(&error)))
 }
 
 fn fields(value: Value) -> anyhow::Result<Map<String, Value>> {
@@ -259,5 +259,11 @@ fn containerd_patches(config: &KindConfig) -> anyhow::Result<(Vec<Value>, Vec<js
 }
 
 fn toml_to_json(text: &str) -> anyhow::Result<Value> {
-    Ok(serde_json::to_value(text.parse::<toml::Table>()?)?)
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+        // In between, it draws the place.
+        let text = error.to_string();
+        let mut lines = text.lines().filter(|line| !line.is_empty());
+        anyhow!("{}: {}", lines.next().unwrap_or_default(), lines.next_back().unwrap_or_default())
+    })?;
+    Ok(serde_json::to_value(table)?)
 }

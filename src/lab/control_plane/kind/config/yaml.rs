@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::{IpFamily, KindConfig, KubeadmPatches, Mount, PatchJson6902, PortMapping, ProxyMode, Role};
 
@@ -35,7 +36,7 @@ struct Cluster {
     nodes: Vec<super::Node>,
     #[serde(deserialize_with = "or_default")]
     networking: Networking,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "truths")]
     feature_gates: BTreeMap<String, bool>,
     #[serde(deserialize_with = "or_default")]
     runtime_config: BTreeMap<String, String>,
@@ -82,7 +83,7 @@ impl From<Node> for super::Node {
 struct Networking {
     #[serde(deserialize_with = "or_default")]
     ip_family: IpFamily,
-    #[serde(deserialize_with = "or_default")]
+    #[serde(deserialize_with = "number")]
     api_server_port: i32,
     #[serde(deserialize_with = "or_default")]
     api_server_address: String,
@@ -90,7 +91,7 @@ struct Networking {
     pod_subnet: String,
     #[serde(deserialize_with = "or_default")]
     service_subnet: String,
-    #[serde(rename = "disableDefaultCNI", deserialize_with = "or_default")]
+    #[serde(rename = "disableDefaultCNI", deserialize_with = "truth")]
     disable_default_cni: bool,
     #[serde(deserialize_with = "or_default")]
     kube_proxy_mode: ProxyMode,
@@ -174,4 +175,30 @@ pub(super) fn one_line(error: &serde_saphyr::Error) -> String {
 /// A null, as a field that is not there.
 pub(super) fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// A whole number that is not in quotes: kind knows the difference.
+pub(super) fn number<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error> {
+    let value = Value::deserialize(from)?;
+    let number = if value.is_null() { Some(0) } else { value.as_i64() };
+    let number = number.and_then(|number| number.try_into().ok());
+    number.ok_or_else(|| serde::de::Error::custom(format!("{value} is no whole number of 32 bits")))
+}
+
+/// A boolean that is not in quotes.
+pub(super) fn truth<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    boolean(Value::deserialize(from)?)
+}
+
+fn truths<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, bool>, D::Error> {
+    let values: BTreeMap<String, Value> = or_default(from)?;
+    values.into_iter().map(|(name, value)| Ok((name, boolean(value)?))).collect()
+}
+
+fn boolean<E: serde::de::Error>(value: Value) -> Result<bool, E> {
+    match value {
+        Value::Null => Ok(false),
+        Value::Bool(value) => Ok(value),
+        other => Err(E::custom(format!("{other} is no boolean"))),
+    }
 }
