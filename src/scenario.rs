@@ -171,8 +171,8 @@ impl Scenario {
         if on_kind && setup.upgrade_from.is_some() {
             return skipped("upgrade", "the kube-apiservers of nodes come with the node image".to_owned());
         }
-        if on_kind && config.balancer == BalancerKind::Kernel {
-            return skipped("namespaces", "a kernel balancer cannot stand in a cluster's network yet".to_owned());
+        if on_kind && (setup.namespaces || config.balancer == BalancerKind::Kernel) {
+            return skipped("namespaces", "the nodes of a cluster have a network of their own".to_owned());
         }
         let policies = setup.sets_policies().then_some(&Need::BalancerPolicies);
         let needs = self
@@ -289,11 +289,11 @@ impl Scenario {
 
         // Evidence first: cleaning up must not cost any.
         let sound = lab.check();
-        let captured = lab.end_capture().await;
         let fetched = lab.fetch_logs().await;
+        let captured = lab.end_capture().await;
         lab.end_balancer().await;
-        let collected = fetched.and_then(|()| collect(&lab, &evidence)).map(|()| report.evidence = Some(evidence));
-        let collected = collected.and(captured);
+        let collected =
+            fetched.and_then(|()| collect(&lab, &evidence)).map(|()| report.evidence = Some(evidence)).and(captured);
         let finished = recorder.finish();
         if let Some(path) = report.recording.as_mut().filter(|path| is_large(path)) {
             // One that cannot be compressed stays as it is.

@@ -538,6 +538,14 @@ impl Lab {
         self.balancer.check()
     }
 
+    /// Brings all logs to this machine.
+    ///
+    /// # Errors
+    /// A node does not hand them over.
+    pub async fn fetch_logs(&self) -> anyhow::Result<()> {
+        self.control_plane.fetch_logs().await
+    }
+
     /// Ends the packet capture, if there is one: what it saw is in the recording then. Before the balancer's end, which cuts what is
     /// still open.
     ///
@@ -548,14 +556,6 @@ impl Lab {
             Some(capture) => capture.end().await,
             None => Ok(()),
         }
-    }
-
-    /// Brings all logs to this machine.
-    ///
-    /// # Errors
-    /// A node does not hand them over.
-    pub async fn fetch_logs(&self) -> anyhow::Result<()> {
-        self.control_plane.fetch_logs().await
     }
 
     /// Ends the balancer, so that what it still has to tell is in the recording and in its log.

@@ -27,7 +27,6 @@ fn place<'a>(kubernetes: &'a Version, index: usize) -> NodePlace<'a> {
         cgroup_v1: false,
         cert_sans: &[],
         patches: &[],
-        binary: None,
     }
 }
 
@@ -85,10 +84,10 @@ fn a_file_without_anything_is_kinds_default_cluster() {
 #[case::dual_stack("networking: {ipFamily: dual}", "networking.ipFamily dual")]
 #[case::ipvs("networking: {kubeProxyMode: ipvs}", "networking.kubeProxyMode ipvs")]
 #[case::nftables("networking: {kubeProxyMode: nftables}", "networking.kubeProxyMode nftables")]
-#[case::no_cni("networking: {disableDefaultCNI: true}", "networking.disableDefaultCNI")]
 #[case::dns_search("networking: {dnsSearch: [example.com]}", "networking.dnsSearch")]
 #[case::published("networking: {apiServerAddress: 192.0.2.1}", "networking.apiServerAddress")]
-#[case::a_name("networking: {apiServerAddress: localhost}", "networking.apiServerAddress")]
+#[case::another_loopback_address("networking: {apiServerAddress: 127.0.0.2}", "networking.apiServerAddress")]
+#[case::relabelled("nodes: [{extraMounts: [{selinuxRelabel: true}]}]", "extraMounts.selinuxRelabel")]
 #[case::documents("name: a\n---\nname: b\n", "a second document")]
 #[case::a_patch_for_nothing(
     "kubeadmConfigPatches: ['kind: ClusterConfig']",

@@ -4,7 +4,7 @@ use clap::Args;
 use rollproof::config::{Config, Product};
 use rollproof::lab::provision::image::balancer::balancer_image;
 use rollproof::lab::provision::node_image::node_image;
-use rollproof::lab::provision::{Sources, wanted};
+use rollproof::lab::provision::{Origin, Sources, wanted};
 
 use crate::{Ended, note, say};
 
@@ -23,10 +23,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Ended> {
     let version = wanted(options.kubernetes_version.as_deref().or(config.kubernetes_version.as_deref()))?;
     let sources = Sources::from_env()?;
     let node = node_image(&version, &sources, &note)?;
-    say(&format!("{} has Kubernetes {}, by {}: {}", node.reference, node.kubernetes, node.origin, node.digest));
+    say(&format!("{} has Kubernetes {}, {}: {}", node.reference, node.kubernetes, how(node.origin), node.digest));
     for product in Product::ALL.into_iter().filter(|_| options.balancers) {
         let image = balancer_image(product, &sources, &note)?;
-        say(&format!("{} has {product}, by {}: {}", image.reference, image.origin, image.digest));
+        say(&format!("{} has {product}, {}: {}", image.reference, how(image.origin), image.digest));
     }
     Ok(Ended::Fine)
+}
+
+fn how(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Cache => "the engine had it",
+        Origin::Downloaded => "pulled",
+        _ => "built here",
+    }
 }

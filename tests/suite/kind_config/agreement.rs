@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 use rollproof::lab::control_plane::kind::config::{IpFamily, KindConfig, NodePlace, containerd_config, kubeadm_config};
+use rollproof::lab::control_plane::kind::{Role, names};
 use rollproof::lab::provision::Version;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -88,18 +89,6 @@ fn ask(kind: &Path, kubernetes: &Version, text: &str) -> anyhow::Result<(Outcome
     Ok((outcome, stage))
 }
 
-/// kind's names, in the order of the nodes.
-fn names(config: &KindConfig) -> Vec<String> {
-    let mut seen = std::collections::BTreeMap::new();
-    let name = |role: &'static str| {
-        let count = seen.entry(role).or_insert(0);
-        *count += 1;
-        let number = if *count > 1 { count.to_string() } else { String::new() };
-        format!("{}-{role}{number}", config.name)
-    };
-    config.nodes.iter().map(|node| node.role.name()).map(name).collect()
-}
-
 /// Without what says nothing to kubeadm: nulls and empty lists and mappings, of which kind's template leaves some, the order of
 /// arguments, which kind shuffles, and whether 1000 was written as 1e3.
 fn said(value: Value) -> Option<Value> {
@@ -123,15 +112,12 @@ fn said(value: Value) -> Option<Value> {
 
 /// Compares what is written for each node.
 fn compare(config: &KindConfig, kubernetes: &Version, stage: &Path) -> anyhow::Result<()> {
-    let names = names(config);
-    let control_planes = config.control_planes().count();
-    let endpoint = if control_planes > 1 {
-        format!("{}-external-load-balancer:6443", config.name)
-    } else {
-        let first =
-            config.nodes.iter().position(|node| node.role.name() == "control-plane").context("a control plane")?;
-        format!("{}:6443", names[first])
-    };
+    let roles: Vec<Role> = config.nodes.iter().map(|node| node.role.into()).collect();
+    let names = names(&config.name, &roles);
+    let first = roles.iter().position(|role| *role == Role::ControlPlane).context("a control plane")?;
+    let several = config.control_planes().count() > 1;
+    let endpoint =
+        if several { format!("{}-external-load-balancer", config.name) } else { names[first].clone() } + ":6443";
     for (index, name) in names.iter().enumerate() {
         let read =
             |what: &str| fs::read_to_string(stage.join(format!("{name}.{what}"))).with_context(|| what.to_owned());

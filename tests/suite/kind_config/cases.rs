@@ -73,10 +73,11 @@ pub(super) const CASES: &[(&str, Outcome, &str)] = &[
         Taken,
         "nodes: [{extraPortMappings: [{containerPort: 80}, {containerPort: 80}, {containerPort: 1, hostPort: -1}]}]",
     ),
+    ("booleans of YAML 1.1, in quotes or not", Taken, "featureGates: {A: 'yes', B: Off, C: y, D: \"no\"}"),
     (
         "a port by two protocols",
         Taken,
-        "nodes: [{extraPortMappings: [{hostPort: 80, protocol: tcp}, {hostPort: 80, protocol: UDP}]}]",
+        "nodes: [{extraPortMappings: [{hostPort: 80, protocol: tCp}, {hostPort: 80, protocol: UDP}]}]",
     ),
     (
         "a port of two addresses",
@@ -221,6 +222,7 @@ pub(super) const CASES: &[(&str, Outcome, &str)] = &[
     ),
     ("a gate that is no boolean", Refused, "featureGates: {A: maybe}"),
     ("a boolean in quotes", Refused, "featureGates: {A: 'true'}"),
+    ("a boolean in mixed letters", Refused, "featureGates: {A: tRue}"),
     ("a number for a boolean", Refused, "networking: {disableDefaultCNI: 1}"),
     ("a patch that is a sentence", FailsLater, "kubeadmConfigPatches: [b o g u s]"),
     ("a patch that is a list", FailsLater, "kubeadmConfigPatches: ['[1]']"),
@@ -269,7 +271,6 @@ pub(super) const STRICTER: &[(&str, &str)] = &[
     ),
     ("kind takes nothing for a node", "nodes: [~]"),
     ("kind cuts the fraction off a port", "networking: {apiServerPort: 80.5}"),
-    ("kind takes yes for a boolean even in quotes", "networking: {disableDefaultCNI: 'yes'}"),
     (
         "kind has Docker find out that TCP is what is meant where nothing is said",
         "nodes: [{extraPortMappings: [{hostPort: 80}, {hostPort: 80, protocol: TCP}]}]",

@@ -1,7 +1,7 @@
 //! kubeadm.conf and containerd's configuration. That they are kind's is for `agreement`; this is what kind does not know,
 //! and a look at each part.
 
-use rollproof::lab::control_plane::kind::config::{HostFile, NodePlace, containerd_config, kubeadm_config};
+use rollproof::lab::control_plane::kind::config::{NodePlace, containerd_config, kubeadm_config};
 use rollproof::lab::provision::Version;
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -83,22 +83,6 @@ fn the_suites_patches_come_first_and_its_names_join_the_certificate() {
     assert_eq!((&kubelet["maxPods"], &kubelet["fileCheckFrequency"]), (&json!(2), &json!("1s")));
     let cluster = document(body, &place, "ClusterConfiguration");
     assert_eq!(cluster["apiServer"]["certSANs"], json!(["localhost", "127.0.0.1", "balancer", "172.30.0.9"]));
-}
-
-#[test]
-fn a_thin_images_binary_reaches_every_component_beside_the_files_own_volumes() {
-    let binary = HostFile { host_path: "/usr/bin/k8s", mount_path: "/usr/local/bin/k8s" };
-    let place = NodePlace { binary: Some(binary), ..place(&V1_37, 0) };
-    let body = "kubeadmConfigPatches: ['{kind: ClusterConfiguration, apiServer: {extraVolumes: [{name: own}]}}']";
-    let cluster = document(body, &place, "ClusterConfiguration");
-    let names = |component: &str| -> Vec<Value> {
-        cluster[component]["extraVolumes"].as_array().unwrap().iter().map(|volume| volume["name"].clone()).collect()
-    };
-    assert_eq!(names("apiServer"), ["own", "rollproof-binary"]);
-    assert_eq!(names("controllerManager"), ["rollproof-binary"]);
-    assert_eq!(names("scheduler"), ["rollproof-binary"]);
-    let volume = &cluster["scheduler"]["extraVolumes"][0];
-    assert_eq!((&volume["hostPath"], &volume["mountPath"]), (&json!("/usr/bin/k8s"), &json!("/usr/local/bin/k8s")));
 }
 
 #[rstest]

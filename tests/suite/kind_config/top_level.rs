@@ -1,6 +1,7 @@
 //! kind-config.yaml, which is what a run with the control plane `kind` tests.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use rollproof::lab::control_plane::audit;
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::{V1_34, V1_37, documents, place};
 
 const TEXT: &str = include_str!("../../../kind-config.yaml");
-const POLICY: &str = include_str!("../../../fixtures/kind/node/audit-policy.json");
+const POLICY: &str = include_str!("../../../fixtures/kind/audit-policy.json");
 
 fn apiserver(kubernetes: &Version) -> Value {
     let config = KindConfig::parse(TEXT).unwrap();
@@ -60,15 +61,21 @@ fn the_audit_policy_is_the_suites_and_lies_where_the_flag_says() {
     let apiserver = apiserver(&V1_37);
     let args = args(&apiserver);
     let volumes = apiserver["extraVolumes"].as_array().unwrap();
-    let mounted = |folder: &str| volumes.iter().find(|volume| volume["mountPath"] == folder).map(|it| &it["hostPath"]);
-    let (folder, file) = args["audit-policy-file"].rsplit_once('/').unwrap();
-    assert_eq!(mounted(folder).unwrap(), folder);
+    let mounted = |path: &str| {
+        let volume = volumes.iter().find(|volume| volume["mountPath"] == path).expect("a volume");
+        assert_eq!(volume["hostPath"], path);
+        volume["name"].as_str().unwrap()
+    };
+    let policy = args["audit-policy-file"];
+    mounted(policy);
     for node in &config.nodes {
-        let mount = node.extra_mounts.iter().find(|mount| mount.container_path == folder).expect("a mount");
-        assert!(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&mount.host_path).join(file).exists());
+        let mount = node.extra_mounts.iter().find(|mount| mount.container_path == policy).expect("a mount");
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&mount.host_path).exists(), "{mount:?}");
+        // Whatever the suite writes for apiservers stays in the node.
+        assert!(mount.read_only && node.extra_mounts.len() == 1, "{:?}", node.extra_mounts);
     }
     let (folder, _) = args["audit-log-path"].rsplit_once('/').unwrap();
-    assert_eq!(mounted(folder).unwrap(), folder);
+    assert_eq!(mounted(folder), "rollproof-logs");
 }
 
 #[test]

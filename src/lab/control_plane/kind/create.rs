@@ -178,8 +178,6 @@ impl<'a> Creation<'a> {
             cgroup_v1: self.cgroup_v1,
             cert_sans: &sans,
             patches,
-            // What thin images link to reaches their containers by the node image's containerd.
-            binary: None,
         };
         node.write(join::CONFIGURATION, "600", kubeadm_config(config, &place)?.as_bytes()).await?;
         if !config.containerd_config_patches.is_empty() || !config.containerd_config_patches_json6902.is_empty() {

@@ -73,7 +73,6 @@ impl Plan {
             cgroup_v1: false,
             cert_sans: &[],
             patches: &[],
-            binary: None,
         };
         let documents = config::kubeadm_config(&self.config, &place)?;
         let documents: Vec<Value> = serde_saphyr::from_multiple(&documents)?;

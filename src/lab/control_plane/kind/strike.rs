@@ -64,7 +64,7 @@ async fn removed(folder: &Path, orders: Orders) -> anyhow::Result<usize> {
         };
         if !left.is_empty() {
             empty_since = None;
-            let status = left.iter().cloned().collect::<Vec<_>>().join(", ");
+            let status = left.join(", ");
             found.extend(left);
             return ControlFlow::Continue(status);
         }

@@ -96,7 +96,7 @@ fn build(product: Product, sources: &Sources, scratch: &Scratch, progress: &dyn 
         tar.folders(&["etc", "etc/nginx", "usr", "usr/local", "usr/local/etc", "usr/local/etc/haproxy"])?;
         tar.file("etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")?;
         tar.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n")?;
-        tar.folders(&["var", "var/log", "var/log/nginx"])?;
+        tar.folders(&["run", "var", "var/log", "var/log/nginx"])?;
         tar.link("var/log/nginx/access.log", "/dev/stdout")?;
         tar.link("var/log/nginx/error.log", "/dev/stderr")
     });

@@ -5,8 +5,8 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context as _, bail, ensure};
-use serde_json::{Map, Value, json};
+use anyhow::{Context as _, bail};
+use serde_json::{Value, json};
 
 use super::patch::{self, Document};
 use super::{KindConfig, KubeadmPatches, Node, ProxyMode, Role};
@@ -39,18 +39,6 @@ pub struct NodePlace<'a> {
     pub cert_sans: &'a [String],
     /// `kubeadmConfigPatches` of the suite's own, applied before the file's.
     pub patches: &'a [String],
-    /// The one binary that the images of a thin node image link to. The control plane's containers get it from the node, whatever
-    /// volumes the patches give them.
-    pub binary: Option<HostFile<'a>>,
-}
-
-/// A file of the node that a container sees.
-#[derive(Clone, Copy, Debug)]
-pub struct HostFile<'a> {
-    /// On the node.
-    pub host_path: &'a str,
-    /// In the container.
-    pub mount_path: &'a str,
 }
 
 /// The kubeadm.conf of one node: YAML documents with all patches applied, the suite's, the cluster's, the node's.
@@ -64,9 +52,6 @@ pub fn kubeadm_config(config: &KindConfig, place: &NodePlace<'_>) -> anyhow::Res
     patch::apply(&own, &mut documents).context("the suite's own patches")?;
     patch::apply(&config.patches, &mut documents)?;
     patch::apply(&node.patches, &mut documents).with_context(|| format!("nodes[{}]", place.index))?;
-    if let Some(binary) = place.binary {
-        mount(binary, &mut documents)?;
-    }
     let mut texts = Vec::new();
     for Document { body, .. } in &mut documents {
         // Patches may carry it, from the days when it was matched; kubeadm knows no metadata, and kind removes this one.
@@ -186,26 +171,4 @@ fn proxy(config: &KindConfig) -> Value {
         proxy["conntrack"]["tcpBeLiberal"] = json!(true);
     }
     proxy
-}
-
-/// Adds a volume to what kubeadm starts from images of Kubernetes. After the patches: they replace whole lists.
-fn mount(file: HostFile<'_>, documents: &mut [Document]) -> anyhow::Result<()> {
-    let volume = json!({
-        "name": "rollproof-binary",
-        "hostPath": file.host_path,
-        "mountPath": file.mount_path,
-        "readOnly": true,
-        "pathType": "File",
-    });
-    for Document { body, .. } in documents.iter_mut().filter(|document| document.kind == "ClusterConfiguration") {
-        for component in ["apiServer", "controllerManager", "scheduler"] {
-            let component = body.entry(component).or_insert_with(|| Map::new().into());
-            ensure!(component.is_object(), "a patch has made a control plane's component {component}");
-            match &mut component["extraVolumes"] {
-                Value::Array(volumes) => volumes.push(volume.clone()),
-                volumes => *volumes = json!([volume]),
-            }
-        }
-    }
-    Ok(())
 }

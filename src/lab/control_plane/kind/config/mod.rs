@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-pub use kubeadm::{HostFile, NodePlace, kubeadm_config};
+pub use kubeadm::{NodePlace, kubeadm_config};
 pub use patch::containerd_config;
 use yaml::{number, or_default, truth};
 
@@ -212,18 +212,29 @@ pub struct PortMapping {
 
 /// The protocol of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[serde(try_from = "String")]
 pub enum Protocol {
     /// TCP.
     #[default]
-    #[serde(alias = "", alias = "tcp", alias = "Tcp")]
     Tcp,
     /// UDP.
-    #[serde(alias = "udp", alias = "Udp")]
     Udp,
     /// SCTP.
-    #[serde(alias = "sctp", alias = "Sctp")]
     Sctp,
+}
+
+impl TryFrom<String> for Protocol {
+    type Error = String;
+
+    /// In small letters or capitals.
+    fn try_from(name: String) -> Result<Self, String> {
+        match name.to_uppercase().as_str() {
+            "" | "TCP" => Ok(Self::Tcp),
+            "UDP" => Ok(Self::Udp),
+            "SCTP" => Ok(Self::Sctp),
+            _ => Err(format!("protocol {name:?} is none of TCP, UDP and SCTP")),
+        }
+    }
 }
 
 /// Changes to a kubeadm.conf: first `merge`, then `json6902`.

@@ -1,7 +1,5 @@
 //! What kind can do and this suite cannot, by name, and patches that would fail or change nothing.
 
-use std::net::IpAddr;
-
 use super::patch::{self, DOCUMENTS};
 use super::{IpFamily, KindConfig, KubeadmPatches, ProxyMode, Refusal};
 
@@ -29,7 +27,7 @@ impl KindConfig {
 
     fn features(&self) -> impl Iterator<Item = &'static str> {
         let networking = &self.networking;
-        let loopback = networking.api_server_address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+        let relabelled = self.nodes.iter().flat_map(|node| &node.extra_mounts).any(|mount| mount.selinux_relabel);
         [
             (
                 networking.ip_family == IpFamily::Ipv6,
@@ -48,16 +46,16 @@ impl KindConfig {
                 "networking.kubeProxyMode nftables: node images are made for iptables, take that",
             ),
             (
-                networking.disable_default_cni,
-                "networking.disableDefaultCNI: nodes would never become ready, leave it out",
-            ),
-            (
                 networking.dns_search.is_some(),
                 "networking.dnsSearch: nodes find each other by address and full name, leave it out",
             ),
             (
-                !loopback,
-                "networking.apiServerAddress: apiservers are published to this machine only, take 127.0.0.1 or leave it out",
+                networking.api_server_address != "127.0.0.1",
+                "networking.apiServerAddress: apiservers are published on 127.0.0.1 only, leave it out",
+            ),
+            (
+                relabelled,
+                "extraMounts.selinuxRelabel: mounts are never relabelled, label the folder yourself (chcon -t container_file_t)",
             ),
             (self.further_documents, "a second document: kind reads the first only, give each cluster its file"),
         ]

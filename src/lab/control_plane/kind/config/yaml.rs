@@ -1,7 +1,7 @@
 //! The file's form: YAML to data, and kind's defaults.
 //!
-//! By serde-saphyr, which kube uses, too: it is strict about duplicate keys, knows YAML 1.1's booleans, anchors and merge
-//! keys as Go's parser does, and is maintained (serde_yaml is not). A null is a field that is not there, as in Go.
+//! By serde-saphyr, which kube uses, too: it is strict about duplicate keys, knows anchors and merge keys, as Go's
+//! parser does, and is maintained (serde_yaml is not). A null is a field that is not there, as in Go.
 
 use std::collections::BTreeMap;
 
@@ -162,7 +162,8 @@ pub(super) fn read(text: &str) -> Result<KindConfig, String> {
 /// The first document, and whether there is another.
 fn first<T: serde::de::DeserializeOwned + Default>(text: &str) -> Result<(T, bool), String> {
     let mut bytes = text.as_bytes();
-    let mut documents = serde_saphyr::read::<_, T>(&mut bytes);
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let mut documents = serde_saphyr::read_with_options::<_, T>(&mut bytes, options);
     let first = documents.next().unwrap_or_else(|| Ok(T::default())).map_err(|error| one_line(&error))?;
     Ok((first, documents.next().is_some()))
 }
@@ -185,7 +186,7 @@ pub(super) fn number<'de, D: Deserializer<'de>>(from: D) -> Result<i32, D::Error
     number.ok_or_else(|| serde::de::Error::custom(format!("{value} is no whole number of 32 bits")))
 }
 
-/// A boolean that is not in quotes.
+/// A boolean: `true` or `false`, which are words when they are in quotes, or one of YAML 1.1's, which Go takes either way.
 pub(super) fn truth<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
     boolean(Value::deserialize(from)?)
 }
@@ -196,9 +197,10 @@ fn truths<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, bool>, 
 }
 
 fn boolean<E: serde::de::Error>(value: Value) -> Result<bool, E> {
-    match value {
-        Value::Null => Ok(false),
-        Value::Bool(value) => Ok(value),
-        other => Err(E::custom(format!("{other} is no boolean"))),
+    match (&value, value.as_str().unwrap_or_default()) {
+        (Value::Null, _) | (_, "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF") => Ok(false),
+        (_, "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON") => Ok(true),
+        (Value::Bool(value), _) => Ok(*value),
+        _ => Err(E::custom(format!("{value} is no boolean"))),
     }
 }
