@@ -199,6 +199,12 @@ impl Scenario {
                         config.balancer
                     )
                 }
+                Need::BalancerForwards if config.balancer != BalancerKind::Kernel => {
+                    format!(
+                        "{} is a proxy: its kernel answers keepalive probes, wherever the apiserver is",
+                        config.balancer
+                    )
+                }
                 Need::Namespaces => match lab::balancer::kernel::unmet() {
                     Some(reason) => reason,
                     None => continue,

@@ -76,6 +76,8 @@ pub struct Setup {
     pub on_idle: Option<OnIdle>,
     /// How long a connection may be idle, where the balancer does something then.
     pub idle_timeout: Duration,
+    /// After how long the balancer does it really, in a control: `None` is as it says.
+    pub idle_timeout_kept: Option<Duration>,
     /// How long after SIGTERM a gracefully stopped apiserver is killed, as a kubelet does when the pod's
     /// terminationGracePeriodSeconds are over. `None`: never.
     pub grace_period: Option<Duration>,
@@ -108,6 +110,7 @@ impl Setup {
             redispatch: false,
             on_idle: None,
             idle_timeout: timing::idle_timeout(config.profile),
+            idle_timeout_kept: None,
             grace_period: None,
             hairpin: false,
             apiservers: None,
@@ -153,7 +156,8 @@ impl Setup {
 
     /// What becomes of idle connections.
     pub fn idle(&self) -> Option<IdleTimeout> {
-        self.on_idle.map(|then| IdleTimeout { after: self.idle_timeout, then })
+        let after = self.idle_timeout_kept.unwrap_or(self.idle_timeout);
+        self.on_idle.map(|then| IdleTimeout { after, then })
     }
 
     /// Whether it asks the balancer for a policy that only the suite's own is known to have.
