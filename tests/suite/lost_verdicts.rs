@@ -97,7 +97,7 @@ fn a_silent_loss_has_to_be_noticed_by_whoever_was_connected() {
 
 #[test]
 fn a_verdict_tells_what_was_on_the_wire() {
-    use Party::{Client, Server};
+    use Party::Client;
     use SegmentKind::{Keepalive, Reset, Syn};
     let at_client = packets("to-client", &[(0, Client, Syn), (8000, Client, Keepalive), (38_000, Client, Keepalive)]);
     let at_server = packets("to-apiserver-0", &[(0, Client, Syn), (11_004, Client, Reset)]);
