@@ -9,6 +9,7 @@ pub mod keeper;
 pub mod kubeconfig;
 mod loss;
 pub mod machine;
+pub mod material;
 pub mod network;
 pub mod provision;
 pub mod remote;
@@ -35,12 +36,12 @@ use crate::timeline::{Cell, Event, Exchange, Fault, Moment, Recorder, Restart, S
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
-use control_plane::kind::Provided;
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
 pub use loss::Losing;
+use material::Material;
 use network::{Capture, Network};
-use provision::{Binaries, Binary};
+use provision::Binary;
 use timers::TimerPort;
 
 /// The namespace that the suite works in, and the only one.
@@ -96,15 +97,6 @@ pub struct Setup {
     pub upgrade_from: Option<&'static str>,
     /// The timers that the apiservers have already, as the cluster was made; `None`: they are started with ours.
     pub given: Option<Timers>,
-}
-
-/// What a lab's control plane is made of.
-#[derive(Clone)]
-pub enum Material {
-    /// The programs that it runs as processes of this machine.
-    Binaries(Binaries),
-    /// A cluster that runs.
-    Cluster(Box<Provided>),
 }
 
 impl Setup {
@@ -192,38 +184,6 @@ impl Setup {
             }
             BalancerKind::Product(product) => !self.namespaces && balancer::product::suits(*product, self),
             BalancerKind::Command(_) => !self.sets_policies(),
-        }
-    }
-}
-
-impl From<Binaries> for Material {
-    fn from(binaries: Binaries) -> Self {
-        Self::Binaries(binaries)
-    }
-}
-
-impl Material {
-    /// Its version of Kubernetes, with a `v`.
-    fn kubernetes(&self) -> String {
-        match self {
-            Self::Binaries(binaries) => binaries.kube_apiserver.version.clone(),
-            Self::Cluster(provided) => provided.version.to_string(),
-        }
-    }
-
-    /// The programs under test.
-    fn subjects(&self) -> Vec<Subject> {
-        let subject = |name: &str, version: &str, digest: &str| Subject {
-            name: name.to_owned(),
-            version: version.to_owned(),
-            digest: digest.to_owned(),
-        };
-        match self {
-            Self::Binaries(Binaries { etcd, kube_apiserver }) => vec![
-                subject("kube-apiserver", &kube_apiserver.version, &kube_apiserver.digest),
-                subject("etcd", &etcd.version, &etcd.digest),
-            ],
-            Self::Cluster(provided) => vec![subject("node image", &provided.image, &provided.digest)],
         }
     }
 }

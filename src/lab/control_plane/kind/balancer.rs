@@ -7,9 +7,6 @@ use std::net::IpAddr;
 use super::container::APISERVER_PORT;
 use crate::timing;
 
-/// Where haproxy's images look for their configuration.
-pub(super) const CONFIGURATION: &str = "/usr/local/etc/haproxy/haproxy.cfg";
-
 /// What the balancer in the cluster asks apiservers for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {

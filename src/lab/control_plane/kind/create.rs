@@ -13,9 +13,11 @@ use super::docker::{containers, engine, label};
 use super::names::{self, CLUSTER_LABEL, LAB_LABEL, Role};
 use super::node::Node;
 use super::{balancer, cni, join, network};
+use crate::config::Product;
 use crate::lab::control_plane::pki;
 use crate::lab::keeper::Claim;
 use crate::lab::narrated;
+use crate::lab::provision::image;
 
 /// Where the nodes' containerd looks for its configuration.
 const CONTAINERD: &str = "/etc/containerd/config.toml";
@@ -158,7 +160,8 @@ impl<'a> Creation<'a> {
             ports: vec![container::published(APISERVER_PORT, port)],
         };
         let configuration = balancer::configuration(&backends, self.order.health);
-        container::start_balancer(plan, vec![(configuration, balancer::CONFIGURATION)]).await
+        let file = image::balancer::configuration(Product::Haproxy);
+        container::start_balancer(plan, vec![(configuration, file)]).await
     }
 
     async fn configure(&self, node: &Node, endpoint: SocketAddr, patches: &[String]) -> anyhow::Result<()> {

@@ -95,10 +95,10 @@ impl Recipe<'_> {
     /// An image that the engine has.
     fn find(&self, engine: &Engine, sources: &Sources) -> anyhow::Result<Option<Image>> {
         let official = self.digest(sources).map(|digest| (self.by_digest(&digest), digest));
-        if let Some((reference, digest)) = official {
-            if engine.find(&reference)?.is_some() {
-                return Ok(Some(Image { reference, digest, origin: Origin::Cache, official: true }));
-            }
+        if let Some((reference, digest)) = official
+            && engine.find(&reference)?.is_some()
+        {
+            return Ok(Some(Image { reference, digest, origin: Origin::Cache, official: true }));
         }
         let reference = self.reference();
         let found = engine.find(&reference)?;

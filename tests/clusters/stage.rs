@@ -6,10 +6,12 @@ use std::ops::ControlFlow;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rollproof::config::Config;
+use anyhow::Context as _;
+use rollproof::config::{Config, Product};
 use rollproof::lab::control_plane::kind::config::KindConfig;
 use rollproof::lab::control_plane::kind::{self, Cluster, Health, Node, Order};
-use rollproof::lab::provision::Version;
+use rollproof::lab::provision::image::balancer;
+use rollproof::lab::provision::{Sources, Version, node_image};
 use rollproof::lab::wait;
 use rollproof::spec::Need;
 use rollproof::timing::{NODES_READY, secs};
@@ -31,12 +33,16 @@ impl Stage {
     /// `None`: this machine has nothing to make a cluster of, which has been said.
     pub(crate) fn new(name: &str, control_planes: usize, workers: usize) -> Option<Self> {
         let kubernetes = Version::default();
-        if let Some(reason) = kind::unmet() {
-            let config = Config::from_env().unwrap();
-            assert!(!config.require.includes(Need::Docker), "{reason}, and ROLLPROOF_REQUIRE names docker");
-            eprintln!("nothing shown: {reason}");
-            return None;
-        }
+        let (image, balancer_image) =
+            match std::thread::scope(|scope| scope.spawn(|| images(&kubernetes)).join().unwrap()) {
+                Ok(images) => images,
+                Err(error) => {
+                    let config = Config::from_env().unwrap();
+                    assert!(!config.require.includes(Need::Docker), "{error:#}, and ROLLPROOF_REQUIRE names docker");
+                    eprintln!("nothing shown: {error:#}");
+                    return None;
+                }
+            };
         let nodes = |role: &str, count: usize| format!("- role: {role}\n").repeat(count);
         let text = format!(
             "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nname: {name}\nnodes:\n{}{}",
@@ -44,8 +50,7 @@ impl Stage {
             nodes("worker", workers)
         );
         let config = KindConfig::parse(&text).unwrap();
-        let image = format!("rollproof/node:{kubernetes}");
-        Some(Self { text, config, kubernetes, image, balancer_image: "k-cluster/haproxy:1".to_owned() })
+        Some(Self { text, config, kubernetes, image, balancer_image })
     }
 
     pub(crate) async fn create(&self) -> anyhow::Result<Cluster> {
@@ -60,6 +65,15 @@ impl Stage {
         };
         Cluster::create(order, &|line| println!("{line}")).await
     }
+}
+
+/// The images of nodes and of the balancer, by name, as far as the engine has them: to make them here would take too long.
+fn images(kubernetes: &Version) -> anyhow::Result<(String, String)> {
+    let sources = Sources::from_env()?;
+    let node = node_image::at_hand(kubernetes, &sources)?;
+    let balancer = balancer::at_hand(Product::Haproxy, &sources)?;
+    let (node, balancer) = node.zip(balancer).context("Docker has no image of a node; `rollproof image` makes it")?;
+    Ok((node.reference, balancer.reference))
 }
 
 /// A cluster that the real kind has made, in a network of its own.
