@@ -70,7 +70,8 @@ impl Home {
     /// The `rollproof` command, as someone with this TMPDIR calls it.
     pub(crate) fn rollproof(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rollproof"));
-        command.args(args).env("TMPDIR", self.path());
+        // Neither this machine's labs nor its containers are any business of the suite's.
+        command.args(args).env("TMPDIR", self.path()).env("DOCKER_HOST", "unix:///nonexistent");
         command
     }
 
