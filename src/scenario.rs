@@ -7,16 +7,17 @@ use std::any::Any;
 use std::io::Write as _;
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use futures::FutureExt as _;
 
 use crate::config::{BalancerKind, Config, ControlPlaneKind, Product};
-use crate::lab::control_plane::kind::{self, Plan};
-use crate::lab::provision::{self, Binaries, Binary, Sources};
-use crate::lab::{self, Lab, Material, Setup, narrated};
+use crate::lab::control_plane::kind;
+use crate::lab::material::{self, Material, Planned, Say};
+use crate::lab::provision::{self, Sources};
+use crate::lab::{self, Lab, Setup, narrated};
 use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
@@ -108,7 +109,7 @@ impl Scenario {
         run: &RunDir,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> ScenarioReport {
-        let planned = planned(config);
+        let planned = Planned::of(config);
         let (mut setup, given) = (Setup::careful(config), config);
         // With a plan it says how many apiservers there are.
         let config = &Config {
@@ -145,7 +146,7 @@ impl Scenario {
             (Some(skipped), _) => skipped,
             (None, Err(error)) => Outcome::Lab(format!("{error:#}")),
             (None, Ok(planned)) => self
-                .perform_in_lab(name, config, planned, setup, run, &mut report, body)
+                .perform_in_lab(name, config, (planned, setup), run, &mut report, body)
                 .await
                 .unwrap_or_else(|error| Outcome::Lab(format!("{error:#}"))),
         };
@@ -198,6 +199,12 @@ impl Scenario {
                         config.balancer
                     )
                 }
+                Need::BalancerForwards if config.balancer != BalancerKind::Kernel => {
+                    format!(
+                        "{} is a proxy: its kernel answers keepalive probes, wherever the apiserver is",
+                        config.balancer
+                    )
+                }
                 Need::Namespaces => match lab::balancer::kernel::unmet() {
                     Some(reason) => reason,
                     None => continue,
@@ -224,33 +231,13 @@ impl Scenario {
         self,
         name: &str,
         config: &Config,
-        planned: Planned,
-        setup: Setup,
+        (planned, setup): (Planned, Setup),
         run: &RunDir,
         report: &mut ScenarioReport,
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> anyhow::Result<Outcome> {
         let say = |text: String| progress(name, &text);
-        let material = match planned {
-            Planned::Binaries => {
-                Material::Binaries(binaries(config.kubernetes_version.as_deref(), name, Sources::from_env()?).await?)
-            }
-            Planned::Cluster(plan, _) => {
-                Material::Cluster(Box::new(kind::shared(&plan, &|text| progress("kind", &text)).await?))
-            }
-        };
-        let older = match setup.upgrade_from {
-            // What KUBEBUILDER_ASSETS brings is the version to upgrade to.
-            Some(version) => {
-                let sources = Sources { assets: None, ..Sources::from_env()? };
-                Some(Material::Binaries(binaries(Some(version), name, sources).await?))
-            }
-            None => None,
-        };
-        if config.balancer == BalancerKind::Product(Product::Envoy) {
-            // Before there is a lab to wait for it.
-            envoy(name).await?;
-        }
+        let Materials { control_plane: material, older } = provide(name, config, planned, setup.upgrade_from).await?;
         note_panics_of_probes();
         let bounds = Bounds { lost: setup.loss_noticed(), ..Bounds::with(&setup.timers) };
         let recorder = Recorder::default();
@@ -286,7 +273,8 @@ impl Scenario {
         let fetched = lab.fetch_logs().await;
         let captured = lab.end_capture().await;
         lab.end_balancer().await;
-        let collected = fetched.and_then(|()| collect(&lab, &evidence)).map(|()| report.evidence = Some(evidence)).and(captured);
+        let collected =
+            fetched.and_then(|()| collect(&lab, &evidence)).map(|()| report.evidence = Some(evidence)).and(captured);
         let finished = recorder.finish();
         if let Some(path) = report.recording.as_mut().filter(|path| is_large(path)) {
             // One that cannot be compressed stays as it is.
@@ -337,46 +325,33 @@ fn judged(recording: &Recording) -> anyhow::Result<Outcome> {
     Ok(Outcome::Judged(verdict::judge_all(recording)?))
 }
 
-/// What the control plane will be made of.
-enum Planned {
-    /// Programs, found or made when a scenario needs them.
-    Binaries,
-    /// The cluster of kind-config.yaml, and the timers that its apiservers will have.
-    Cluster(Plan, Timers),
+/// What a scenario's lab is made of.
+struct Materials {
+    control_plane: Material,
+    /// What its apiservers are upgraded from, if the scenario is about that.
+    older: Option<Material>,
 }
 
-impl Planned {
-    /// How many apiservers there will be, if that is not for others to say.
-    fn apiservers(&self) -> Option<usize> {
-        match self {
-            Self::Binaries => None,
-            Self::Cluster(plan, _) => Some(plan.apiservers()),
+/// Found or made, before there is a lab to wait for it; with progress.
+async fn provide(name: &str, config: &Config, planned: Planned, older: Option<&str>) -> anyhow::Result<Materials> {
+    let say: Say = {
+        let name = name.to_owned();
+        Arc::new(move |text| progress(&name, text))
+    };
+    let sources = Sources::from_env()?;
+    let control_plane = planned.provide(config, sources.clone(), say.clone()).await?;
+    let older = match older {
+        // What KUBEBUILDER_ASSETS brings is the version to upgrade to.
+        Some(version) => {
+            let sources = Sources { assets: None, ..sources.clone() };
+            Some(material::binaries(Some(version), sources, say.clone()).await?)
         }
+        None => None,
+    };
+    if config.balancer == BalancerKind::Product(Product::Envoy) {
+        tokio::task::spawn_blocking(move || provision::envoy(&sources, &|text| say(text))).await??;
     }
-}
-
-fn planned(config: &Config) -> anyhow::Result<Planned> {
-    if config.control_plane == ControlPlaneKind::Local {
-        return Ok(Planned::Binaries);
-    }
-    let plan = Plan::read(provision::wanted(config.kubernetes_version.as_deref())?)?;
-    let planned = plan.apiservers();
-    if let Some(wanted) = config.apiservers.filter(|wanted| *wanted != planned) {
-        bail!("ROLLPROOF_APISERVERS={wanted}, but kind-config.yaml has {planned} control planes");
-    }
-    let timers = plan.timers(Timers::of(config.profile))?;
-    Ok(Planned::Cluster(plan, timers))
-}
-
-/// The binaries, found or made; with progress.
-async fn binaries(version: Option<&str>, name: &str, sources: Sources) -> anyhow::Result<Binaries> {
-    let (version, name) = (provision::wanted(version)?, name.to_owned());
-    tokio::task::spawn_blocking(move || provision::provision(&version, &sources, &|text| progress(&name, text))).await?
-}
-
-async fn envoy(name: &str) -> anyhow::Result<Binary> {
-    let (name, sources) = (name.to_owned(), Sources::from_env()?);
-    tokio::task::spawn_blocking(move || provision::envoy(&sources, &|text| progress(&name, text))).await?
+    Ok(Materials { control_plane, older })
 }
 
 fn header(name: &str, lab: &Lab, disturbance: Option<Restart>, bounds: Bounds, judged_by: &[JudgedBy]) -> Header {

@@ -9,6 +9,7 @@ pub mod keeper;
 pub mod kubeconfig;
 mod loss;
 pub mod machine;
+pub mod material;
 pub mod network;
 pub mod provision;
 pub mod remote;
@@ -35,12 +36,12 @@ use crate::timeline::{Cell, Event, Exchange, Fault, Moment, Recorder, Restart, S
 use crate::timing::{self, Timers};
 use balancer::chosen::Balancer;
 use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
-use control_plane::kind::Provided;
 use control_plane::{Apiserver, ControlPlane, Flags, Shared};
 use keeper::{Claim, Keeper};
 pub use loss::Losing;
+use material::Material;
 use network::{Capture, Network};
-use provision::{Binaries, Binary};
+use provision::Binary;
 use timers::TimerPort;
 
 /// The namespace that the suite works in, and the only one.
@@ -75,6 +76,8 @@ pub struct Setup {
     pub on_idle: Option<OnIdle>,
     /// How long a connection may be idle, where the balancer does something then.
     pub idle_timeout: Duration,
+    /// After how long the balancer does it really, in a control: `None` is as it says.
+    pub idle_timeout_kept: Option<Duration>,
     /// How long after SIGTERM a gracefully stopped apiserver is killed, as a kubelet does when the pod's
     /// terminationGracePeriodSeconds are over. `None`: never.
     pub grace_period: Option<Duration>,
@@ -96,15 +99,6 @@ pub struct Setup {
     pub given: Option<Timers>,
 }
 
-/// What a lab's control plane is made of.
-#[derive(Clone)]
-pub enum Material {
-    /// The programs that it runs as processes of this machine.
-    Binaries(Binaries),
-    /// A cluster that runs.
-    Cluster(Box<Provided>),
-}
-
 impl Setup {
     /// The lab that a careful platform team would run: a health-following balancer, and a delay longer than its detection.
     pub fn careful(config: &Config) -> Self {
@@ -116,6 +110,7 @@ impl Setup {
             redispatch: false,
             on_idle: None,
             idle_timeout: timing::idle_timeout(config.profile),
+            idle_timeout_kept: None,
             grace_period: None,
             hairpin: false,
             apiservers: None,
@@ -161,7 +156,8 @@ impl Setup {
 
     /// What becomes of idle connections.
     pub fn idle(&self) -> Option<IdleTimeout> {
-        self.on_idle.map(|then| IdleTimeout { after: self.idle_timeout, then })
+        let after = self.idle_timeout_kept.unwrap_or(self.idle_timeout);
+        self.on_idle.map(|then| IdleTimeout { after, then })
     }
 
     /// Whether it asks the balancer for a policy that only the suite's own is known to have.
@@ -188,38 +184,6 @@ impl Setup {
             }
             BalancerKind::Product(product) => !self.namespaces && balancer::product::suits(*product, self),
             BalancerKind::Command(_) => !self.sets_policies(),
-        }
-    }
-}
-
-impl From<Binaries> for Material {
-    fn from(binaries: Binaries) -> Self {
-        Self::Binaries(binaries)
-    }
-}
-
-impl Material {
-    /// Its version of Kubernetes, with a `v`.
-    fn kubernetes(&self) -> String {
-        match self {
-            Self::Binaries(binaries) => binaries.kube_apiserver.version.clone(),
-            Self::Cluster(provided) => provided.version.to_string(),
-        }
-    }
-
-    /// The programs under test.
-    fn subjects(&self) -> Vec<Subject> {
-        let subject = |name: &str, version: &str, digest: &str| Subject {
-            name: name.to_owned(),
-            version: version.to_owned(),
-            digest: digest.to_owned(),
-        };
-        match self {
-            Self::Binaries(Binaries { etcd, kube_apiserver }) => vec![
-                subject("kube-apiserver", &kube_apiserver.version, &kube_apiserver.digest),
-                subject("etcd", &etcd.version, &etcd.digest),
-            ],
-            Self::Cluster(provided) => vec![subject("node image", &provided.image, &provided.digest)],
         }
     }
 }

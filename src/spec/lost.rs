@@ -16,8 +16,8 @@ pub static NOTICED: Requirement = Requirement {
              reference, timeoutSeconds; kube-runtime src/watcher.rs, next_with_idle_timeout; kubernetes/kubernetes#95981 (client-go: 45 s, by \
              HTTP/2 pings)",
     needs: &[Need::Namespaces],
-    remedy: "Nothing in TCP ends a connection that only reads: turn on TCP keepalive, shorter than the balancer's idle timeout, and \
-             TCP_USER_TIMEOUT for what is written; or time the stream out a little after the watch's own timeoutSeconds (kube-rs: use \
+    remedy: "Nothing in TCP ends a connection that only reads. Behind a balancer that is no proxy turn on TCP keepalive, shorter than the balancer's idle timeout, and \
+             TCP_USER_TIMEOUT for what is written; behind a proxy these find out about the proxy only. Anywhere, time the stream out a little after the watch's own timeoutSeconds (kube-rs: use \
              the runtime's watcher, or Config::read_timeout for Api::watch).",
 };
 

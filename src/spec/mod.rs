@@ -65,6 +65,8 @@ pub enum Need {
     /// The balancer is known to fail a client's connection when its backend refuses, and not to try again. One that does
     /// turns an outage into a wait, and a control that breaks something has nothing to find.
     BalancerWithoutRetry,
+    /// The balancer passes packets on and is no proxy, whose kernel would answer in the place of a lost apiserver's.
+    BalancerForwards,
     /// Network namespaces can be made, and nftables rules in them.
     Namespaces,
     /// The balancer's policies can be set: hairpin, what unhealthy backends' connections get, redispatch. Needed by every
@@ -76,13 +78,14 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
         Self::ServerLogs,
         Self::BalancerIgnoresHealth,
         Self::BalancerWithoutRetry,
+        Self::BalancerForwards,
         Self::Namespaces,
         Self::BalancerPolicies,
         Self::Docker,
@@ -97,6 +100,7 @@ impl Need {
             Self::ServerLogs => "server-logs",
             Self::BalancerIgnoresHealth => "balancer-ignores-health",
             Self::BalancerWithoutRetry => "balancer-without-retry",
+            Self::BalancerForwards => "balancer-forwards",
             Self::Namespaces => "namespaces",
             Self::BalancerPolicies => "balancer-policies",
             Self::Docker => "docker",

@@ -69,3 +69,18 @@ async fn a_watch_that_was_reset_while_idle_goes_on() {
         })
         .await;
 }
+
+/// A control: a balancer that ends connections earlier than it says. They are told, but they had not been idle for that long.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_balancer_with_a_shorter_timeout_than_it_says_cuts_what_is_not_idle() {
+    undisturbed()
+        .in_a_lab(|lab| {
+            lab.on_idle = Some(OnIdle::Reset);
+            lab.idle_timeout_kept = Some(lab.idle_timeout / 2);
+        })
+        .upholds(&[&idle::ANNOUNCED])
+        .violates(&[&idle::NOT_BEFORE])
+        .run(async |lab| Probes::default().with(timers()).start(lab).await?.stop().await)
+        .await;
+}

@@ -60,7 +60,7 @@ async fn what_is_in_flight_completes_and_ten_readers_notice_nothing() {
 async fn what_is_in_flight_is_lost_when_the_grace_period_is_over() {
     disturbed_by(Restart::Graceful)
         .compressed()
-        .in_a_lab(|lab| lab.grace_period = Some(rollproof::timing::SHORT_GRACE_PERIOD))
+        .in_a_lab(|lab| lab.grace_period = Some(timing::SHORT_GRACE_PERIOD))
         .violates(&[&rollout::IN_FLIGHT])
         .run(async |lab| {
             let probes = Probes::default().with(in_flight()).start(lab).await?;

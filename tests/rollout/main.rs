@@ -3,7 +3,6 @@
 //! A scenario's body only acts; verdicts come from its recording. Every test is one lab, so they run one at a time.
 
 mod balancer;
-mod clusters;
 mod idle_timeout;
 mod load;
 mod lost;

@@ -36,7 +36,7 @@ pub(crate) fn promised() -> Vec<&'static Requirement> {
 #[case::the_field_reports_durations(
     |it: Scenario| it.only_in(Profile::Nightly).in_a_lab(|lab| {
         lab.timers.watch_termination_grace = Duration::ZERO;
-        lab.grace_period = Some(rollproof::timing::FIELD_REPORT_GRACE_PERIOD);
+        lab.grace_period = Some(timing::FIELD_REPORT_GRACE_PERIOD);
     }),
     &[],
 )]

@@ -97,7 +97,7 @@ fn a_silent_loss_has_to_be_noticed_by_whoever_was_connected() {
 
 #[test]
 fn a_verdict_tells_what_was_on_the_wire() {
-    use Party::{Client, Server};
+    use Party::Client;
     use SegmentKind::{Keepalive, Reset, Syn};
     let at_client = packets("to-client", &[(0, Client, Syn), (8000, Client, Keepalive), (38_000, Client, Keepalive)]);
     let at_server = packets("to-apiserver-0", &[(0, Client, Syn), (11_004, Client, Reset)]);
@@ -143,7 +143,7 @@ fn a_watch_that_was_cut_has_to_go_on_soon_and_where_it_was() {
     let cut_and = |seen: Vec<(u64, Event)>| recording(&["IDLE-3"], first().chain([cut(20_000)]).chain(seen));
     violated("IDLE-3", "was open again after 15.001 s").compare(&resumed_late());
     upheld().compare(&cut_and(watch_at(20_500, "apiserver-1").to_vec()));
-    violated("IDLE-3", "list").compare(&cut_and(
+    violated("IDLE-3", "List request from the newest").compare(&cut_and(
         [vec![(20_100, list_call(Call::List, None))], watch_at(20_500, "apiserver-1").to_vec()].concat(),
     ));
     violated("IDLE-3", "was never open again").compare(&cut_and(vec![]));

@@ -31,7 +31,7 @@ impl Network {
         let far = (self.server(index), "to-balancer".to_owned());
         let near = (self.balancer.clone(), format!("to-apiserver-{index}"));
         let (ends, rule) = match lost {
-            Lost::Both => (vec![far, near], "drop".to_owned()),
+            Lost::Both | Lost::Percent(100..) => (vec![far, near], "drop".to_owned()),
             Lost::ToServer => (vec![far], "drop".to_owned()),
             Lost::FromServer => (vec![near], "drop".to_owned()),
             Lost::Percent(percent) => (vec![far, near], format!("numgen random mod 100 < {percent} drop")),

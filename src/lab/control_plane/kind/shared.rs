@@ -10,6 +10,7 @@ use super::balancer::Health;
 use super::cluster::{Cluster, Order};
 use super::config::{self, KindConfig, NodePlace};
 use crate::config::Product;
+use crate::lab::material::Say;
 use crate::lab::provision::image::balancer;
 use crate::lab::provision::{Sources, Version, node_image};
 use crate::timing::Timers;
@@ -107,10 +108,10 @@ pub struct Provided {
 ///
 /// # Errors
 /// It could not be made: there is no image, no Docker, no room.
-pub async fn shared(plan: &Plan, say: &'static (dyn Fn(String) + Sync)) -> anyhow::Result<Provided> {
+pub async fn shared(plan: &Plan, sources: Sources, say: Say) -> anyhow::Result<Provided> {
     let mut shared = SHARED.lock().await;
     if shared.is_none() {
-        let made = make(plan, say).await.map_err(|error| format!("{error:#}"));
+        let made = make(plan, sources, say).await.map_err(|error| format!("{error:#}"));
         *shared = Some(made);
     }
     match shared.as_ref() {
@@ -120,10 +121,11 @@ pub async fn shared(plan: &Plan, say: &'static (dyn Fn(String) + Sync)) -> anyho
     }
 }
 
-async fn make(plan: &Plan, say: &'static (dyn Fn(String) + Sync)) -> anyhow::Result<Provided> {
+async fn make(plan: &Plan, sources: Sources, say: Say) -> anyhow::Result<Provided> {
     let version = plan.version;
+    let told = say.clone();
     let (node, balancer) = tokio::task::spawn_blocking(move || {
-        let (sources, progress) = (Sources::from_env()?, |text: &str| say(text.to_owned()));
+        let progress = |text: &str| told(text);
         let node = node_image::node_image(&version, &sources, &progress)?;
         anyhow::Ok((node, balancer::balancer_image(Product::Haproxy, &sources, &progress)?))
     })
@@ -137,6 +139,6 @@ async fn make(plan: &Plan, say: &'static (dyn Fn(String) + Sync)) -> anyhow::Res
         balancer_image: &balancer.reference,
         health: Health::Readyz,
     };
-    let cluster = Cluster::create(order, say).await?;
+    let cluster = Cluster::create(order, &|text| say(&text)).await?;
     Ok(Provided { cluster, version, image: node.reference, digest: node.digest })
 }

@@ -178,7 +178,7 @@ async fn a_run_with_a_cluster() {
 #[serial]
 async fn what_a_killed_run_was_making_is_removed(#[case] when: &str, #[case] with_its_keeper: bool) {
     let Some(_) = Stage::new("killed", 3, 0) else { return };
-    let mut run = Run::start("clusters::a_run_with_a_cluster");
+    let mut run = Run::start("a_run_with_a_cluster");
     run.until(when, "killed").await;
     if with_its_keeper {
         run.kill_keeper(Signal::KILL);
