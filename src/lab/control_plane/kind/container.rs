@@ -32,6 +32,8 @@ pub(super) const APISERVER_PORT: u16 = 6443;
 /// What is to become a container.
 pub(super) struct Plan<'a> {
     pub(super) cluster: &'a str,
+    /// The cluster's network, by id.
+    pub(super) network: &'a str,
     pub(super) name: String,
     pub(super) role: Role,
     pub(super) image: &'a str,
@@ -184,14 +186,16 @@ fn request(
     for (port, binding) in &plan.ports {
         bindings.entry(port.clone()).or_default().get_or_insert_default().push(binding.clone());
     }
+    let network = plan.network.to_owned();
     image
         .with_container_name(&plan.name)
         .with_hostname(&plan.name)
-        .with_network(plan.cluster)
         .with_labels(labels(plan.cluster, plan.role, plan.folder))
         .with_reuse(ReuseDirective::Always)
         .with_startup_timeout(timing::NODE_UP)
         .with_host_config_modifier(move |host| {
+            // Testcontainers goes by name, and there may be two of that.
+            host.network_mode = Some(network.clone());
             host.publish_all_ports = Some(false);
             host.port_bindings = Some(bindings.clone());
             further(host);

@@ -40,20 +40,20 @@ impl<'a> Creation<'a> {
         self.expect_free().await?;
         let inside = [&networking.pod_subnet, &networking.service_subnet];
         let inside: Vec<IpNet> = inside.into_iter().filter_map(|subnet| subnet.parse().ok()).collect();
-        network::create(self.name, *lab, folder, &inside).await?;
+        let network = network::create(self.name, *lab, folder, &inside).await?;
 
         let port = match networking.api_server_port {
             1.. => networking.api_server_port as u16,
             _ => container::free_port()?,
         };
         let published = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-        let nodes = self.phase("starting the node containers", self.start_nodes(port)).await?;
+        let nodes = self.phase("starting the node containers", self.start_nodes(&network, port)).await?;
         let (control_planes, workers): (Vec<_>, Vec<_>) =
             nodes.iter().cloned().partition(|node| node.role == Role::ControlPlane);
         let (first, further) = control_planes.split_first().context("the configuration has no control plane")?;
         let balancer = match further {
             [] => None,
-            _ => Some(self.phase("starting the balancer", self.start_balancer(&control_planes, port)).await?),
+            _ => Some(self.phase("starting the balancer", self.start_balancer(&control_planes, &network, port)).await?),
         };
         let endpoint = SocketAddr::new(balancer.as_ref().unwrap_or(first).address, APISERVER_PORT);
         let patches = [self.order.patches, &join::without_addons(first, networking).await?].concat();
@@ -116,7 +116,7 @@ impl<'a> Creation<'a> {
     }
 
     /// All at once. Control planes come first in what is returned.
-    async fn start_nodes(&self, port: u16) -> anyhow::Result<Vec<Node>> {
+    async fn start_nodes(&self, network: &str, port: u16) -> anyhow::Result<Vec<Node>> {
         let (config, roles) = (self.order.config, self.roles());
         let names = names::names(self.name, &roles);
         let control_planes = roles.iter().filter(|role| **role == Role::ControlPlane).count();
@@ -131,6 +131,7 @@ impl<'a> Creation<'a> {
                 node.extra_port_mappings.iter().map(container::mapped).collect::<anyhow::Result<_>>()?;
             Ok(container::start_node(Plan {
                 cluster: self.name,
+                network,
                 name,
                 role,
                 image: self.image(node),
@@ -146,12 +147,13 @@ impl<'a> Creation<'a> {
         Ok(nodes)
     }
 
-    async fn start_balancer(&self, control_planes: &[Node], port: u16) -> anyhow::Result<Node> {
+    async fn start_balancer(&self, control_planes: &[Node], network: &str, port: u16) -> anyhow::Result<Node> {
         let role = Role::LoadBalancer;
         let backends: Vec<(String, IpAddr)> =
             control_planes.iter().map(|node| (node.name.clone(), node.address)).collect();
         let plan = Plan {
             cluster: self.name,
+            network,
             name: self.balancer_name(),
             role,
             image: self.order.balancer_image,

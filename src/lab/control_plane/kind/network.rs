@@ -11,14 +11,15 @@ use super::docker::{asked, engine, networks};
 use super::names::own_labels;
 use super::subnet;
 
-/// Makes the network of the cluster in lab `lab`, under the cluster's name. `inside` are the subnets of its pods and services.
+/// Makes the network of the cluster in lab `lab`, under the cluster's name, and returns its id: Docker takes the same name twice.
+/// `inside` are the subnets of its pods and services.
 ///
 /// Nothing leaves it: without masquerading no answer finds its way back from outside. A service address that no rule knows
 /// (yet) would else be answered by whoever has it there.
 ///
 /// # Errors
 /// No subnet is free, or Docker refuses.
-pub(super) async fn create(cluster: &str, lab: u8, folder: &Path, inside: &[IpNet]) -> anyhow::Result<()> {
+pub(super) async fn create(cluster: &str, lab: u8, folder: &Path, inside: &[IpNet]) -> anyhow::Result<String> {
     let docker = engine().await?;
     let mut taken = subnet::of_networks(&networks(&docker, None).await?);
     taken.extend(subnet::of_routes().await?);
@@ -37,5 +38,5 @@ pub(super) async fn create(cluster: &str, lab: u8, folder: &Path, inside: &[IpNe
         ..NetworkCreateRequest::default()
     };
     let made = asked("a network", docker.create_network(request)).await;
-    made.map(drop).with_context(|| format!("cannot make the network {cluster} with the subnet {subnet}"))
+    made.map(|made| made.id).with_context(|| format!("cannot make the network {cluster} with the subnet {subnet}"))
 }

@@ -1,5 +1,6 @@
 //! One node: a container in which a kubelet runs, and how to act in it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -46,7 +47,7 @@ impl Node {
     /// A container as Docker describes it; `None` where it has no address: it does not run.
     pub(super) async fn inspect(name: &str, role: Role) -> anyhow::Result<Option<Self>> {
         let found = inspect(name).await?;
-        let address = networks(&found).find_map(|(_, endpoint)| endpoint.ip_address.as_ref()?.parse::<Ipv4Addr>().ok());
+        let address = networks(&found).find_map(|endpoint| endpoint.ip_address.as_ref()?.parse::<Ipv4Addr>().ok());
         Ok(address.map(|address| Self { name: name.to_owned(), role, address: address.into() }))
     }
 
@@ -194,7 +195,8 @@ impl Node {
     async fn claim_address(&self) -> anyhow::Result<()> {
         let docker = engine().await?;
         let found = inspect(&self.name).await?;
-        let Some((network, endpoint)) = networks(&found).next() else { return Ok(()) };
+        let Some(endpoint) = networks(&found).next() else { return Ok(()) };
+        let Some(network) = endpoint.network_id.as_deref() else { return Ok(()) };
         let claimed = |config: &EndpointIpamConfig| config.ipv4_address == Some(self.address.to_string());
         let running = found.state.as_ref().and_then(|state| state.running) == Some(true);
         if running || endpoint.ipam_config.as_ref().is_some_and(claimed) || !has_own_subnet(network).await? {
@@ -236,8 +238,8 @@ pub(super) async fn inspect(name: &str) -> anyhow::Result<ContainerInspectRespon
     asked(&format!("the container {name}"), engine().await?.inspect_container(name, options)).await
 }
 
-fn networks(container: &ContainerInspectResponse) -> impl Iterator<Item = (&String, &EndpointSettings)> {
-    container.network_settings.iter().filter_map(|settings| settings.networks.as_ref()).flatten()
+fn networks(container: &ContainerInspectResponse) -> impl Iterator<Item = &EndpointSettings> {
+    container.network_settings.iter().filter_map(|settings| settings.networks.as_ref()).flat_map(HashMap::values)
 }
 
 /// Whether somebody has named the subnet: then Docker lets containers ask for an address in it.

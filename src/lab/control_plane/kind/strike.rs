@@ -95,8 +95,8 @@ async fn remove(docker: &Docker, label: &str) -> anyhow::Result<Vec<String>> {
         return Ok(left);
     }
     for network in networks(docker, Some(label)).await? {
-        let name = network.name.unwrap_or_default();
-        match docker.remove_network(&name).await {
+        let (name, id) = (network.name.unwrap_or_default(), network.id.unwrap_or_default());
+        match docker.remove_network(&id).await {
             Ok(()) => left.push(format!("network {name}")),
             Err(error) if is_missing(&error) => {}
             Err(error) => left.push(format!("network {name} ({error})")),
