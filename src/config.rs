@@ -303,7 +303,8 @@ fn require(value: &str) -> Result<Require, String> {
     for name in value.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         match Need::ALL.into_iter().find(|need| need.name() == name) {
             Some(need) => required.push(need),
-            None if name == "all" => required.extend(Need::ALL),
+            // A balancer that was chosen is not lacking.
+            None if name == "all" => required.extend(Need::ALL.into_iter().filter(|need| !need.is_of_balancer())),
             None => wrong.push(format!("{} is no need; {}", shown(OsStr::new(name)), takes(name, &names))),
         }
     }

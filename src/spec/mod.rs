@@ -91,6 +91,12 @@ impl Need {
         Self::Docker,
     ];
 
+    /// Whether it is about the balancer that was chosen: what that one cannot do, no machine and no right brings back.
+    pub const fn is_of_balancer(self) -> bool {
+        use Need::{BalancerForwards, BalancerIgnoresHealth, BalancerPolicies, BalancerWithoutRetry};
+        matches!(self, BalancerIgnoresHealth | BalancerWithoutRetry | BalancerForwards | BalancerPolicies)
+    }
+
     /// As `ROLLPROOF_REQUIRE` names it.
     pub const fn name(self) -> &'static str {
         match self {
