@@ -107,6 +107,8 @@ pub struct Connection {
     used: bool,
     idle_since: Moment,
     trouble: wire::Trouble,
+    /// What is waited for, should it take too long.
+    awaited: &'static str,
     /// Drives the connection, and ends with it; dropping it closes the socket.
     driver: AbortOnDropHandle<hyper::Result<()>>,
 }
@@ -126,14 +128,19 @@ impl Sender {
         }
     }
 
+    /// Waits until hyper takes a request.
+    async fn ready(&mut self) -> Result<(), NotAnswered> {
+        let ready = match self {
+            // Right after an answer, hyper's driver may not have looked up yet; a request sent before it has is cancelled.
+            Self::Http1(sender) => sender.ready().await,
+            Self::Http2(_) => Ok(()),
+        };
+        ready.map_err(|error| NotAnswered { error, unsent: true })
+    }
+
     async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, NotAnswered> {
         let answer = match self {
-            Self::Http1(sender) => {
-                // Right after an answer, hyper's driver may not have looked up yet; a request sent before it has is
-                // cancelled.
-                sender.ready().await.map_err(|error| NotAnswered { error, unsent: true })?;
-                sender.try_send_request(request).await
-            }
+            Self::Http1(sender) => sender.try_send_request(request).await,
             Self::Http2(sender) => sender.try_send_request(request).await,
         };
         answer.map_err(|error| {
@@ -166,6 +173,7 @@ impl Connection {
     /// Of a connection that ended before hyper took the request, it only says so; of one that the server closed after a
     /// GOAWAY, only that it was closed. The socket and the connection's driver know more.
     async fn failure(&mut self, error: hyper::Error) -> Failure {
+        self.awaited = "the end of the connection";
         let found = classify(&error);
         let http2 = matches!(self.sender, Sender::Http2(_));
         let unsent = error.is_canceled() || error.is_closed();
@@ -175,14 +183,17 @@ impl Connection {
         if let Some(trouble) = self.trouble.get() {
             return trouble.clone();
         }
-        match (&mut self.driver).await {
-            Ok(Err(cause)) => Some(classify(&cause)).filter(|known| known.class != ErrorClass::Other).unwrap_or(found),
+        match tokio::time::timeout(timing::CLOSE_NOTICED, &mut self.driver).await {
+            Ok(Ok(Err(cause))) => {
+                Some(classify(&cause)).filter(|known| known.class != ErrorClass::Other).unwrap_or(found)
+            }
             // This driver ends well only after a GOAWAY with NO_ERROR, since we still hold the connection.
-            Ok(Ok(())) if http2 => {
+            Ok(Ok(Ok(()))) if http2 => {
                 let text = format!("{}: GOAWAY: {}", found.text, h2::Reason::NO_ERROR.description());
                 Failure { class: ErrorClass::Goaway, text }
             }
-            Ok(Ok(())) | Err(_) => found,
+            Ok(Ok(Ok(())) | Err(_)) => found,
+            Err(_) => Failure { text: format!("{} (and its end is not in sight)", found.text), ..found },
         }
     }
 }
@@ -229,7 +240,7 @@ impl Endpoint {
             }
         };
         let driver = AbortOnDropHandle::new(driver);
-        Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), trouble, driver })
+        Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), trouble, awaited: "", driver })
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {
@@ -290,7 +301,8 @@ impl Endpoint {
                 Bytes::new()
             }
             Err(_) => {
-                let text = format!("no answer within {limit:?}");
+                let awaited = kept.as_ref().map_or("a connection", |connection| connection.awaited);
+                let text = format!("no answer within {limit:?}: waiting for {awaited}");
                 exchange.failure = Some(Failure { class: ErrorClass::Timeout, text });
                 Bytes::new()
             }
@@ -330,7 +342,14 @@ impl Endpoint {
 
         exchange.phase = Phase::Headers;
         let request = self.request(ask).map_err(|error| classify(&error))?;
-        let response = match connection.sender.send(request).await {
+        connection.awaited = "the connection to take a request";
+        let ready = connection.sender.ready().await;
+        connection.awaited = "an answer";
+        let answer = match ready {
+            Ok(()) => connection.sender.send(request).await,
+            Err(not) => Err(not),
+        };
+        let response = match answer {
             Ok(response) => response,
             Err(NotAnswered { error, unsent }) => {
                 exchange.unsent = unsent;
@@ -345,6 +364,7 @@ impl Endpoint {
         }
 
         exchange.phase = Phase::Body;
+        connection.awaited = "the rest of the answer";
         let body = match response.into_body().collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) => return Err(connection.failure(error).await),
