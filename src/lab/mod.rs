@@ -13,6 +13,8 @@ pub mod material;
 pub mod network;
 pub mod provision;
 pub mod remote;
+mod roll;
+mod setup;
 pub mod sweep;
 pub mod timers;
 pub mod tls;
@@ -21,27 +23,24 @@ pub mod wait;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use ::http::Method;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use futures::stream::{FuturesUnordered, StreamExt as _, TryStreamExt as _};
 use http::{Ask, Endpoint};
 
 use crate::config::{BalancerKind, Config};
-use crate::timeline::{Cell, Event, Exchange, Fault, Moment, Recorder, Restart, Server, Step, Subject};
-use crate::timing::{self, Timers};
+use crate::timeline::{Cell, Moment, Recorder, Server, Subject};
+use crate::timing;
 use balancer::chosen::Balancer;
-use balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
-use control_plane::{Apiserver, ControlPlane, Flags, Shared};
+use control_plane::{Apiserver, ControlPlane, Shared};
 use keeper::{Claim, Keeper};
 pub use loss::Losing;
 use material::Material;
 use network::{Capture, Network};
 use provision::Binary;
+pub use setup::Setup;
 use timers::TimerPort;
 
 /// The namespace that the suite works in, and the only one.
@@ -58,135 +57,6 @@ pub const PROBED: &str = "probed";
 
 /// How many apiservers a lab has unless told otherwise.
 pub const APISERVERS: usize = 2;
-
-/// What a scenario wants of its lab.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// Timers of apiservers and balancer.
-    pub timers: Timers,
-    /// Further kube-apiserver flags, by name without dashes.
-    pub flags: Vec<(String, String)>,
-    /// Whether the balancer follows /readyz.
-    pub health: HealthPolicy,
-    /// What the balancer does to established connections of an unhealthy backend.
-    pub on_unhealthy: OnUnhealthy,
-    /// Whether the balancer tries another backend when one refuses.
-    pub redispatch: bool,
-    /// What the balancer does to idle connections; `None`: nothing.
-    pub on_idle: Option<OnIdle>,
-    /// How long a connection may be idle, where the balancer does something then.
-    pub idle_timeout: Duration,
-    /// After how long the balancer does it really, in a control: `None` is as it says.
-    pub idle_timeout_kept: Option<Duration>,
-    /// How long after SIGTERM a gracefully stopped apiserver is killed, as a kubelet does when the pod's
-    /// terminationGracePeriodSeconds are over. `None`: never.
-    pub grace_period: Option<Duration>,
-    /// Whether the balancer carries clients on an apiserver's node to that apiserver always, whatever its health.
-    pub hairpin: bool,
-    /// How many apiservers the scenario is about; `None` leaves it to `ROLLPROOF_APISERVERS`. Where that says otherwise, the
-    /// scenario is skipped: whoever asks for a number means it.
-    pub apiservers: Option<usize>,
-    /// Whether every part stands in a network namespace of its own, whatever the balancer: then packets can be lost, and are
-    /// captured.
-    pub namespaces: bool,
-    /// How long watches ask to last (`timeoutSeconds`); `None` leaves it to the client library.
-    pub watch_timeout: Option<Duration>,
-    /// How long kube-rs waits for bytes on any connection; `None`: for ever, as it does by default.
-    pub read_timeout: Option<Duration>,
-    /// The version that the apiservers are started in, for [`Lab::upgrade`] to the configured one.
-    pub upgrade_from: Option<&'static str>,
-    /// The timers that the apiservers have already, as the cluster was made; `None`: they are started with ours.
-    pub given: Option<Timers>,
-}
-
-impl Setup {
-    /// The lab that a careful platform team would run: a health-following balancer, and a delay longer than its detection.
-    pub fn careful(config: &Config) -> Self {
-        Self {
-            timers: Timers::of(config.profile),
-            flags: Vec::new(),
-            health: HealthPolicy::Follow,
-            on_unhealthy: OnUnhealthy::Keep,
-            redispatch: false,
-            on_idle: None,
-            idle_timeout: timing::idle_timeout(config.profile),
-            idle_timeout_kept: None,
-            grace_period: None,
-            hairpin: false,
-            apiservers: None,
-            namespaces: false,
-            watch_timeout: None,
-            read_timeout: None,
-            upgrade_from: None,
-            given: None,
-        }
-    }
-
-    /// The flags that make apiservers what it wants.
-    fn kube_apiserver_flags(&self) -> Flags {
-        let mut flags = match &self.given {
-            None => Flags::of(&self.timers),
-            Some(given) => Flags::changed(given, &self.timers),
-        };
-        for (name, value) in &self.flags {
-            flags.set(name, value);
-        }
-        flags
-    }
-
-    /// How many apiservers there are to be.
-    pub fn apiservers(&self, config: &Config) -> usize {
-        self.apiservers.or(config.apiservers).unwrap_or(APISERVERS)
-    }
-
-    /// Sets a kube-apiserver flag, by name without dashes.
-    pub fn flag(&mut self, name: &str, value: &str) {
-        self.flags.push((name.to_owned(), value.to_owned()));
-    }
-
-    /// How long a client may take to notice that its apiserver is silently lost.
-    pub fn loss_noticed(&self) -> Duration {
-        timing::loss_noticed(self.watch_timeout.unwrap_or(timing::WATCH_TIMEOUT))
-    }
-
-    /// [`Setup::watch_timeout`] as the API has it, in whole seconds.
-    pub fn watch_seconds(&self) -> Option<u32> {
-        self.watch_timeout.map(|timeout| timeout.as_secs() as u32)
-    }
-
-    /// What becomes of idle connections.
-    pub fn idle(&self) -> Option<IdleTimeout> {
-        let after = self.idle_timeout_kept.unwrap_or(self.idle_timeout);
-        self.on_idle.map(|then| IdleTimeout { after, then })
-    }
-
-    /// Whether it asks the balancer for a policy that only the suite's own is known to have.
-    pub fn sets_policies(&self) -> bool {
-        let rise = self.timers.health_rise != timing::HEALTH_RISE;
-        let carries = self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep;
-        carries || rise || self.on_idle.is_some() || self.namespaces
-    }
-
-    /// Whether segments are captured, where that is possible: where a scenario is about what passes the wire.
-    pub fn captures(&self) -> bool {
-        self.on_idle.is_some() || self.namespaces
-    }
-
-    /// Whether a balancer has all the policies that it asks for.
-    pub fn suits(&self, balancer: &BalancerKind) -> bool {
-        match balancer {
-            BalancerKind::Builtin => true,
-            BalancerKind::Kernel => {
-                // It forwards, and says nothing of its own but RST.
-                let farewell =
-                    matches!(self.on_unhealthy, OnUnhealthy::Fin { .. }) || self.on_idle == Some(OnIdle::Fin);
-                !self.redispatch && !farewell
-            }
-            BalancerKind::Product(product) => !self.namespaces && balancer::product::suits(*product, self),
-            BalancerKind::Command(_) => !self.sets_policies(),
-        }
-    }
-}
 
 /// A running lab.
 pub struct Lab {
@@ -398,97 +268,6 @@ impl Lab {
         logs
     }
 
-    /// Restarts the apiservers one after the other: the next only when the last is ready, and new connections through the
-    /// balancer have met its serving certificate again. One that does not come back ends the roll, and is no error: its fault
-    /// stays on, which is for the verdicts to judge.
-    ///
-    /// # Errors
-    /// The lab is broken: the keeper, etcd or the balancer command has ended, or an apiserver cannot be started.
-    pub async fn roll(&self, how: Restart) -> anyhow::Result<()> {
-        for server in self.servers() {
-            if !self.restart(server, how).await? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Restarts one apiserver. False if it did not come back.
-    ///
-    /// # Errors
-    /// As [`Lab::roll`].
-    pub async fn restart(&self, server: &Apiserver, how: Restart) -> anyhow::Result<bool> {
-        Ok(self.until_ready(server, how).await? && self.until_met(server, how).await?)
-    }
-
-    /// Restarts the apiservers one after the other, the next as soon as the last is ready: the balancer may not know yet
-    /// that the last is back, and think that all are down. One that does not come back ends the roll, as in [`Lab::roll`].
-    ///
-    /// # Errors
-    /// As [`Lab::roll`].
-    pub async fn roll_without_a_gap(&self, how: Restart) -> anyhow::Result<()> {
-        let mut not_met = FuturesUnordered::new();
-        for server in self.servers() {
-            let mut restart = pin!(self.until_ready(server, how));
-            let ready = loop {
-                tokio::select! {
-                    ready = &mut restart => break ready?,
-                    Some(met) = not_met.next() => drop::<bool>(met?),
-                }
-            };
-            if !ready {
-                break;
-            }
-            not_met.push(self.until_met(server, how));
-        }
-        not_met.try_for_each(async |_| Ok(())).await
-    }
-
-    /// Restarts the apiservers one after the other, gracefully and as [`Lab::roll`] does, each in the newer version.
-    ///
-    /// # Errors
-    /// As [`Lab::roll`]; or the lab was not started in an older version ([`Setup::upgrade_from`]).
-    pub async fn upgrade(&self) -> anyhow::Result<()> {
-        let newer =
-            self.newer.as_ref().context("the lab has no newer version to upgrade to: set Setup::upgrade_from")?;
-        for server in self.servers() {
-            server.replace_program(newer)?;
-            if !self.restart(server, Restart::Graceful).await? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// From FaultOn to the first /readyz 200 of the new process. False if that does not come.
-    async fn until_ready(&self, server: &Apiserver, how: Restart) -> anyhow::Result<bool> {
-        self.recorder.record(Event::FaultOn(Fault { restart: how, server: server.name().to_owned() }));
-        let limit = match how {
-            Restart::Graceful => self.setup.timers.graceful_stop(),
-            Restart::Killed => timing::STRIKE,
-        };
-        server.stop(how, self.setup.grace_period, limit).await?;
-        server.start().await?;
-        self.is_back(&server.ready().await)
-    }
-
-    /// From there to FaultOff. False if the balancer does not lead to it again.
-    async fn until_met(&self, server: &Apiserver, how: Restart) -> anyhow::Result<bool> {
-        let back = self.is_back(&self.met_through_balancer(server).await)?;
-        if back {
-            self.recorder.record(Event::FaultOff(Fault { restart: how, server: server.name().to_owned() }));
-        }
-        Ok(back)
-    }
-
-    /// What a wait for an apiserver has come to; what the lab itself has broken is its error.
-    fn is_back(&self, waited: &anyhow::Result<()>) -> anyhow::Result<bool> {
-        if waited.is_err() {
-            self.check()?;
-        }
-        Ok(waited.is_ok())
-    }
-
     /// Says so if a program that is not under test has ended by itself: then the lab is broken, not the subject.
     ///
     /// # Errors
@@ -556,27 +335,6 @@ impl Lab {
             None => variable,
             Some(_) => format!("{variable}, from within `nsenter --net=/proc/{}/ns/net`", self.servers()[0].pid()?),
         })
-    }
-
-    async fn met_through_balancer(&self, server: &Apiserver) -> anyhow::Result<()> {
-        let endpoint = self.through_balancer();
-        let limit = timing::back_patience(&self.setup.timers);
-        wait::until(limit, &format!("the balancer to lead to {} again", server.name()), async || {
-            // A request: a balancer that ends TLS has carried nothing before.
-            let ask = Ask::get("/readyz", format!("rollproof-met-{}", Moment::now().0), "rollproof-lab");
-            match endpoint.exchange(&mut None, &ask).await.0 {
-                Exchange { server: Some(met), .. } if met == server.name() => ControlFlow::Break(()),
-                Exchange { failure: Some(failure), phase, .. } => {
-                    ControlFlow::Continue(format!("{phase:?}: {}", failure.text))
-                }
-                Exchange { server: met, .. } => {
-                    ControlFlow::Continue(format!("met {}", met.as_deref().unwrap_or("a stranger")))
-                }
-            }
-        })
-        .await?;
-        server.life.step(Step::MetThroughBalancer, "");
-        Ok(())
     }
 
     /// Sets out to remove what scenarios make in a cluster. Returns the namespaces that are still there.
