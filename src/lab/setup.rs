@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::APISERVERS;
 use super::balancer::{self, HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use super::control_plane::Flags;
-use super::APISERVERS;
 use crate::config::{BalancerKind, Config};
 use crate::timing::{self, Timers};
 
