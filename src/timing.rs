@@ -374,6 +374,9 @@ pub const IN_FLIGHT_FINISHED: Duration = secs(30);
 pub const LOAD_LISTED: Duration = secs(15);
 /// A namespace that is deleted, until it is gone: its controller takes a few seconds.
 pub const NAMESPACE_GONE: Duration = secs(30);
+/// A new namespace of a cluster, until its controllers have put into it what is in every one. Measured up to 8 s, after all
+/// apiservers were restarted.
+pub const NAMESPACE_FURNISHED: Duration = secs(60);
 /// A probe, from its start to its first samples.
 pub const PROBE_READY: Duration = secs(30);
 /// After a disturbance, until every probe has its samples "after".

@@ -31,7 +31,7 @@ use bytes::Bytes;
 use http::{Ask, Endpoint};
 
 use crate::config::{BalancerKind, Config};
-use crate::timeline::{Cell, Moment, Recorder, Server, Subject};
+use crate::timeline::{Cell, Exchange, Moment, Recorder, Server, Subject};
 use crate::timing;
 use balancer::chosen::Balancer;
 use control_plane::{Apiserver, ControlPlane, Shared};
@@ -388,6 +388,19 @@ impl Lab {
                 let why = exchange.failure.map_or_else(|| answer.into_owned(), |failure| failure.text);
                 bail!("cannot create {path}/{} through the balancer: {why}", object["metadata"]["name"]);
             }
+        }
+        if self.control_plane.is_shared() {
+            // Its controller manager puts this into every namespace, in its own time: no watch is to meet it as a change.
+            let published = Ask::get(&format!("{configmaps}/kube-root-ca.crt"), String::new(), "rollproof-lab");
+            wait::until(
+                timing::NAMESPACE_FURNISHED,
+                "the controller manager to publish kube-root-ca.crt",
+                async || match self.through_balancer().exchange(&mut kept, &published).await.0 {
+                    Exchange { status: Some(200), failure: None, .. } => ControlFlow::Break(()),
+                    exchange => ControlFlow::Continue(format!("status {}", exchange.status.unwrap_or(0))),
+                },
+            )
+            .await?;
         }
         Ok(())
     }
