@@ -178,14 +178,7 @@ pub(super) struct OpenWatch<'a> {
 
 /// Every watch that came to be, in order of their beginning.
 pub(super) fn watches<'a>(facts: &Facts<'a>) -> Vec<OpenWatch<'a>> {
-    let audited: HashMap<&str, &str> = facts
-        .recording
-        .each(|event| match event {
-            Event::Audited(audited) => Some((audited.audit_id.as_str(), audited.server.as_str())),
-            _ => None,
-        })
-        .map(|(_, audited)| audited)
-        .collect();
+    let audited: HashMap<&str, &str> = facts.audited_by();
     let mut found: Vec<OpenWatch<'a>> = Vec::new();
     let mut open: HashMap<&str, usize> = HashMap::new();
     for seen in &facts.recording.observations {

@@ -63,6 +63,15 @@ pub(super) struct Restarted<'a> {
 }
 
 impl<'a> Facts<'a> {
+    /// Which apiserver's audit log has a request, by Audit-ID.
+    pub(super) fn audited_by(&self) -> HashMap<&'a str, &'a str> {
+        let audited = self.recording.each(|event| match event {
+            Event::Audited(audited) => Some((audited.audit_id.as_str(), audited.server.as_str())),
+            _ => None,
+        });
+        audited.map(|(_, audited)| audited).collect()
+    }
+
     pub(super) fn of(recording: &'a Recording) -> Self {
         let mut facts = Self {
             recording,

@@ -69,14 +69,7 @@ fn claim(facts: &Facts<'_>, client: &Client<'_>) -> Verdict {
 
 fn clients<'a>(facts: &Facts<'a>, (lost, over, loss): (Moment, Option<Moment>, &'a Loss)) -> Vec<Client<'a>> {
     let over = over.unwrap_or(facts.end);
-    let by_call: HashMap<&str, &str> = facts
-        .recording
-        .each(|event| match event {
-            Event::Audited(audited) => Some((audited.audit_id.as_str(), audited.server.as_str())),
-            _ => None,
-        })
-        .map(|(_, audited)| audited)
-        .collect();
+    let by_call: HashMap<&str, &str> = facts.audited_by();
     let there = |watch: &&Watch<'_>| {
         let before = watch.story.iter().take_while(|seen| seen.at < lost);
         let last = before.filter_map(|seen| match &seen.event {
