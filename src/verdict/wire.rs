@@ -26,9 +26,17 @@ pub(super) fn told(facts: &Facts<'_>, opened: Moment, connection: &TimerConnecti
         None if client.first(at_client, SegmentKind::Keepalive, Party::Client).is_some() => "one keepalive".to_owned(),
         None => "no keepalive".to_owned(),
     };
-    let to_client = say("client", end(Some((at_client, client)), Party::Server));
-    let to_server = say("server", end(server, Party::Client));
-    format!("; on the wire: {to_client}, {to_server}, {keepalive}")
+    let ends = (end(Some((at_client, client)), Party::Server), end(server, Party::Client));
+    let one_sided = |(at, kind): (Moment, SegmentKind), reached, other| {
+        let after = at.since(opened).as_secs_f64();
+        format!("{kind} reached the {reached} after {after:.3} s, never the {other}")
+    };
+    let ends = match ends {
+        (Some(end), None) => one_sided(end, "client", "server"),
+        (None, Some(end)) => one_sided(end, "server", "client"),
+        (client, server) => format!("{}, {}", say("client", client), say("server", server)),
+    };
+    format!("; on the wire: {ends}, {keepalive}")
 }
 
 /// Whether an observation is of the packets of that connection.
