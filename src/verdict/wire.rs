@@ -39,6 +39,23 @@ pub(super) fn told(facts: &Facts<'_>, opened: Moment, connection: &TimerConnecti
     format!("; on the wire: {ends}, {keepalive}")
 }
 
+/// Why what was seen of a connection is no fault of the balancer under test, if packets of its server reached the client under the server's own
+/// address: a kernel that forgets a flow does that, unless a rule drops what belongs to none, and then the client's own kernel resets the server.
+pub(super) fn unfaithful(facts: &Facts<'_>, connection: &TimerConnection) -> Option<String> {
+    let mut all = facts.recording.each(|event| match event {
+        Event::Packets(packets) if packets.interface == "to-client" && packets.client == connection.client => {
+            Some(packets)
+        }
+        _ => None,
+    });
+    let (at, opened) = all.find(|(at, packets)| packets.first(*at, SegmentKind::Syn, Party::Client).is_some())?;
+    let (_, stray) = all.find(|(later, packets)| *later > at && packets.server != opened.server)?;
+    Some(format!(
+        "packets of {} reached the client of {} under their own address: the rule that drops what belongs to no flow is missing",
+        stray.server, connection.probe
+    ))
+}
+
 /// Whether an observation is of the packets of that connection.
 pub(super) fn concerns<'a>(connection: &'a TimerConnection) -> impl Fn(&Event) -> bool + 'a {
     |event| match event {

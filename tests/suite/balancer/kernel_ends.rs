@@ -1,6 +1,7 @@
 //! How the kernel as balancer ends flows, and whom it carries a node's own clients to.
 
 use std::io::ErrorKind;
+use std::process::Command;
 use std::time::Duration;
 
 use rollproof::lab::balancer::{HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy, Settings};
@@ -60,6 +61,24 @@ async fn whoever_speaks_on_a_forgotten_flow_is_reset_and_the_other_side_learns_n
     assert!(hears_nothing(&mut client, CLOSE_NOTICED / 2).await);
     client.write_all(b"x").await.unwrap();
     assert_eq!(read_to_end(&mut client).await, Err(ErrorKind::ConnectionReset));
+}
+
+/// Why there is a rule that drops what belongs to no flow: without it a forgotten flow is not forgotten silently.
+#[tokio::test]
+async fn without_the_rule_for_unknown_packets_the_clients_kernel_resets_the_server() {
+    let Some(mut stage) = stage_with(idle(IDLE, OnIdle::Silent)).await else { return };
+    let (_, (mut client, mut server)) = stage.pair().await;
+    let flush = format!("flush chain ip balancer_{} known", stage.balancer.address().port());
+    let balancer = stage.network.balancer.namespace().unwrap();
+    let flushed = balancer
+        .run(move || Command::new("nft").env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin").arg(flush).status())
+        .await
+        .unwrap();
+    assert!(flushed.unwrap().success());
+    assert!(hears_nothing(&mut client, IDLE + CLOSE_NOTICED).await);
+    server.write_all(b"x").await.unwrap();
+    assert_eq!(read_to_end(&mut server).await, Err(ErrorKind::ConnectionReset));
+    assert!(hears_nothing(&mut client, CLOSE_NOTICED).await, "it did not know that address");
 }
 
 /// Where nobody is told, keepalive decides: shorter than the timeout it holds the flow, longer it finds out, and without it a
