@@ -73,7 +73,7 @@ async fn a_watch_that_was_reset_while_idle_goes_on() {
 /// The AKS report's apiserver-watcher: a change that comes after an idle time is noticed within 10 s, since the watch was told that its
 /// connection had ended. Compressed in every profile: with the real durations an apiserver's bookmarks come before any idle timeout.
 #[tokio::test(flavor = "multi_thread")]
-#[serial]
+#[parallel]
 async fn a_change_after_an_idle_time_is_noticed() {
     undisturbed()
         .compressed()
@@ -88,7 +88,7 @@ async fn a_change_after_an_idle_time_is_noticed() {
 
 /// A control: where the balancer forgets silently, the watch waits for nothing, and the change is missed.
 #[tokio::test(flavor = "multi_thread")]
-#[serial]
+#[parallel]
 async fn a_change_after_a_silent_idle_timeout_is_missed() {
     undisturbed()
         .only_in(Profile::Nightly)
@@ -105,7 +105,7 @@ async fn a_change_after_a_silent_idle_timeout_is_missed() {
 /// Polling: request, idle beyond the timeout, request. The connection was reset meanwhile, and is not used again; what is created then is created
 /// once. Subjects are kube-rs's pool, and hyper with a kept connection.
 #[tokio::test(flavor = "multi_thread")]
-#[serial]
+#[parallel]
 async fn a_request_after_an_idle_time_goes_out_on_another_connection() {
     undisturbed()
         .only_in(Profile::Nightly)
@@ -125,7 +125,7 @@ async fn a_request_after_an_idle_time_goes_out_on_another_connection() {
 
 /// A control: where the balancer forgets silently, the pool knows nothing, and the request waits for nothing.
 #[tokio::test(flavor = "multi_thread")]
-#[serial]
+#[parallel]
 async fn a_request_after_a_silent_idle_timeout_hangs() {
     undisturbed()
         .only_in(Profile::Nightly)
@@ -147,7 +147,7 @@ async fn a_request_after_a_silent_idle_timeout_hangs() {
 /// A control: RST, but it is lost on its way to the client. There is no answer to a RST, so the balancer cannot know, and the client is left with
 /// a connection that is dead.
 #[tokio::test(flavor = "multi_thread")]
-#[serial]
+#[parallel]
 async fn a_reset_that_is_lost_on_its_way_to_the_client_tells_the_server_only() {
     undisturbed()
         .only_in(Profile::Nightly)
@@ -171,7 +171,7 @@ async fn a_reset_that_is_lost_on_its_way_to_the_client_tells_the_server_only() {
 
 /// A control: the same the other way. The server holds what no client uses any more.
 #[tokio::test(flavor = "multi_thread")]
-#[serial]
+#[parallel]
 async fn a_reset_that_is_lost_on_its_way_to_the_server_tells_the_client_only() {
     undisturbed()
         .only_in(Profile::Nightly)
@@ -192,7 +192,7 @@ async fn a_reset_that_is_lost_on_its_way_to_the_server_tells_the_client_only() {
 
 /// A control: a client that begins anew with a list after each end, as some libraries do: each idle timeout costs the whole state.
 #[tokio::test(flavor = "multi_thread")]
-#[serial]
+#[parallel]
 async fn a_client_that_relists_after_an_idle_end_does_not_resume() {
     undisturbed()
         .compressed()
