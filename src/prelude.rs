@@ -6,7 +6,7 @@ pub use crate::lab::balancer::{HealthPolicy, OnIdle, OnUnhealthy};
 pub use crate::lab::{Lab, Losing};
 pub use crate::probe::{
     Observing, Probes, careful_clients, careless_clients, in_flight, kube_requests, load, requests, server_health,
-    timers, watch, watcher, write,
+    timers, trigger, watch, watcher, write,
 };
 pub use crate::scenario::{Scenario, disturbed_by, undisturbed};
 pub use crate::spec::{Need, Requirement, balancer, idle, lost, rollout, watch as watches};

@@ -16,6 +16,7 @@ mod recorder;
 mod scribe;
 mod symptom;
 mod timer;
+mod trigger;
 
 pub use file::{FORMAT, FileError, compress};
 pub use in_flight::{Held, InFlight};
@@ -29,6 +30,7 @@ pub use packets::{Packets, Segment, SegmentKind};
 pub use recorder::Recorder;
 pub use symptom::Symptom;
 pub use timer::{Keepalive, Manner, TimerConnection, Told};
+pub use trigger::Trigger;
 
 use std::collections::BTreeMap;
 

@@ -70,6 +70,146 @@ async fn a_watch_that_was_reset_while_idle_goes_on() {
         .await;
 }
 
+/// The AKS report's apiserver-watcher: a change that comes after an idle time is noticed within 10 s, since the watch was told that its
+/// connection had ended. Compressed in every profile: with the real durations an apiserver's bookmarks come before any idle timeout.
+#[tokio::test(flavor = "multi_thread")]
+#[parallel]
+async fn a_change_after_an_idle_time_is_noticed() {
+    undisturbed()
+        .compressed()
+        .in_a_lab(|lab| {
+            lab.on_idle = Some(OnIdle::Reset);
+            lab.idle_timeout = timing::SHORT_IDLE_TIMEOUT;
+        })
+        .upholds(&[&idle::CHANGE_NOTICED, &idle::RESUMED])
+        .run(async |lab| Probes::default().with(trigger()).start(lab).await?.stop().await)
+        .await;
+}
+
+/// A control: where the balancer forgets silently, the watch waits for nothing, and the change is missed.
+#[tokio::test(flavor = "multi_thread")]
+#[parallel]
+async fn a_change_after_a_silent_idle_timeout_is_missed() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            lab.on_idle = Some(OnIdle::Silent);
+            lab.idle_timeout = timing::SHORT_IDLE_TIMEOUT;
+        })
+        .violates(&[&idle::CHANGE_NOTICED])
+        .run(async |lab| Probes::default().with(trigger()).start(lab).await?.stop().await)
+        .await;
+}
+
+/// Polling: request, idle beyond the timeout, request. The connection was reset meanwhile, and is not used again; what is created then is created
+/// once. Subjects are kube-rs's pool, and hyper with a kept connection.
+#[tokio::test(flavor = "multi_thread")]
+#[parallel]
+async fn a_request_after_an_idle_time_goes_out_on_another_connection() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            lab.on_idle = Some(OnIdle::Reset);
+            lab.idle_timeout = timing::SHORT_IDLE_TIMEOUT;
+        })
+        .upholds(&[&idle::NOT_REUSED, &rollout::LEDGER, &rollout::NO_OUTAGE_LOAD])
+        .run(async |lab| {
+            let (_, seldom) = timing::timer_intervals(lab.setup().idle_timeout);
+            let probes = Probes::default().with(kube_requests().polling(seldom)).with(load().every(seldom));
+            probes.start(lab).await?.stop().await
+        })
+        .await;
+}
+
+/// A control: where the balancer forgets silently, the pool knows nothing, and the request waits for nothing.
+#[tokio::test(flavor = "multi_thread")]
+#[parallel]
+async fn a_request_after_a_silent_idle_timeout_hangs() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            lab.on_idle = Some(OnIdle::Silent);
+            lab.idle_timeout = timing::SHORT_IDLE_TIMEOUT;
+        })
+        .violates(&[&idle::NOT_REUSED])
+        .run(async |lab| {
+            let (_, seldom) = timing::timer_intervals(lab.setup().idle_timeout);
+            let probes = Probes::default().with(kube_requests().polling(seldom)).start(lab).await?;
+            probes.watch_for(seldom + timing::REQUEST_TIMEOUT).await;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// A control: RST, but it is lost on its way to the client. There is no answer to a RST, so the balancer cannot know, and the client is left with
+/// a connection that is dead.
+#[tokio::test(flavor = "multi_thread")]
+#[parallel]
+async fn a_reset_that_is_lost_on_its_way_to_the_client_tells_the_server_only() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.on_idle) = (true, Some(OnIdle::Reset));
+            lab.idle_timeout = timing::SHORT_IDLE_TIMEOUT;
+        })
+        .upholds(&[&idle::NOT_BEFORE])
+        .violates(&[&idle::ANNOUNCED, &idle::NOT_REUSED])
+        .run(async |lab| {
+            let (_, seldom) = timing::timer_intervals(lab.setup().idle_timeout);
+            let lost = lab.lose(0, Lost::ResetsToClients).await?;
+            let probes = Probes::default().with(timers()).with(kube_requests().polling(seldom)).start(lab).await?;
+            probes.watch_for(seldom + timing::REQUEST_TIMEOUT).await;
+            probes.stop().await?;
+            lost.heal().await
+        })
+        .await;
+}
+
+/// A control: the same the other way. The server holds what no client uses any more.
+#[tokio::test(flavor = "multi_thread")]
+#[parallel]
+async fn a_reset_that_is_lost_on_its_way_to_the_server_tells_the_client_only() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.on_idle) = (true, Some(OnIdle::Reset));
+            lab.idle_timeout = timing::SHORT_IDLE_TIMEOUT;
+        })
+        .upholds(&[&idle::NOT_BEFORE])
+        .violates(&[&idle::ANNOUNCED])
+        .run(async |lab| {
+            let lost = lab.lose(0, Lost::ResetsToServer).await?;
+            Probes::default().with(timers()).start(lab).await?.stop().await?;
+            lost.heal().await
+        })
+        .await;
+}
+
+/// A control: a client that begins anew with a list after each end, as some libraries do: each idle timeout costs the whole state.
+#[tokio::test(flavor = "multi_thread")]
+#[parallel]
+async fn a_client_that_relists_after_an_idle_end_does_not_resume() {
+    undisturbed()
+        .compressed()
+        .in_a_lab(|lab| {
+            lab.on_idle = Some(OnIdle::Reset);
+            lab.idle_timeout = timing::SHORT_IDLE_TIMEOUT;
+        })
+        .violates(&[&idle::RESUMED, &watches::RESUMABLE])
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED])
+        .run(async |lab| {
+            let probes = Probes::default().with(watch().that_relists()).with(write()).start(lab).await?;
+            probes.rest(timing::timer_observation(lab.setup().idle_timeout)).await;
+            probes.stop().await
+        })
+        .await;
+}
+
 /// A control: a balancer that ends connections earlier than it says. They are told, but they had not been idle for that long.
 #[tokio::test(flavor = "multi_thread")]
 #[parallel]
