@@ -4,6 +4,7 @@
 //! observed and written down here first.
 
 mod file;
+mod gateway;
 mod in_flight;
 mod lives;
 mod load;
@@ -18,6 +19,7 @@ mod symptom;
 mod timer;
 
 pub use file::{FORMAT, FileError, compress};
+pub use gateway::{Answered, GatewayStream, Heard, Shape, StreamEnd};
 pub use in_flight::{Held, InFlight};
 pub use lives::{Lives, Stage};
 pub use load::{Load, LoadLeft, LoadVerb};
@@ -135,6 +137,9 @@ pub struct JudgedBy {
     pub requirement: String,
     /// What the scenario expects: `Violated` in a control.
     pub expected: Expected,
+    /// Of several gateways side by side, the one that is judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
 }
 
 /// What a scenario expects of a requirement.

@@ -43,6 +43,7 @@ fn tooth(id: &str) -> Option<Recording> {
         "IDLE-3" => crate::lost_verdicts::resumed_late(),
         "LOST-1" => crate::lost_verdicts::unnoticed(),
         "LOST-2" => crate::lost_verdicts::used_twice(),
+        id if id.starts_with("GATEWAY-") => crate::gateway_verdicts::tooth(id),
         _ => return None,
     })
 }
