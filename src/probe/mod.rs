@@ -4,6 +4,8 @@
 //! "after", lets the writer end with a fence write, and the watches until they have seen the fence. What the subject does
 //! to a probe, a hang included, is an observation and never an `Err`: an error here is one of the lab.
 
+mod gateway;
+mod gateway_stream;
 mod in_flight;
 pub mod kube_client;
 mod kube_requester;
@@ -17,6 +19,7 @@ mod watch;
 mod watcher;
 mod writer;
 
+pub use gateway::{GatewayClients, gateway_clients};
 pub use in_flight::{InFlightProbe, in_flight};
 pub use kube_requester::{KubeRequester, kube_requests};
 pub use load::{LoadProbe, WORKERS, Workers, load};
@@ -220,6 +223,7 @@ pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
         Event::ListWatch(call) => Some(call.audit_id.clone()),
         Event::Load(load) => Some(load.exchange.audit_id.clone()),
         Event::InFlight(held) => Some(held.audit_id.clone()),
+        Event::GatewayStream(stream) => Some(stream.audit_id.clone()),
         _ => None,
     })
 }

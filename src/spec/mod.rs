@@ -4,6 +4,7 @@
 //! from here (`rollproof list --markdown`) and checked by the suite's own tests.
 
 pub mod balancer;
+pub mod gateway;
 pub mod idle;
 pub mod lost;
 pub mod rollout;
@@ -74,11 +75,13 @@ pub enum Need {
     BalancerPolicies,
     /// A Docker engine answers, and may be used.
     Docker,
+    /// Envoy is there, or can be downloaded.
+    Envoy,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -89,6 +92,7 @@ impl Need {
         Self::Namespaces,
         Self::BalancerPolicies,
         Self::Docker,
+        Self::Envoy,
     ];
 
     /// Whether it is about the balancer that was chosen: what that one cannot do, no machine and no right brings back.
@@ -110,13 +114,21 @@ impl Need {
             Self::Namespaces => "namespaces",
             Self::BalancerPolicies => "balancer-policies",
             Self::Docker => "docker",
+            Self::Envoy => "envoy",
         }
     }
 }
 
 /// Every requirement, family by family.
 pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
-    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).chain(idle::ALL).chain(lost::ALL).copied()
+    watch::ALL
+        .iter()
+        .chain(rollout::ALL)
+        .chain(balancer::ALL)
+        .chain(idle::ALL)
+        .chain(lost::ALL)
+        .chain(gateway::ALL)
+        .copied()
 }
 
 /// The requirement with this id.

@@ -4,6 +4,7 @@
 //! observed and written down here first.
 
 mod file;
+mod gateway;
 mod in_flight;
 mod lives;
 mod load;
@@ -19,6 +20,7 @@ mod timer;
 mod trigger;
 
 pub use file::{FORMAT, FileError, compress};
+pub use gateway::{Answered, GatewayStream, Heard, Shape, StreamEnd};
 pub use in_flight::{Held, InFlight};
 pub use lives::{Lives, Stage};
 pub use load::{Load, LoadLeft, LoadVerb};
@@ -137,6 +139,9 @@ pub struct JudgedBy {
     pub requirement: String,
     /// What the scenario expects: `Violated` in a control.
     pub expected: Expected,
+    /// Of several gateways side by side, the one that is judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
 }
 
 /// What a scenario expects of a requirement.

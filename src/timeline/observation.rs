@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InFlight, Load, LoadLeft, Loss, Moment, Packets, TimerConnection, Trigger};
+use super::{GatewayStream, InFlight, Load, LoadLeft, Loss, Moment, Packets, TimerConnection, Trigger};
 use crate::timing::{self, nanos};
 
 /// Something that was seen.
@@ -49,6 +49,8 @@ pub enum Event {
     Trigger(Trigger),
     /// A connection passed one side of the balancer.
     Packets(Packets),
+    /// A client had a stream through a gateway.
+    GatewayStream(GatewayStream),
     /// An apiserver went through a step of its life.
     Lifecycle(Lifecycle),
     /// An apiserver, asked past the balancer, said how it is.

@@ -45,6 +45,7 @@ fn tooth(id: &str) -> Option<Recording> {
         "IDLE-5" => crate::lost_verdicts::used_when_dead(),
         "LOST-1" => crate::lost_verdicts::unnoticed(),
         "LOST-2" => crate::lost_verdicts::used_twice(),
+        id if id.starts_with("GATEWAY-") => crate::gateway_verdicts::tooth(id),
         _ => return None,
     })
 }
