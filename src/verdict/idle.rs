@@ -73,6 +73,8 @@ fn told_both(facts: &Facts<'_>, at: Moment, connection: &TimerConnection) -> Ver
 fn carried(facts: &Facts<'_>, at: Moment, connection: &TimerConnection) -> Verdict {
     let timeout = connection.idle_timeout;
     let told = [&connection.client_told, &connection.server_told].into_iter().flatten();
+    // Who had been left idle for a whole interval, and then spoke, was told in time, however soon after.
+    let told = told.filter(|told| !is_left_idle(connection) || told.after < connection.interval);
     // A side counts from its own last byte, which the balancer may have passed on a little later.
     let early = told.min_by_key(|told| told.idle).filter(|told| told.idle + CLOSE_NOTICED < timeout);
     let actual = match early {

@@ -94,6 +94,11 @@ fn nothing_is_cut_but_what_was_idle_for_long_enough() {
         Some(false),
     ));
     upheld().compare(&broken(None, None, Some(true)));
+    // Forgotten silently; the server speaks at its interval, and is told then.
+    let Some(spoken) = reset(Duration::ZERO) else { unreachable!() };
+    let spoken = Told { after: timer_intervals(TIMEOUT).1, ..spoken };
+    violated("IDLE-1", "the server was told, the client was not")
+        .compare(&recording([used(), left(None, Some(spoken), None)]));
     inconclusive("IDLE-2", "no connection was used for longer than the timeout").compare(&recording([idle()]));
 }
 
