@@ -29,7 +29,7 @@ pub(super) struct Death<'a> {
 }
 
 /// A stream and when it was asked for.
-type Stream<'a> = (Moment, &'a GatewayStream);
+pub(super) type Stream<'a> = (Moment, &'a GatewayStream);
 
 /// Every time that an apiserver was lost silently, or frozen.
 pub(super) fn deaths<'a>(facts: &Facts<'a>) -> Vec<Death<'a>> {

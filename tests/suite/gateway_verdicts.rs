@@ -14,7 +14,7 @@ const ALL: [&str; 6] = ["GATEWAY-1", "GATEWAY-2", "GATEWAY-3", "GATEWAY-4", "GAT
 type Seen = (u64, Event);
 
 /// A recording in which apiserver 0 was silently lost from 10 s to 30 s.
-fn recording(seen: impl IntoIterator<Item = Seen>) -> Recording {
+pub(crate) fn recording(seen: impl IntoIterator<Item = Seen>) -> Recording {
     let loss = Loss { server: "apiserver-0".into(), lost: Lost::Both };
     let fault = [(LOST, Event::LossOn(loss.clone())), (HEALED, Event::LossOff(loss))];
     let mut observations: Vec<_> = fault.into_iter().chain(seen).map(|(at, event)| observed(at, event)).collect();
@@ -23,7 +23,7 @@ fn recording(seen: impl IntoIterator<Item = Seen>) -> Recording {
 }
 
 /// A stream that is answered by that apiserver at once, and still open at 36 s.
-fn stream(shape: Shape, client: &str, at: u64, server: &str) -> GatewayStream {
+pub(crate) fn stream(shape: Shape, client: &str, at: u64, server: &str) -> GatewayStream {
     GatewayStream {
         gateway: "gateway".into(),
         shape,
@@ -40,7 +40,7 @@ fn stream(shape: Shape, client: &str, at: u64, server: &str) -> GatewayStream {
     }
 }
 
-fn told(stream: GatewayStream, after: u64, class: ErrorClass) -> GatewayStream {
+pub(crate) fn told(stream: GatewayStream, after: u64, class: ErrorClass) -> GatewayStream {
     let failure = Some(Failure { class, text: String::new() });
     GatewayStream { told: Some(StreamEnd { after: millis(after), failure }), lasted: millis(after), ..stream }
 }

@@ -2,6 +2,7 @@
 
 mod cases;
 mod clean;
+mod cures;
 mod doctor;
 mod gate;
 mod image;
@@ -51,6 +52,8 @@ enum Command {
     Judge(judge::Options),
     /// Show what each case met and what caught it, as a markdown table
     Cases(cases::Options),
+    /// Show what each gateway's remedy against dead upstreams came to, as a markdown page
+    Cures(cures::Options),
     /// Draw a saved recording as an SVG timeline
     Timeline(timeline::Options),
     /// Hold the results of a run against what is expected of it
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Load(options) => load::run(&options),
         Command::Judge(options) => judge::run(&options),
         Command::Cases(options) => cases::run(&options),
+        Command::Cures(options) => cures::run(&options),
         Command::Timeline(options) => timeline::run(&options),
         Command::Gate(options) => gate::run(&options),
         Command::Image(options) => image::run(&options),
