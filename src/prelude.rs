@@ -7,7 +7,7 @@ pub use crate::lab::gateway as gateways;
 pub use crate::lab::{Lab, Losing};
 pub use crate::probe::{
     Observing, Probes, careful_clients, careless_clients, gateway_clients, in_flight, kube_requests, load, requests,
-    server_health, timers, watch, watcher, write,
+    server_health, timers, trigger, watch, watcher, write,
 };
 pub use crate::scenario::{Scenario, disturbed_by, undisturbed};
 pub use crate::spec::{Need, Requirement, balancer, gateway, idle, lost, rollout, watch as watches};

@@ -168,6 +168,11 @@ impl Scenario {
             took: Duration::ZERO,
             began: SystemTime::now(),
         };
+        // Scenarios that mostly wait run beside each other, in labs of their own; of clusters there is one.
+        let _turn = match &planned {
+            Ok(Planned::Cluster(..)) => Some(kind::turn().await),
+            _ => None,
+        };
         let began = Moment::now();
         report.outcome = match (self.missing(config, &setup), planned) {
             (Some(skipped), _) => skipped,

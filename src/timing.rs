@@ -136,6 +136,9 @@ pub const fn idle_timeout(profile: Profile) -> Duration {
     }
 }
 
+/// An idle timeout where it only has to come: four seconds, in a control that is about what a client makes of the end.
+pub const SHORT_IDLE_TIMEOUT: Duration = secs(4);
+
 /// The intervals of the AKS report's timer-servers, 5 s and 600 s at its idle timeout of 260 s, in proportion to another.
 pub fn timer_intervals(idle_timeout: Duration) -> (Duration, Duration) {
     (idle_timeout * 5 / 260, idle_timeout * 600 / 260)
@@ -169,6 +172,9 @@ pub const WATCH_TIMEOUT_MARGIN: Duration = secs(5);
 pub fn loss_noticed(watch_timeout: Duration) -> Duration {
     watch_timeout + WATCH_TIMEOUT_MARGIN + secs(3)
 }
+
+/// IDLE-4: from the acknowledgement of a change until a watch has noticed it; the AKS report's apiserver-watcher gives it so long.
+pub const CHANGE_NOTICED: Duration = secs(10);
 
 /// When a writer among the raw TCP clients speaks: the balancer has just forgotten its connection.
 pub fn spoken_after(idle_timeout: Duration) -> Duration {
@@ -397,6 +403,10 @@ pub const BALANCER_LINGER: Duration = secs(1);
 pub const IN_FLIGHT_RECEIVED: Duration = secs(10);
 /// A held request that is let go on, until its answer is complete. The list is of some 24 MB, through a small window.
 pub const IN_FLIGHT_FINISHED: Duration = secs(30);
+/// `rollproof watch-check`: an update that fails, until the next change takes its place; longer than a kube-apiserver's restart.
+pub const UPDATE_PATIENCE: Duration = secs(60);
+/// One scrape of its metrics.
+pub const SCRAPE: Duration = secs(5);
 /// What a load left behind, asked for until one apiserver answers.
 pub const LOAD_LISTED: Duration = secs(15);
 /// A namespace that is deleted, until it is gone: its controller takes a few seconds.

@@ -17,6 +17,7 @@ mod recorder;
 mod scribe;
 mod symptom;
 mod timer;
+mod trigger;
 
 pub use file::{FORMAT, FileError, compress};
 pub use gateway::{Answered, GatewayStream, Heard, Shape, StreamEnd};
@@ -31,6 +32,7 @@ pub use packets::{Packets, Segment, SegmentKind};
 pub use recorder::Recorder;
 pub use symptom::Symptom;
 pub use timer::{Keepalive, Manner, TimerConnection, Told};
+pub use trigger::Trigger;
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{GatewayStream, InFlight, Load, LoadLeft, Loss, Moment, Packets, TimerConnection};
+use super::{GatewayStream, InFlight, Load, LoadLeft, Loss, Moment, Packets, TimerConnection, Trigger};
 use crate::timing::{self, nanos};
 
 /// Something that was seen.
@@ -45,6 +45,8 @@ pub enum Event {
     BackendHealth(BackendHealth),
     /// A connection to a timer-server was observed.
     Timer(TimerConnection),
+    /// A change was to be noticed by a watch on which nothing else happens.
+    Trigger(Trigger),
     /// A connection passed one side of the balancer.
     Packets(Packets),
     /// A client had a stream through a gateway.

@@ -113,6 +113,15 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
             };
             format!("{}: the client: {client}; the server: {server}{carries}", connection.probe)
         }
+        Event::Trigger(round) => {
+            let seconds = |span: std::time::Duration| span.as_secs_f64();
+            let noticed = match (&round.failure, round.noticed) {
+                (Some(failure), _) => format!("not acknowledged: {}", failure.class),
+                (None, None) => format!("not noticed within {:.3} s", seconds(round.patience)),
+                (None, Some(after)) => format!("noticed after {:.3} s", seconds(after)),
+            };
+            format!("{}: change {} after {:.3} s of silence: {noticed}", round.probe, round.change, seconds(round.idle))
+        }
         Event::Packets(packets) => {
             let Packets { interface, client, server, segments } = packets;
             format!("{interface}: {client} to {server}: {}", passed(segments))

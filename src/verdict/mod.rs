@@ -25,8 +25,10 @@ mod ledger;
 mod livez;
 mod load;
 mod lost;
+mod noticed;
 mod ordered;
 mod outage;
+mod pooled;
 mod readyz;
 mod reliable;
 mod resumable;
@@ -187,6 +189,8 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&spec::idle::ANNOUNCED, idle::announced),
     (&spec::idle::NOT_BEFORE, idle::not_before),
     (&spec::idle::RESUMED, resumed::judge),
+    (&spec::idle::CHANGE_NOTICED, noticed::judge),
+    (&spec::idle::NOT_REUSED, pooled::judge),
     (&spec::lost::NOTICED, lost::judge),
     (&spec::lost::NOT_TWICE, reused::judge),
     (&spec::gateway::ENDED, gateway::dead_streams_end),

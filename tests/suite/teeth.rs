@@ -41,6 +41,8 @@ fn tooth(id: &str) -> Option<Recording> {
         "IDLE-1" => crate::idle_verdicts::silent(),
         "IDLE-2" => crate::idle_verdicts::cut_early(),
         "IDLE-3" => crate::lost_verdicts::resumed_late(),
+        "IDLE-4" => crate::lost_verdicts::change_missed(),
+        "IDLE-5" => crate::lost_verdicts::used_when_dead(),
         "LOST-1" => crate::lost_verdicts::unnoticed(),
         "LOST-2" => crate::lost_verdicts::used_twice(),
         id if id.starts_with("GATEWAY-") => crate::gateway_verdicts::tooth(id),
