@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::one_line;
 use crate::timeline::Recording;
-use crate::timing::gateway as times;
+use crate::timing::{self, gateway as times};
 use crate::verdict::{Cure, OnTheWire, Recovery, cures, on_the_wire};
 
 /// A remedy as the page tells of it.
@@ -45,7 +45,8 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
     let _ = writeln!(
         page,
         "\nTimers are short, so that a run ends: stream_idle_timeout {}, keepalive {} + {} x {}, TCP_USER_TIMEOUT {}, PING every {} and {} for its answer, \
-         max durations {} (drained for {}). How long they are decides how long it takes, not whether.",
+         max durations {} (drained for {}). How long they are decides how long it takes, not whether. connect_timeout is {}. Each table is one run; which host is \
+         chosen first when a stream is opened again is chance, and costs a connect_timeout where nothing checks health.",
         seconds(times::STREAM_IDLE_TIMEOUT),
         seconds(times::KEEPALIVE_TIME),
         times::KEEPALIVE_PROBES,
@@ -55,6 +56,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         seconds(times::PING_TIMEOUT),
         seconds(times::MAX_DURATION),
         seconds(times::DRAIN_TIMEOUT),
+        seconds(timing::BALANCER_CONNECT),
     );
     for recording in recordings {
         let cures = cures(recording);

@@ -91,9 +91,10 @@ pub enum Recovery {
 pub fn cures(recording: &Recording) -> Vec<Cure> {
     let facts = Facts::of(recording);
     let Some(death) = deaths(&facts).into_iter().next() else { return Vec::new() };
+    let restart = facts.disturbance().map(|how| how.to_string());
     let lost = facts.losses.iter().find(|(.., loss)| loss.server == death.server);
-    let fault = lost
-        .map_or("the process is frozen (SIGSTOP), its kernel acknowledges".to_owned(), |(.., it)| it.lost.to_string());
+    let frozen = || "the process is frozen (SIGSTOP), its kernel acknowledges".to_owned();
+    let fault = lost.map(|(.., loss)| loss.lost.to_string()).or(restart).unwrap_or_else(frozen);
     let mut through: BTreeMap<&str, Vec<Stream<'_>>> = BTreeMap::new();
     for stream in streams(&facts, None) {
         through.entry(&stream.1.gateway).or_default().push(stream);

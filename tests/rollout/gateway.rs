@@ -96,3 +96,24 @@ async fn each_remedy_does_what_it_can_when(#[case] silence: Silence) {
         })
         .await;
 }
+
+/// Apiservers that are rolled gracefully, with watches open through a gateway: they end and go on, nothing is missed, and no read fails.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn behind_the_recommended_gateway_a_roll_costs_nothing() {
+    disturbed_by(Restart::Graceful)
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            lab.gateways = vec![gateways::RECOMMENDED];
+        })
+        .upholds_through(&gateways::RECOMMENDED, &[&gateway::REPEATABLE, &gateway::RESUMED])
+        .run(async |lab| {
+            let probes = Probes::default().with(gateway_clients()).with(write().every(times::WRITE_EVERY));
+            let probes = probes.start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}

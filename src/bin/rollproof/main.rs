@@ -2,8 +2,8 @@
 
 mod cases;
 mod clean;
-mod cures;
 mod cluster;
+mod cures;
 mod doctor;
 mod gate;
 mod image;

@@ -148,7 +148,8 @@ pub const TCP_AND_HEALTH_CHECK: Remedy = Remedy {
 pub const PING_AND_OUTLIER_DETECTION: Remedy = Remedy {
     name: "http2-ping+outlier-detection",
     settings: "connection_keepalive and outlier_detection",
-    why: "PING ends what is on the dead connection; the connects that fail after it eject the host. Each of them costs connect_timeout and a 503.",
+    why: "PING ends what is on the dead connection; connects that fail after it eject the host. Each of them costs connect_timeout and a 503, and when the \
+          ejection is over it begins anew.",
     parts: &[Part::Ping, Part::OutlierDetection],
 };
 
