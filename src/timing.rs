@@ -516,6 +516,10 @@ pub mod gateway {
     pub const QUIET: Duration = secs(16);
     /// How long a fault lasts: [`ENDED`], and enough new streams after it that can show how they fare.
     pub const FAULT: Duration = secs(20);
+    /// A watch that has told of nothing for so long, while changes were made, was interrupted.
+    pub const SILENT: Duration = secs(2);
+    /// Requests in turn to two apiservers that have to be answered well, one after the other, until they have recovered.
+    pub const GOOD_IN_A_ROW: usize = 4;
     /// Between two requests beside a busy watch.
     pub const REQUEST_EVERY: Duration = super::millis(250);
     /// Between two changes that watches are to tell of.

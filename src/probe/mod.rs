@@ -5,7 +5,6 @@
 //! to a probe, a hang included, is an observation and never an `Err`: an error here is one of the lab.
 
 mod gateway;
-mod gateway_stream;
 mod in_flight;
 pub mod kube_client;
 mod kube_requester;

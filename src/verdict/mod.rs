@@ -8,6 +8,7 @@ mod attribution;
 mod back;
 mod carried;
 mod conclusive;
+mod cures;
 mod drains;
 mod early;
 mod excerpt;
@@ -40,6 +41,7 @@ mod watches;
 mod wire;
 
 pub use attribution::{Accepted, Attributed};
+pub use cures::{Cure, OnTheWire, Recovery, cures, on_the_wire};
 pub use excerpt::describe;
 pub use survey::{Befallen, Role, Stretch, Survey, survey};
 

@@ -6,6 +6,7 @@ mod cases;
 mod ci;
 mod cli;
 mod config;
+mod cures;
 mod error_classes;
 mod gate;
 mod gateway_verdicts;
