@@ -10,6 +10,7 @@ mod kube_requester;
 mod load;
 mod requester;
 mod server_health;
+mod sessions;
 mod ticker;
 pub mod timers;
 mod watch;
@@ -21,6 +22,7 @@ pub use kube_requester::{KubeRequester, kube_requests};
 pub use load::{LoadProbe, WORKERS, Workers, load};
 pub use requester::{Requester, requests};
 pub use server_health::{ServerHealthProbe, server_health};
+pub use sessions::{SessionsProbe, sessions};
 pub use ticker::Ticker;
 pub use timers::{TimersProbe, careful_clients, careless_clients, timers};
 pub use watch::{RawWatch, watch};
@@ -218,6 +220,7 @@ pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
         Event::ListWatch(call) => Some(call.audit_id.clone()),
         Event::Load(load) => Some(load.exchange.audit_id.clone()),
         Event::InFlight(held) => Some(held.audit_id.clone()),
+        Event::Session(session) => Some(session.audit_id.clone()),
         _ => None,
     })
 }

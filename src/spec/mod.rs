@@ -7,6 +7,7 @@ pub mod balancer;
 pub mod idle;
 pub mod lost;
 pub mod rollout;
+pub mod session;
 pub mod watch;
 
 use std::fmt;
@@ -74,11 +75,13 @@ pub enum Need {
     BalancerPolicies,
     /// A Docker engine answers, and may be used.
     Docker,
+    /// There can be a pod that sessions lead into: of a real kubelet, or of its stand-in.
+    Pods,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -89,6 +92,7 @@ impl Need {
         Self::Namespaces,
         Self::BalancerPolicies,
         Self::Docker,
+        Self::Pods,
     ];
 
     /// Whether it is about the balancer that was chosen: what that one cannot do, no machine and no right brings back.
@@ -110,13 +114,21 @@ impl Need {
             Self::Namespaces => "namespaces",
             Self::BalancerPolicies => "balancer-policies",
             Self::Docker => "docker",
+            Self::Pods => "pods",
         }
     }
 }
 
 /// Every requirement, family by family.
 pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
-    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).chain(idle::ALL).chain(lost::ALL).copied()
+    watch::ALL
+        .iter()
+        .chain(rollout::ALL)
+        .chain(balancer::ALL)
+        .chain(idle::ALL)
+        .chain(lost::ALL)
+        .chain(session::ALL)
+        .copied()
 }
 
 /// The requirement with this id.

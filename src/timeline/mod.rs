@@ -14,6 +14,7 @@ mod outage;
 mod packets;
 mod recorder;
 mod scribe;
+mod session;
 mod symptom;
 mod timer;
 
@@ -27,6 +28,7 @@ pub use observation::*;
 pub use outage::{Counted, Outage, outages};
 pub use packets::{Packets, Segment, SegmentKind};
 pub use recorder::Recorder;
+pub use session::{Session, SessionEnd, SessionKind};
 pub use symptom::Symptom;
 pub use timer::{Keepalive, Manner, TimerConnection, Told};
 

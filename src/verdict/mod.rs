@@ -30,6 +30,7 @@ mod reliable;
 mod resumable;
 mod resumed;
 mod reused;
+mod session;
 mod signal_order;
 mod survey;
 mod unique;
@@ -184,6 +185,10 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&spec::idle::RESUMED, resumed::judge),
     (&spec::lost::NOTICED, lost::judge),
     (&spec::lost::NOT_TWICE, reused::judge),
+    (&spec::session::NOT_CUT, session::not_cut),
+    (&spec::session::QUIET, session::quiet),
+    (&spec::session::TOLD, session::told),
+    (&spec::session::NEW, session::opens),
 ];
 
 /// The requirements that have a judge, in the order of the table.
