@@ -55,7 +55,7 @@ async fn a_balancer_that_resets_unhealthy_connections_cuts_sessions() {
             with_a_pod(lab);
             lab.on_unhealthy = OnUnhealthy::Reset;
         })
-        .upholds(&[&session::TOLD])
+        .upholds(&[&rollout::BACK])
         .violates(&[&session::NOT_CUT])
         .run(async |lab| rolled(lab, Restart::Graceful).await)
         .await;
