@@ -122,7 +122,7 @@ impl User {
                 Ok(open) => open,
                 Err(failure) => return Some(Err(failure)),
             };
-            let log = std::fs::read_to_string(&server.audit_log).unwrap_or_default();
+            let log = tokio::fs::read_to_string(&server.audit_log).await.unwrap_or_default();
             log.contains(&story.audit_id).then_some(Ok((story, Ok(open))))
         });
         let opened = found.await.with_context(|| format!("no {} comes to {}", self.probe, server.name()))?;
