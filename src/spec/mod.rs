@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod idle;
 pub mod lost;
 pub mod rollout;
+pub mod session;
 pub mod watch;
 
 use std::fmt;
@@ -77,11 +78,13 @@ pub enum Need {
     Docker,
     /// Envoy is there, or can be downloaded.
     Envoy,
+    /// There can be a pod that sessions lead into: of a real kubelet, or of its stand-in.
+    Pods,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -93,6 +96,7 @@ impl Need {
         Self::BalancerPolicies,
         Self::Docker,
         Self::Envoy,
+        Self::Pods,
     ];
 
     /// Whether it is about the balancer that was chosen: what that one cannot do, no machine and no right brings back.
@@ -115,6 +119,7 @@ impl Need {
             Self::BalancerPolicies => "balancer-policies",
             Self::Docker => "docker",
             Self::Envoy => "envoy",
+            Self::Pods => "pods",
         }
     }
 }
@@ -128,6 +133,7 @@ pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
         .chain(idle::ALL)
         .chain(lost::ALL)
         .chain(gateway::ALL)
+        .chain(session::ALL)
         .copied()
 }
 

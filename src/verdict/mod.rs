@@ -34,6 +34,7 @@ mod reliable;
 mod resumable;
 mod resumed;
 mod reused;
+mod session;
 mod signal_order;
 mod survey;
 mod unique;
@@ -199,6 +200,10 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&spec::gateway::QUIET, gateway::quiet_ones_live),
     (&spec::gateway::REPEATABLE, gateway::errors_can_be_repeated),
     (&spec::gateway::RESUMED, gateway::resumed_ones_miss_nothing),
+    (&spec::session::NOT_CUT, session::not_cut),
+    (&spec::session::QUIET, session::quiet),
+    (&spec::session::TOLD, session::told),
+    (&spec::session::NEW, session::opens),
 ];
 
 /// The requirements that have a judge, in the order of the table.

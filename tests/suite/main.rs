@@ -25,6 +25,7 @@ mod report;
 mod requirements;
 mod rollout_verdicts;
 mod runs;
+mod session_verdicts;
 mod shorthand;
 mod static_pod;
 mod teeth;

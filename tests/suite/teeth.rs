@@ -46,6 +46,10 @@ fn tooth(id: &str) -> Option<Recording> {
         "LOST-1" => crate::lost_verdicts::unnoticed(),
         "LOST-2" => crate::lost_verdicts::used_twice(),
         id if id.starts_with("GATEWAY-") => crate::gateway_verdicts::tooth(id),
+        "SESSION-1" => crate::session_verdicts::cut_while_draining(),
+        "SESSION-2" => crate::session_verdicts::cut_while_quiet(),
+        "SESSION-3" => crate::session_verdicts::left_hanging(),
+        "SESSION-4" => crate::session_verdicts::not_opened(),
         _ => return None,
     })
 }
