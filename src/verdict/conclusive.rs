@@ -12,7 +12,7 @@
 
 use super::Verdict;
 use super::facts::{Facts, Restarted};
-use crate::timeline::{Loss, Moment, Restart, Step};
+use crate::timeline::{Lifecycle, Loss, Moment, Restart, Step};
 
 /// How much a probe did before, during and after the disturbance.
 pub(super) struct Traffic {
@@ -158,12 +158,11 @@ fn starved(facts: &Facts<'_>) -> Option<String> {
 /// Whether an apiserver was frozen then, or until so short a time before that a check which it had not answered was not known yet.
 fn frozen(facts: &Facts<'_>, at: Moment, server: &str) -> bool {
     let known = facts.recording.header.timers.detection();
-    let steps = facts.lifecycle.iter().filter(|(_, step)| step.server == server);
-    let before = steps.filter(|(seen, _)| *seen <= at);
-    before
-        .filter(|(_, step)| matches!(step.step, Step::Frozen | Step::Thawed))
-        .last()
-        .is_some_and(|(seen, last)| last.step == Step::Frozen || at.since(*seen) <= known)
+    let told = |(seen, step): &&(Moment, &Lifecycle)| {
+        *seen <= at && step.server == server && matches!(step.step, Step::Frozen | Step::Thawed)
+    };
+    let last = facts.lifecycle.iter().rfind(told);
+    last.is_some_and(|(seen, last)| last.step == Step::Frozen || at.since(*seen) <= known)
 }
 
 fn idle_before(facts: &Facts<'_>, traffic: &Traffic) -> Option<String> {
