@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::APISERVERS;
 use super::balancer::{self, HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use super::control_plane::Flags;
+use super::gateway::Remedy;
 use crate::config::{BalancerKind, Config};
 use crate::timing::{self, Timers};
 
@@ -38,6 +39,8 @@ pub struct Setup {
     /// Whether every part stands in a network namespace of its own, whatever the balancer: then packets can be lost, and are
     /// captured.
     pub namespaces: bool,
+    /// Gateways beside the balancer, each with a remedy of its own. It takes [`Setup::namespaces`].
+    pub gateways: Vec<Remedy>,
     /// Whether there is to be a pod that sessions lead into ([`Lab::pod`](super::Lab::pod)).
     pub pods: bool,
     /// How long watches ask to last (`timeoutSeconds`); `None` leaves it to the client library.
@@ -66,6 +69,7 @@ impl Setup {
             hairpin: false,
             apiservers: None,
             namespaces: false,
+            gateways: Vec::new(),
             pods: false,
             watch_timeout: None,
             read_timeout: None,

@@ -4,6 +4,7 @@
 //! from here (`rollproof list --markdown`) and checked by the suite's own tests.
 
 pub mod balancer;
+pub mod gateway;
 pub mod idle;
 pub mod lost;
 pub mod rollout;
@@ -75,13 +76,15 @@ pub enum Need {
     BalancerPolicies,
     /// A Docker engine answers, and may be used.
     Docker,
+    /// Envoy is there, or can be downloaded.
+    Envoy,
     /// There can be a pod that sessions lead into: of a real kubelet, or of its stand-in.
     Pods,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -92,6 +95,7 @@ impl Need {
         Self::Namespaces,
         Self::BalancerPolicies,
         Self::Docker,
+        Self::Envoy,
         Self::Pods,
     ];
 
@@ -114,6 +118,7 @@ impl Need {
             Self::Namespaces => "namespaces",
             Self::BalancerPolicies => "balancer-policies",
             Self::Docker => "docker",
+            Self::Envoy => "envoy",
             Self::Pods => "pods",
         }
     }
@@ -127,6 +132,7 @@ pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
         .chain(balancer::ALL)
         .chain(idle::ALL)
         .chain(lost::ALL)
+        .chain(gateway::ALL)
         .chain(session::ALL)
         .copied()
 }

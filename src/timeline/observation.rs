@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{InFlight, Load, LoadLeft, Loss, Moment, Packets, Session, TimerConnection};
+use super::{GatewayStream, InFlight, Load, LoadLeft, Loss, Moment, Packets, Session, TimerConnection, Trigger};
 use crate::timing::{self, nanos};
 
 /// Something that was seen.
@@ -47,8 +47,12 @@ pub enum Event {
     Session(Session),
     /// A connection to a timer-server was observed.
     Timer(TimerConnection),
+    /// A change was to be noticed by a watch on which nothing else happens.
+    Trigger(Trigger),
     /// A connection passed one side of the balancer.
     Packets(Packets),
+    /// A client had a stream through a gateway.
+    GatewayStream(GatewayStream),
     /// An apiserver went through a step of its life.
     Lifecycle(Lifecycle),
     /// An apiserver, asked past the balancer, said how it is.

@@ -66,6 +66,7 @@ async fn a_balancer_that_resets_unhealthy_connections_cuts_sessions() {
 #[serial]
 async fn a_quiet_session_is_cut_by_an_idle_timeout() {
     undisturbed()
+        .compressed()
         .in_a_lab(|lab| {
             lab.pods = true;
             lab.on_idle = Some(OnIdle::Reset);

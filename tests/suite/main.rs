@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod error_classes;
 mod gate;
+mod gateway_verdicts;
 mod idle_verdicts;
 mod keeper;
 mod kind_cluster;

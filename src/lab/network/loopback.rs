@@ -14,6 +14,8 @@ const PORT: u16 = 16443;
 const ETCD_PORT: u16 = 12379;
 /// Timer-servers, and the balancer before them: the AKS report's 8600, and 10000.
 const TIMER_PORT: u16 = 18600;
+/// The first gateway's first port.
+const GATEWAY_PORT: u16 = 17000;
 /// As kubelets have it, and the echo protocol (RFC 862), each 10000 higher.
 const KUBELET_PORT: u16 = 20250;
 const ECHO_PORT: u16 = 10007;
@@ -76,6 +78,11 @@ pub fn node(lab: u8, index: u8) -> IpAddr {
 /// The balancer's port for timer-servers.
 pub fn timer_port(lab: u8) -> SocketAddr {
     SocketAddr::new(host(lab, 1), TIMER_PORT)
+}
+
+/// Where a gateway listens for one of its lanes.
+pub fn gateway(lab: u8, index: u8, lane: u8) -> SocketAddr {
+    SocketAddr::new(host(lab, 1), GATEWAY_PORT + 10 * u16::from(index) + u16::from(lane))
 }
 
 /// Where a timer-server listens, beside the first apiserver.
