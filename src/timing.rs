@@ -365,7 +365,7 @@ pub const IN_FLIGHT_HELD: Duration = secs(30);
 /// Between two lines of a pod, and of a session that is not quiet.
 pub const HEARTBEAT_EVERY: Duration = millis(200);
 /// Between two sessions that are opened anew.
-pub const SESSION_NEW_EVERY: Duration = millis(500);
+pub const SESSION_NEW_EVERY: Duration = millis(250);
 /// Between two looks at an apiserver's own /readyz and /livez.
 pub const SERVER_HEALTH_EVERY: Duration = millis(100);
 /// Between two ticks of the ticker that watches for our own stalls.

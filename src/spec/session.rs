@@ -1,10 +1,10 @@
 //! SESSION: what becomes of sessions into a pod (`exec`, `attach`, `port-forward`, `logs -f`) while apiservers are restarted.
 //!
 //! What a kube-apiserver does with them when it is stopped is not written down anywhere. Measured with v1.37.2: SIGTERM, the
-//! shutdown delay, the closed listener end none of them. What was upgraded (`exec`, `attach`, `port-forward`) is not waited for
-//! either, but a `logs -f` is a request that is being served: the process waits for it, and that for as long as
-//! `--request-timeout` (60 s), with the listener closed. All sessions end with the process, and without a farewell: no WebSocket
-//! close frame, no TLS close_notify, RST where the client had just written.
+//! shutdown delay, the closed listener end none of them. What was upgraded (`exec`, `attach`, `port-forward`) is not waited for:
+//! the process ends 1 to 2 s after its listener. A `logs -f` is a request that is being served: the process waits for it, with the
+//! listener closed, and that for as long as `--request-timeout` (60 s). All sessions end with the process, and without a farewell:
+//! no WebSocket close frame, no TLS close_notify, RST where the client had just written.
 
 use super::{Level, Need, Requirement};
 

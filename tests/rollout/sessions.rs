@@ -66,6 +66,7 @@ async fn a_balancer_that_resets_unhealthy_connections_cuts_sessions() {
 #[serial]
 async fn a_quiet_session_is_cut_by_an_idle_timeout() {
     undisturbed()
+        .compressed()
         .in_a_lab(|lab| {
             lab.pods = true;
             lab.on_idle = Some(OnIdle::Reset);
@@ -107,6 +108,8 @@ async fn without_a_shutdown_delay_new_sessions_fail() {
         .in_a_lab(|lab| {
             with_a_pod(lab);
             lab.timers.shutdown_delay = Duration::ZERO;
+            // Sessions are asked for so seldom that the balancer must not know too soon.
+            lab.timers.health_fall = 5;
         })
         .needs(Need::BalancerWithoutRetry)
         .upholds(&[&session::NOT_CUT, &session::TOLD])
