@@ -5,10 +5,10 @@ pub use std::time::Duration;
 pub use crate::lab::balancer::{HealthPolicy, OnIdle, OnUnhealthy};
 pub use crate::lab::{Lab, Losing};
 pub use crate::probe::{
-    Observing, Probes, careful_clients, careless_clients, in_flight, kube_requests, load, requests, server_health,
-    timers, watch, watcher, write,
+    Observing, Probes, careful_clients, careless_clients, cluster, in_flight, kube_requests, load, requests,
+    server_health, timers, watch, watcher, write,
 };
 pub use crate::scenario::{Scenario, disturbed_by, undisturbed};
-pub use crate::spec::{Need, Requirement, balancer, idle, lost, rollout, watch as watches};
+pub use crate::spec::{Need, Requirement, balancer, cluster as clusters, idle, lost, rollout, watch as watches};
 pub use crate::timeline::{Lost, Restart};
 pub use crate::timing::{self, Profile};

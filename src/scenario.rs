@@ -16,6 +16,7 @@ use futures::FutureExt as _;
 use crate::config::{BalancerKind, Config, ControlPlaneKind, Product};
 use crate::lab::control_plane::kind;
 use crate::lab::material::{self, Material, Planned, Say};
+use crate::lab::provision::image::balancer::balancer_image;
 use crate::lab::provision::{self, Sources};
 use crate::lab::{self, Lab, Setup, narrated};
 use crate::probe::{self, Ticker};
@@ -209,6 +210,9 @@ impl Scenario {
                     Some(reason) => reason,
                     None => continue,
                 },
+                Need::Nodes if !on_kind => {
+                    format!("on the control plane {} no node and no controller is a client", config.control_plane)
+                }
                 Need::Docker => match kind::unmet() {
                     Some(reason) => reason,
                     None => continue,
@@ -348,8 +352,14 @@ async fn provide(name: &str, config: &Config, planned: Planned, older: Option<&s
         }
         None => None,
     };
-    if config.balancer == BalancerKind::Product(Product::Envoy) {
-        tokio::task::spawn_blocking(move || provision::envoy(&sources, &|text| say(text))).await??;
+    if let BalancerKind::Product(product) = config.balancer {
+        let on_kind = config.control_plane == ControlPlaneKind::Kind;
+        tokio::task::spawn_blocking(move || match product {
+            product if on_kind => balancer_image(product, &sources, &|text| say(text)).map(drop),
+            Product::Envoy => provision::envoy(&sources, &|text| say(text)).map(drop),
+            Product::Haproxy | Product::Nginx => Ok(()),
+        })
+        .await??;
     }
     Ok(Materials { control_plane, older })
 }

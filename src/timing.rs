@@ -328,6 +328,8 @@ pub const IN_FLIGHT_RENEW: Duration = secs(20);
 pub const IN_FLIGHT_HELD: Duration = secs(30);
 /// Between two looks at an apiserver's own /readyz and /livez.
 pub const SERVER_HEALTH_EVERY: Duration = millis(100);
+/// Between two looks at the nodes and leases of a cluster.
+pub const CLUSTER_READ_EVERY: Duration = millis(250);
 /// Between two ticks of the ticker that watches for our own stalls.
 pub const TICK_EVERY: Duration = millis(20);
 /// Between two looks at a file that grows (a log), or at a condition that nothing announces.

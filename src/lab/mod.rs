@@ -183,11 +183,8 @@ impl Lab {
     pub fn through_balancer(&self) -> Endpoint {
         let direct = &self.control_plane.servers[0].endpoint;
         let (site, address) = (self.network.client.clone(), self.balancer.address());
-        let ends_tls = self.balancer.ends_tls();
-        let token = ends_tls.then(|| self.control_plane.token.clone());
-        // It shows a certificate of its own, for its address.
-        let named = direct.named.clone().filter(|_| !ends_tls);
-        Endpoint { address, site, token, named, ..direct.clone() }
+        let token = self.balancer.ends_tls().then(|| self.control_plane.token.clone());
+        Endpoint { address, site, token, ..direct.clone() }
     }
 
     /// The balancer, as an administrator's client on the node of that apiserver meets it.

@@ -17,6 +17,8 @@ pub struct Setup {
     pub flags: Vec<(String, String)>,
     /// Whether the balancer follows /readyz.
     pub health: HealthPolicy,
+    /// What the balancer asks for to know how a backend is.
+    pub health_path: &'static str,
     /// What the balancer does to established connections of an unhealthy backend.
     pub on_unhealthy: OnUnhealthy,
     /// Whether the balancer tries another backend when one refuses.
@@ -55,6 +57,7 @@ impl Setup {
             timers: Timers::of(config.profile),
             flags: Vec::new(),
             health: HealthPolicy::Follow,
+            health_path: "/readyz",
             on_unhealthy: OnUnhealthy::Keep,
             redispatch: false,
             on_idle: None,

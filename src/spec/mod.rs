@@ -4,6 +4,7 @@
 //! from here (`rollproof list --markdown`) and checked by the suite's own tests.
 
 pub mod balancer;
+pub mod cluster;
 pub mod idle;
 pub mod lost;
 pub mod rollout;
@@ -74,11 +75,13 @@ pub enum Need {
     BalancerPolicies,
     /// A Docker engine answers, and may be used.
     Docker,
+    /// Nodes and controllers are clients of the apiservers, as in every cluster.
+    Nodes,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -89,12 +92,14 @@ impl Need {
         Self::Namespaces,
         Self::BalancerPolicies,
         Self::Docker,
+        Self::Nodes,
     ];
 
-    /// Whether it is about the balancer that was chosen: what that one cannot do, no machine and no right brings back.
-    pub const fn is_of_balancer(self) -> bool {
-        use Need::{BalancerForwards, BalancerIgnoresHealth, BalancerPolicies, BalancerWithoutRetry};
-        matches!(self, BalancerIgnoresHealth | BalancerWithoutRetry | BalancerForwards | BalancerPolicies)
+    /// Whether it is about the balancer or the control plane that was chosen: what that one cannot do, no machine and no right
+    /// brings back.
+    pub const fn is_of_choice(self) -> bool {
+        use Need::{BalancerForwards, BalancerIgnoresHealth, BalancerPolicies, BalancerWithoutRetry, Nodes};
+        matches!(self, BalancerIgnoresHealth | BalancerWithoutRetry | BalancerForwards | BalancerPolicies | Nodes)
     }
 
     /// As `ROLLPROOF_REQUIRE` names it.
@@ -110,13 +115,21 @@ impl Need {
             Self::Namespaces => "namespaces",
             Self::BalancerPolicies => "balancer-policies",
             Self::Docker => "docker",
+            Self::Nodes => "nodes",
         }
     }
 }
 
 /// Every requirement, family by family.
 pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
-    watch::ALL.iter().chain(rollout::ALL).chain(balancer::ALL).chain(idle::ALL).chain(lost::ALL).copied()
+    watch::ALL
+        .iter()
+        .chain(rollout::ALL)
+        .chain(balancer::ALL)
+        .chain(idle::ALL)
+        .chain(lost::ALL)
+        .chain(cluster::ALL)
+        .copied()
 }
 
 /// The requirement with this id.

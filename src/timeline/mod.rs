@@ -3,6 +3,7 @@
 //! Nothing here judges. A recording is all that a verdict may look at, so whatever a requirement speaks about has to be
 //! observed and written down here first.
 
+mod cluster;
 mod file;
 mod in_flight;
 mod lives;
@@ -17,6 +18,7 @@ mod scribe;
 mod symptom;
 mod timer;
 
+pub use cluster::{ClusterSeen, LeaseSeen};
 pub use file::{FORMAT, FileError, compress};
 pub use in_flight::{Held, InFlight};
 pub use lives::{Lives, Stage};

@@ -7,6 +7,7 @@
 mod attribution;
 mod back;
 mod carried;
+mod cluster;
 mod conclusive;
 mod drains;
 mod early;
@@ -184,6 +185,9 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&spec::idle::RESUMED, resumed::judge),
     (&spec::lost::NOTICED, lost::judge),
     (&spec::lost::NOT_TWICE, reused::judge),
+    (&spec::cluster::NODES_READY, cluster::nodes_ready),
+    (&spec::cluster::LEASES_RENEWED, cluster::leases_renewed),
+    (&spec::cluster::LEADERS_STAY, cluster::leaders_stay),
 ];
 
 /// The requirements that have a judge, in the order of the table.

@@ -43,6 +43,9 @@ fn tooth(id: &str) -> Option<Recording> {
         "IDLE-3" => crate::lost_verdicts::resumed_late(),
         "LOST-1" => crate::lost_verdicts::unnoticed(),
         "LOST-2" => crate::lost_verdicts::used_twice(),
+        "CLUSTER-1" => crate::cluster_verdicts::a_node_unknown(),
+        "CLUSTER-2" => crate::cluster_verdicts::a_lease_not_renewed(),
+        "CLUSTER-3" => crate::cluster_verdicts::another_leader(),
         _ => return None,
     })
 }

@@ -1,0 +1,23 @@
+//! What only a whole cluster has: its kubelets, its controller manager and its scheduler are clients of the apiservers, too.
+
+use rollproof::prelude::*;
+use serial_test::serial;
+
+use crate::rollout::{WATCHED, every_probe, promised};
+
+/// While the apiservers of a cluster are gracefully restarted, no node ceases to be ready and no kubelet's lease runs out: else pods
+/// would be evicted. And nobody else loses anything, either.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn nodes_and_controllers_notice_nothing_of_a_graceful_roll() {
+    disturbed_by(Restart::Graceful)
+        .upholds(&WATCHED)
+        .upholds(&promised(Restart::Graceful))
+        .upholds(&[&clusters::NODES_READY, &clusters::LEASES_RENEWED])
+        .run(async |lab| {
+            let probes = every_probe().with(cluster()).start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
