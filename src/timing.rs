@@ -374,6 +374,9 @@ pub const IN_FLIGHT_RECEIVED: Duration = secs(10);
 pub const IN_FLIGHT_FINISHED: Duration = secs(30);
 /// What a load left behind, asked for until one apiserver answers.
 pub const LOAD_LISTED: Duration = secs(15);
+/// A node whose kubelet is not heard of, until its controller has called it Unknown: node-monitor-grace-period is 50 s, looked at
+/// every 5 s.
+pub const NODE_MISSED: Duration = secs(70);
 /// A namespace that is deleted, until it is gone: its controller takes a few seconds.
 pub const NAMESPACE_GONE: Duration = secs(30);
 /// A new namespace of a cluster, until its controllers have put into it what is in every one. Measured up to 8 s, after all

@@ -21,3 +21,19 @@ async fn nodes_and_controllers_notice_nothing_of_a_graceful_roll() {
         })
         .await;
 }
+
+/// A control: a kubelet that reaches no apiserver for longer than its lease is given up, and its pods would be evicted.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_node_that_is_cut_off_is_given_up() {
+    undisturbed()
+        .violates(&[&clusters::NODES_READY, &clusters::LEASES_RENEWED])
+        .run(async |lab| {
+            let probes = Probes::default().with(cluster()).start(lab).await?;
+            let cut = lab.lose(2, Lost::Both).await?;
+            probes.watch_for(timing::NODE_MISSED).await;
+            cut.heal().await?;
+            probes.stop().await
+        })
+        .await;
+}
