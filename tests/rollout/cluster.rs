@@ -7,13 +7,22 @@ use crate::rollout::{WATCHED, every_probe, promised};
 
 /// While the apiservers of a cluster are gracefully restarted, no node ceases to be ready and no kubelet's lease runs out: else pods
 /// would be evicted. And nobody else loses anything, either.
+///
+/// But who leads does not go on leading, a finding about kubeadm: it gives the controller manager and the scheduler of a node the
+/// apiserver of the same node, which is gone for longer than the 10 s in which they have to renew their leases.
+///
+/// WATCH-4 is left out: with the flags of kind-config.yaml a watch is told to come back later (retry-after), and may meet the
+/// restarted apiserver by then.
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
-async fn nodes_and_controllers_notice_nothing_of_a_graceful_roll() {
+async fn nodes_notice_nothing_of_a_graceful_roll_and_leaders_do() {
+    let promised: Vec<_> =
+        promised(Restart::Graceful).into_iter().filter(|it| it.id != watches::RESUMABLE.id).collect();
     disturbed_by(Restart::Graceful)
         .upholds(&WATCHED)
-        .upholds(&promised(Restart::Graceful))
+        .upholds(&promised)
         .upholds(&[&clusters::NODES_READY, &clusters::LEASES_RENEWED])
+        .violates(&[&clusters::LEADERS_STAY])
         .run(async |lab| {
             let probes = every_probe().with(cluster()).start(lab).await?;
             lab.roll(Restart::Graceful).await?;
