@@ -146,6 +146,9 @@ pub fn timer_observation(idle_timeout: Duration) -> Duration {
     idle_timeout * 5 / 4 + CLOSE_NOTICED
 }
 
+/// A pod's terminationGracePeriodSeconds where it says nothing, as kubeadm's kube-apiserver does.
+pub const POD_GRACE_PERIOD: Duration = secs(30);
+
 /// A pod's default grace period of 30 s, as a kubelet enforces it, compressed: shorter than the shutdown delay, so that an
 /// apiserver is killed in the middle of it.
 pub const SHORT_GRACE_PERIOD: Duration = millis(1300);

@@ -46,3 +46,27 @@ async fn a_node_that_is_cut_off_is_given_up() {
         })
         .await;
 }
+
+/// A control: kubeadm's defaults. New connections fail at once, since there is no shutdown delay; open watches hold the process
+/// behind its closed listener, until its kubelet kills it in the middle of its termination.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn with_kubeadms_defaults_apiservers_are_killed_in_the_middle() {
+    disturbed_by(Restart::Graceful)
+        .needs(Need::Nodes)
+        .needs(Need::BalancerWithoutRetry)
+        .in_a_lab(|lab| {
+            lab.timers.shutdown_delay = Duration::ZERO;
+            lab.timers.watch_termination_grace = Duration::ZERO;
+            lab.flag("shutdown-send-retry-after", "false");
+            lab.grace_period = Some(timing::POD_GRACE_PERIOD);
+        })
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE])
+        .violates(&[&rollout::NO_OUTAGE_NEW, &rollout::SIGNAL_ORDER])
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
