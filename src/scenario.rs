@@ -121,8 +121,8 @@ impl Scenario {
             setup.timers = Timers::of(Profile::Pr);
         }
         if let Ok(Planned::Cluster(_, timers)) = &planned {
-            let Timers { shutdown_delay, watch_termination_grace, .. } = *timers;
-            setup.timers = Timers { shutdown_delay, watch_termination_grace, ..setup.timers };
+            let Timers { shutdown_delay, watch_termination_grace, health_timeout, .. } = *timers;
+            setup.timers = Timers { shutdown_delay, watch_termination_grace, health_timeout, ..setup.timers };
             setup.given = Some(*timers);
         }
         std::mem::replace(&mut self.adjust, Box::new(|_| ()))(&mut setup);

@@ -380,6 +380,10 @@ pub const LOAD_LISTED: Duration = secs(15);
 /// A node whose kubelet is not heard of, until its controller has called it Unknown: node-monitor-grace-period is 50 s, looked at
 /// every 5 s.
 pub const NODE_MISSED: Duration = secs(70);
+/// A process that was sent SIGTERM and does not drain, until it has ended. Measured under 1 s.
+pub const SIGNAL_ACTS: Duration = secs(3);
+/// Controllers that were started anew, until some of them lead: the last leader's lease holds for 15 s.
+pub const LEADERS_BACK: Duration = secs(90);
 /// A namespace that is deleted, until it is gone: its controller takes a few seconds.
 pub const NAMESPACE_GONE: Duration = secs(30);
 /// A new namespace of a cluster, until its controllers have put into it what is in every one. Measured up to 8 s, after all
@@ -417,6 +421,9 @@ pub const NODE_COMMAND: Duration = secs(30);
 pub const KUBEADM: Duration = secs(240);
 /// Nodes that have joined, until they are ready; what they are given on the way to that.
 pub const NODES_READY: Duration = secs(90);
+/// How long a health check of a scenario's balancer may take where apiservers are on nodes that share a machine: while one of them
+/// starts, the others may be slow. Twice that and the interval is still much less than their shutdown delay.
+pub const NODE_HEALTH_TIMEOUT: Duration = secs(2);
 /// Between two health checks of the balancer inside a cluster's network, and how long one may take.
 pub const NODE_HEALTH_EVERY: Duration = millis(500);
 /// Containers and networks of a cluster, from the order to remove them until they are gone. Measured 1 to 3 s.

@@ -130,7 +130,9 @@ impl Lab {
             }
             Material::Cluster(provided) => {
                 let grace = setup.grace_period.unwrap_or_else(|| setup.timers.graceful_stop());
-                control_plane::start_on_kind(&claim, &provided.cluster, &flags, grace, &recorder).await?
+                let through_balancer = setup.controllers_through_balancer;
+                control_plane::start_on_kind(&claim, &provided.cluster, &flags, grace, through_balancer, &recorder)
+                    .await?
             }
         };
         let balancer =

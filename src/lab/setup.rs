@@ -34,6 +34,9 @@ pub struct Setup {
     pub grace_period: Option<Duration>,
     /// Whether the balancer carries clients on an apiserver's node to that apiserver always, whatever its health.
     pub hairpin: bool,
+    /// Whether the controllers of a cluster go through the balancer in its network, and not, as kubeadm has it, to the apiserver
+    /// of their node.
+    pub controllers_through_balancer: bool,
     /// How many apiservers the scenario is about; `None` leaves it to `ROLLPROOF_APISERVERS`. Where that says otherwise, the
     /// scenario is skipped: whoever asks for a number means it.
     pub apiservers: Option<usize>,
@@ -65,6 +68,7 @@ impl Setup {
             idle_timeout_kept: None,
             grace_period: None,
             hairpin: false,
+            controllers_through_balancer: false,
             apiservers: None,
             namespaces: false,
             watch_timeout: None,

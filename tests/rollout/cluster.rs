@@ -31,6 +31,21 @@ async fn nodes_notice_nothing_of_a_graceful_roll_and_leaders_do() {
         .await;
 }
 
+/// Leaders go on leading, too, if they go through the balancer.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn leaders_that_go_through_the_balancer_notice_nothing_of_a_graceful_roll() {
+    disturbed_by(Restart::Graceful)
+        .in_a_lab(|lab| lab.controllers_through_balancer = true)
+        .upholds(&[&clusters::NODES_READY, &clusters::LEASES_RENEWED, &clusters::LEADERS_STAY])
+        .run(async |lab| {
+            let probes = Probes::default().with(cluster()).with(server_health()).start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
 /// A control: a kubelet that reaches no apiserver for longer than its lease is given up, and its pods would be evicted.
 #[tokio::test(flavor = "multi_thread")]
 #[serial]

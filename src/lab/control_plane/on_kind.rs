@@ -75,6 +75,7 @@ pub(in crate::lab) async fn start(
     cluster: &Cluster,
     flags: &Flags,
     grace: Duration,
+    controllers_through_balancer: bool,
     recorder: &Recorder,
 ) -> anyhow::Result<ControlPlane> {
     let pki_folder = claim.folder.join("pki");
@@ -93,6 +94,8 @@ pub(in crate::lab) async fn start(
     let tls = tls::client_config(&ca, Some((&admin.certificate, &admin.key)))?;
 
     try_join_all(nodes.iter().map(|node| adjust(node, &claim.folder, flags, grace))).await?;
+
+    cluster.controllers_ask(controllers_through_balancer).await?;
 
     let mut certificates = Vec::new();
     for node in &nodes {

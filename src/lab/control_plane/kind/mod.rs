@@ -10,6 +10,7 @@ mod cluster;
 mod cni;
 pub mod config;
 mod container;
+mod controllers;
 mod create;
 mod docker;
 pub(in crate::lab::control_plane) mod equipment;

@@ -14,7 +14,7 @@ use crate::config::Product;
 use crate::lab::material::Say;
 use crate::lab::provision::image::balancer;
 use crate::lab::provision::{Sources, Version, node_image};
-use crate::timing::{Profile, Timers};
+use crate::timing::{self, Profile, Timers};
 
 /// The configuration of a run's cluster, in the current folder.
 const FILE: &str = "kind-config.yaml";
@@ -50,7 +50,8 @@ impl Plan {
         self.config.nodes.iter().filter(|node| node.role == config::Role::ControlPlane).count()
     }
 
-    /// Timers with what the planned flags of the kube-apiservers say, which are Kubernetes' defaults where they say nothing.
+    /// Timers with what the planned flags of the kube-apiservers say, which are Kubernetes' defaults where they say nothing, and with
+    /// more patience of the balancer: their delays are long, and all nodes share this machine.
     ///
     /// # Errors
     /// A patch cannot be applied, or a flag is no duration.
@@ -59,6 +60,7 @@ impl Plan {
         Ok(Timers {
             shutdown_delay: flag("shutdown-delay-duration")?,
             watch_termination_grace: flag("shutdown-watch-termination-grace-period")?,
+            health_timeout: timers.health_timeout.max(timing::NODE_HEALTH_TIMEOUT),
             ..timers
         })
     }
