@@ -3,12 +3,15 @@
 pub use std::time::Duration;
 
 pub use crate::lab::balancer::{HealthPolicy, OnIdle, OnUnhealthy};
+pub use crate::lab::gateway as gateways;
 pub use crate::lab::{Lab, Losing};
 pub use crate::probe::{
-    Observing, Probes, careful_clients, careless_clients, cluster, in_flight, kube_requests, load, requests,
-    server_health, timers, watch, watcher, write,
+    Observing, Probes, careful_clients, careless_clients, cluster, gateway_clients, in_flight, kube_requests, load,
+    requests, server_health, timers, trigger, watch, watcher, write,
 };
 pub use crate::scenario::{Scenario, disturbed_by, undisturbed};
-pub use crate::spec::{Need, Requirement, balancer, cluster as clusters, idle, lost, rollout, watch as watches};
+pub use crate::spec::{
+    Need, Requirement, balancer, cluster as clusters, gateway, idle, lost, rollout, watch as watches,
+};
 pub use crate::timeline::{Lost, Restart};
 pub use crate::timing::{self, Profile};

@@ -15,6 +15,7 @@ use futures::FutureExt as _;
 
 use crate::config::{BalancerKind, Config, ControlPlaneKind, Product};
 use crate::lab::control_plane::kind;
+use crate::lab::gateway::{self, Remedy};
 use crate::lab::material::{self, Material, Planned, Say};
 use crate::lab::provision::image::balancer::balancer_image;
 use crate::lab::provision::{self, Sources};
@@ -31,6 +32,8 @@ use crate::verdict;
 pub struct Scenario {
     disturbance: Option<Restart>,
     judged_by: Vec<(&'static Requirement, Expected)>,
+    /// Of several gateways side by side.
+    through: Vec<(&'static str, &'static Requirement, Expected)>,
     needs: Vec<Need>,
     only_in: Option<Profile>,
     compressed: bool,
@@ -42,6 +45,7 @@ pub fn undisturbed() -> Scenario {
     Scenario {
         disturbance: None,
         judged_by: Vec::new(),
+        through: Vec::new(),
         needs: Vec::new(),
         only_in: None,
         compressed: false,
@@ -89,6 +93,21 @@ impl Scenario {
         self
     }
 
+    /// Of the gateways side by side in its lab, the one with this remedy is to keep these requirements.
+    pub fn upholds_through(self, remedy: &Remedy, requirements: &[&'static Requirement]) -> Self {
+        self.judges_through(remedy, requirements, Expected::Upheld)
+    }
+
+    /// A control beside them: through the gateway with this remedy, these requirements have to be found violated.
+    pub fn violates_through(self, remedy: &Remedy, requirements: &[&'static Requirement]) -> Self {
+        self.judges_through(remedy, requirements, Expected::Violated)
+    }
+
+    fn judges_through(mut self, remedy: &Remedy, requirements: &[&'static Requirement], expected: Expected) -> Self {
+        self.through.extend(requirements.iter().map(|requirement| (remedy.name, *requirement, expected)));
+        self
+    }
+
     /// Runs it, writes its results, and panics with the text of the failure unless every verdict is as expected.
     pub async fn run(self, body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>) {
         let name = std::thread::current().name().unwrap_or("scenario").to_owned();
@@ -129,7 +148,15 @@ impl Scenario {
         let judged_by = self
             .judged_by
             .iter()
-            .map(|(requirement, expected)| JudgedBy { requirement: requirement.id.to_owned(), expected: *expected });
+            .map(|(requirement, expected)| (None, *requirement, *expected))
+            .chain(
+                self.through.iter().map(|(gateway, requirement, expected)| (Some(*gateway), *requirement, *expected)),
+            )
+            .map(|(gateway, requirement, expected)| JudgedBy {
+                requirement: requirement.id.to_owned(),
+                expected,
+                gateway: gateway.map(str::to_owned),
+            });
         let mut report = ScenarioReport {
             scenario: name.to_owned(),
             cell: planned_cell(config),
@@ -141,6 +168,11 @@ impl Scenario {
             evidence: None,
             took: Duration::ZERO,
             began: SystemTime::now(),
+        };
+        // Scenarios that mostly wait run beside each other, in labs of their own; of clusters there is one.
+        let _turn = match &planned {
+            Ok(Planned::Cluster(..)) => Some(kind::turn().await),
+            _ => None,
         };
         let began = Moment::now();
         report.outcome = match (self.missing(config, &setup), planned) {
@@ -180,7 +212,9 @@ impl Scenario {
         let needs = self
             .judged_by
             .iter()
-            .flat_map(|(requirement, _)| requirement.needs)
+            .map(|(requirement, _)| *requirement)
+            .chain(self.through.iter().map(|(_, requirement, _)| *requirement))
+            .flat_map(|requirement| requirement.needs)
             .chain(&self.needs)
             .chain(policies)
             .chain(setup.namespaces.then_some(&Need::Namespaces))
@@ -216,6 +250,10 @@ impl Scenario {
                 Need::Docker => match kind::unmet() {
                     Some(reason) => reason,
                     None => continue,
+                },
+                Need::Envoy => match tokio::task::block_in_place(|| gateway::binary(&|text| progress("envoy", text))) {
+                    Err(error) => format!("{error:#}"),
+                    Ok(_) => continue,
                 },
                 Need::BalancerPolicies if !setup.suits(&config.balancer) => {
                     format!("{} cannot be told to carry connections like that", config.balancer)

@@ -136,6 +136,9 @@ pub const fn idle_timeout(profile: Profile) -> Duration {
     }
 }
 
+/// An idle timeout where it only has to come: four seconds, in a control that is about what a client makes of the end.
+pub const SHORT_IDLE_TIMEOUT: Duration = secs(4);
+
 /// The intervals of the AKS report's timer-servers, 5 s and 600 s at its idle timeout of 260 s, in proportion to another.
 pub fn timer_intervals(idle_timeout: Duration) -> (Duration, Duration) {
     (idle_timeout * 5 / 260, idle_timeout * 600 / 260)
@@ -173,6 +176,9 @@ pub fn loss_noticed(watch_timeout: Duration) -> Duration {
     watch_timeout + WATCH_TIMEOUT_MARGIN + secs(3)
 }
 
+/// IDLE-4: from the acknowledgement of a change until a watch has noticed it; the AKS report's apiserver-watcher gives it so long.
+pub const CHANGE_NOTICED: Duration = secs(10);
+
 /// When a writer among the raw TCP clients speaks: the balancer has just forgotten its connection.
 pub fn spoken_after(idle_timeout: Duration) -> Duration {
     idle_timeout + CLOSE_NOTICED
@@ -186,6 +192,21 @@ pub const USER_TIMEOUT: Duration = secs(1);
 /// What recordings mean that do not say it.
 fn lost() -> Duration {
     loss_noticed(WATCH_TIMEOUT)
+}
+
+/// What recordings mean that do not say it.
+const fn gateway_ended() -> Duration {
+    gateway::ENDED
+}
+
+/// What recordings mean that do not say it.
+const fn gateway_answered() -> Duration {
+    gateway::ANSWERED
+}
+
+/// What recordings mean that do not say it.
+const fn gateway_quiet() -> Duration {
+    gateway::QUIET
 }
 
 /// What recordings mean that do not say it: the 10 s in which the AKS report's watcher has to notice.
@@ -281,6 +302,15 @@ pub struct Bounds {
     /// LOST-1: from the silent loss of its apiserver to the first sign that a client has noticed.
     #[serde(rename = "lost_ns", with = "nanos", default = "lost")]
     pub lost: Duration,
+    /// GATEWAY-1 and -2: from an apiserver's silent loss until a gateway has ended what was there, and sends new streams elsewhere.
+    #[serde(rename = "gateway_ended_ns", with = "nanos", default = "gateway_ended")]
+    pub gateway_ended: Duration,
+    /// GATEWAY-2: a new stream through a gateway, until its answer.
+    #[serde(rename = "gateway_answered_ns", with = "nanos", default = "gateway_answered")]
+    pub gateway_answered: Duration,
+    /// GATEWAY-4: how long a stream has to have been quiet for its survival to prove anything.
+    #[serde(rename = "gateway_quiet_ns", with = "nanos", default = "gateway_quiet")]
+    pub gateway_quiet: Duration,
     /// Own stalls longer than this make a run inconclusive: a request that we started late looks like a slow server.
     #[serde(rename = "stall_ns", with = "nanos")]
     pub stall: Duration,
@@ -303,6 +333,9 @@ impl Bounds {
             outage_after_kill: timers.detection() + secs(2),
             resumed: resumed(),
             lost: lost(),
+            gateway_ended: gateway_ended(),
+            gateway_answered: gateway_answered(),
+            gateway_quiet: gateway_quiet(),
             stall: millis(500),
             late_percent: late_percent(),
             samples: 10,
@@ -375,6 +408,10 @@ pub const BALANCER_LINGER: Duration = secs(1);
 pub const IN_FLIGHT_RECEIVED: Duration = secs(10);
 /// A held request that is let go on, until its answer is complete. The list is of some 24 MB, through a small window.
 pub const IN_FLIGHT_FINISHED: Duration = secs(30);
+/// `rollproof watch-check`: an update that fails, until the next change takes its place; longer than a kube-apiserver's restart.
+pub const UPDATE_PATIENCE: Duration = secs(60);
+/// One scrape of its metrics.
+pub const SCRAPE: Duration = secs(5);
 /// What a load left behind, asked for until one apiserver answers.
 pub const LOAD_LISTED: Duration = secs(15);
 /// A node whose kubelet is not heard of, until its controller has called it Unknown: node-monitor-grace-period is 50 s, looked at
@@ -454,3 +491,52 @@ pub const IMAGE_PULL_STALL: Duration = secs(60);
 pub const IMAGE_LOAD_LIMIT: Duration = secs(600);
 /// A program that is asked for its version. Measured under 0.2 s.
 pub const VERSION_ANSWER: Duration = secs(10);
+
+/// Timers of gateways, the same in both profiles: how long they are decides about how long it takes, and not about whether. What is
+/// compressed stands beside what would be set.
+pub mod gateway {
+    use std::time::Duration;
+
+    use super::secs;
+
+    /// Envoy's `stream_idle_timeout`: 600 s in the field report.
+    pub const STREAM_IDLE_TIMEOUT: Duration = secs(8);
+    /// TCP keepalive: until the first probe. 30 s would be set.
+    pub const KEEPALIVE_TIME: Duration = secs(2);
+    /// TCP keepalive: between probes. 5 s would be set.
+    pub const KEEPALIVE_INTERVAL: Duration = secs(1);
+    /// TCP keepalive: probes without an answer.
+    pub const KEEPALIVE_PROBES: u32 = 3;
+    /// TCP_USER_TIMEOUT. 20 s would be set.
+    pub const USER_TIMEOUT: Duration = secs(5);
+    /// Between HTTP/2 PINGs. 10 s would be set.
+    pub const PING_INTERVAL: Duration = secs(2);
+    /// For the answer to a PING. 5 s would be set.
+    pub const PING_TIMEOUT: Duration = secs(2);
+    /// Failures in a row that eject a host.
+    pub const OUTLIER_FAILURES: u32 = 3;
+    /// Between two looks at whom to eject, or to take back.
+    pub const OUTLIER_INTERVAL: Duration = secs(1);
+    /// How long a host is ejected, the first time.
+    pub const OUTLIER_EJECTION: Duration = secs(10);
+    /// How old a connection or stream may get, where that is bounded. An hour or more would be set.
+    pub const MAX_DURATION: Duration = secs(8);
+    /// A connection that is being drained, until it is closed. Envoy's default is 5 s.
+    pub const DRAIN_TIMEOUT: Duration = secs(2);
+    /// After a fault, until streams have to be ended and new ones to go elsewhere: more than any timer that ends them here.
+    pub const ENDED: Duration = secs(12);
+    /// A new stream, until its answer has to be there: two apiservers are up on a busy machine.
+    pub const ANSWERED: Duration = secs(3);
+    /// How long a quiet stream has to be quiet for its survival to prove anything: more than any timer above.
+    pub const QUIET: Duration = secs(16);
+    /// How long a fault lasts: [`ENDED`], and enough new streams after it that can show how they fare.
+    pub const FAULT: Duration = secs(20);
+    /// Between two requests beside a busy watch.
+    pub const REQUEST_EVERY: Duration = super::millis(250);
+    /// Between two changes that watches are to tell of.
+    pub const WRITE_EVERY: Duration = super::millis(250);
+    /// Between two new watches.
+    pub const WATCH_EVERY: Duration = secs(1);
+    /// When all is healed, until watches have seen the fence, and quiet streams their echo. What hangs longer stays as it is.
+    pub const SETTLED: Duration = secs(5);
+}

@@ -43,7 +43,11 @@ pub(crate) fn header(disturbance: Option<Restart>) -> Header {
         machine: BTreeMap::new(),
         bounds: Bounds::with(&timers),
         judged_by: judged
-            .map(|requirement| JudgedBy { requirement: requirement.id.to_owned(), expected: Expected::Upheld })
+            .map(|requirement| JudgedBy {
+                requirement: requirement.id.to_owned(),
+                expected: Expected::Upheld,
+                gateway: None,
+            })
             .collect(),
     }
 }

@@ -4,6 +4,7 @@
 
 pub mod balancer;
 pub mod control_plane;
+pub mod gateway;
 pub mod http;
 pub mod keeper;
 pub mod kubeconfig;
@@ -35,6 +36,7 @@ use crate::timeline::{Cell, Exchange, Moment, Recorder, Server, Subject};
 use crate::timing;
 use balancer::chosen::Balancer;
 use control_plane::{Apiserver, ControlPlane, Shared};
+use gateway::{Gateway, Lane};
 use keeper::{Claim, Keeper};
 pub use loss::Losing;
 use material::Material;
@@ -65,6 +67,7 @@ pub struct Lab {
     network: Network,
     control_plane: ControlPlane,
     balancer: Balancer,
+    gateways: Vec<Gateway>,
     timers: Option<TimerPort>,
     capture: Option<Capture>,
     machine: BTreeMap<String, String>,
@@ -143,6 +146,15 @@ impl Lab {
 
         let mut subjects = material.subjects();
         subjects.push(balancer.subject());
+        let mut gateways = Vec::new();
+        if !setup.gateways.is_empty() {
+            let binary = tokio::task::spawn_blocking(|| gateway::binary(&|_| ())).await??;
+            for numbered in (0..).zip(setup.gateways.iter().copied()) {
+                let parts = (&control_plane, &network);
+                gateways.push(Gateway::start((&keeper, &claim), parts, &binary, &setup.timers, numbered).await?);
+            }
+            subjects.push(Subject { name: "envoy".to_owned(), version: binary.version, digest: binary.digest });
+        }
         let cell = Cell {
             control_plane: config.control_plane.to_string(),
             kubernetes: material.kubernetes(),
@@ -158,6 +170,7 @@ impl Lab {
             network,
             control_plane,
             balancer,
+            gateways,
             timers,
             capture,
             machine,
@@ -168,6 +181,9 @@ impl Lab {
             newer: None,
         };
         lab.balancer.ready(&lab.through_balancer()).await?;
+        for gateway in &lab.gateways {
+            gateway.ready(&lab.through_gateway(gateway, Lane::New)).await?;
+        }
         lab.prepare().await?;
         Ok(lab)
     }
@@ -187,6 +203,19 @@ impl Lab {
         let (site, address) = (self.network.client.clone(), self.balancer.address());
         let token = self.balancer.ends_tls().then(|| self.control_plane.token.clone());
         Endpoint { address, site, token, ..direct.clone() }
+    }
+
+    /// A gateway, as an administrator's client in that lane meets it.
+    pub fn through_gateway(&self, gateway: &Gateway, lane: Lane) -> Endpoint {
+        let direct = &self.control_plane.servers[0].endpoint;
+        let (site, address) = (self.network.client.clone(), gateway.address(lane));
+        // As a balancer that ends TLS.
+        Endpoint { address, site, token: Some(self.control_plane.token.clone()), named: None, ..direct.clone() }
+    }
+
+    /// The gateways beside the balancer.
+    pub fn gateways(&self) -> &[Gateway] {
+        &self.gateways
     }
 
     /// The balancer, as an administrator's client on the node of that apiserver meets it.
@@ -263,6 +292,7 @@ impl Lab {
     pub fn logs(&self) -> Vec<(String, PathBuf)> {
         let mut logs = self.control_plane.logs();
         logs.extend(self.balancer.logs());
+        logs.extend(self.gateways.iter().flat_map(Gateway::logs));
         logs.extend(self.capture.iter().map(|capture| ("packets.pcapng".to_owned(), capture.file().to_owned())));
         logs
     }
@@ -273,6 +303,7 @@ impl Lab {
     /// etcd or the balancer command has ended.
     pub fn check(&self) -> anyhow::Result<()> {
         self.control_plane.check()?;
+        self.gateways.iter().try_for_each(Gateway::check)?;
         self.balancer.check()
     }
 
@@ -301,6 +332,7 @@ impl Lab {
         if let Some(timers) = &self.timers {
             timers.end().await;
         }
+        futures::future::join_all(self.gateways.iter().map(Gateway::end)).await;
         self.balancer.end().await;
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::APISERVERS;
 use super::balancer::{self, HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use super::control_plane::Flags;
+use super::gateway::Remedy;
 use crate::config::{BalancerKind, Config};
 use crate::timing::{self, Timers};
 
@@ -43,6 +44,8 @@ pub struct Setup {
     /// Whether every part stands in a network namespace of its own, whatever the balancer: then packets can be lost, and are
     /// captured.
     pub namespaces: bool,
+    /// Gateways beside the balancer, each with a remedy of its own. It takes [`Setup::namespaces`].
+    pub gateways: Vec<Remedy>,
     /// How long watches ask to last (`timeoutSeconds`); `None` leaves it to the client library.
     pub watch_timeout: Option<Duration>,
     /// How long kube-rs waits for bytes on any connection; `None`: for ever, as it does by default.
@@ -71,6 +74,7 @@ impl Setup {
             controllers_through_balancer: false,
             apiservers: None,
             namespaces: false,
+            gateways: Vec::new(),
             watch_timeout: None,
             read_timeout: None,
             upgrade_from: None,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, Uri};
-use hyper_rustls::HttpsConnector;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::{CaptureConnection, HttpConnector, HttpInfo, capture_connection};
@@ -94,6 +94,26 @@ impl Library {
         Self::keeping(kubeconfig, site, 0, None).await
     }
 
+    /// Pooled connections by HTTP/2, without pings: what kube-rs would have if it offered that protocol.
+    ///
+    /// # Errors
+    /// As [`Library::new`].
+    pub async fn over_http2(kubeconfig: Kubeconfig, site: Site) -> anyhow::Result<Self> {
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let https = HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_only();
+        let https = https.enable_http2().wrap_connector(dial(site));
+        Self::with(config, https, usize::MAX)
+    }
+
+    /// What a kubeconfig has led to, with a pool or a new connection for each request.
+    ///
+    /// # Errors
+    /// It names what TLS cannot use.
+    pub fn of(config: kube::Config, pooled: bool) -> anyhow::Result<Self> {
+        let https = config.rustls_https_connector_with_connector(dial(Site::default()))?;
+        Self::with(config, https, if pooled { usize::MAX } else { 0 })
+    }
+
     async fn keeping(
         kubeconfig: Kubeconfig,
         site: Site,
@@ -102,7 +122,12 @@ impl Library {
     ) -> anyhow::Result<Self> {
         let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         config.read_timeout = read_timeout;
-        let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(dial(site))?);
+        let https = config.rustls_https_connector_with_connector(dial(site))?;
+        Self::with(config, https, idle)
+    }
+
+    fn with(config: kube::Config, https: HttpsConnector<Dial>, idle: usize) -> anyhow::Result<Self> {
+        let mut connector = TimeoutConnector::new(https);
         connector.set_connect_timeout(config.connect_timeout);
         connector.set_read_timeout(config.read_timeout);
         connector.set_write_timeout(config.write_timeout);

@@ -4,6 +4,7 @@
 //! connection had been closed. Nothing repeats what was sent and not answered.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::{BoxFuture, LocalBoxFuture};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -23,12 +24,21 @@ use crate::timing;
 
 /// A requester to be that asks by way of kube-rs, through the balancer, every [`timing::REQUEST_EVERY`].
 pub struct KubeRequester {
-    pooled: bool,
+    connections: Connections,
+    every: Duration,
+}
+
+/// Its connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Connections {
+    Pooled,
+    PooledHttp2,
+    New,
 }
 
 /// kube-rs with its pool of connections, asking one request after the other.
 pub fn kube_requests() -> KubeRequester {
-    KubeRequester { pooled: true }
+    KubeRequester { connections: Connections::Pooled, every: timing::REQUEST_EVERY }
 }
 
 impl KubeRequester {
@@ -36,7 +46,20 @@ impl KubeRequester {
     /// those before.
     #[must_use]
     pub fn on_new_connections(self) -> Self {
-        Self { pooled: false }
+        Self { connections: Connections::New, ..self }
+    }
+
+    /// By HTTP/2, which kube-rs does not offer: many clients do, and as long as nobody turns on HTTP/2 pings, a request that is given up ends its
+    /// stream and leaves the connection in the pool.
+    #[must_use]
+    pub fn over_http2(self) -> Self {
+        Self { connections: Connections::PooledHttp2, ..self }
+    }
+
+    /// Polls: asks so seldom that no scenario waits for its samples.
+    #[must_use]
+    pub fn polling(self, every: Duration) -> Self {
+        Self { every, ..self }
     }
 }
 
@@ -44,10 +67,12 @@ impl Probe for KubeRequester {
     fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
             let site = lab.through_balancer().site;
-            let (name, library) = match self.pooled {
-                true => ("kube-rs", Library::new(lab.kubeconfig(), site).await?),
-                false => ("kube-rs-new", Library::without_pool(lab.kubeconfig(), site).await?),
+            let (name, library) = match self.connections {
+                Connections::Pooled => ("kube-rs", Library::new(lab.kubeconfig(), site).await?),
+                Connections::PooledHttp2 => ("kube-rs-http2", Library::over_http2(lab.kubeconfig(), site).await?),
+                Connections::New => ("kube-rs-new", Library::without_pool(lab.kubeconfig(), site).await?),
             };
+            let one_by_one = self.connections != Connections::New;
             let at_work = Arc::new(AtWork {
                 name,
                 library,
@@ -56,9 +81,10 @@ impl Probe for KubeRequester {
                 samples: Samples::default(),
             });
             let tasks = Tasks::default();
-            let work = at_work.clone().work(self.pooled, tasks.end.clone(), tasks.running.clone());
+            let work = at_work.clone().work(self.every, one_by_one, tasks.end.clone(), tasks.running.clone());
             tasks.running.spawn(work);
-            Ok(Box::new(RunningKubeRequester { at_work, tasks }) as Box<dyn Running>)
+            let polls = self.every > timing::REQUEST_EVERY;
+            Ok(Box::new(RunningKubeRequester { at_work, tasks, polls }) as Box<dyn Running>)
         })
     }
 }
@@ -66,6 +92,7 @@ impl Probe for KubeRequester {
 struct RunningKubeRequester {
     at_work: Arc<AtWork>,
     tasks: Tasks,
+    polls: bool,
 }
 
 impl Running for RunningKubeRequester {
@@ -75,6 +102,10 @@ impl Running for RunningKubeRequester {
 
     fn samples(&self) -> u64 {
         self.at_work.samples.count()
+    }
+
+    fn takes_samples(&self) -> bool {
+        !self.polls
     }
 
     fn stop(self: Box<Self>, _: Option<Fence>) -> BoxFuture<'static, Option<Fence>> {
@@ -95,8 +126,8 @@ struct AtWork {
 }
 
 impl AtWork {
-    async fn work(self: Arc<Self>, one_by_one: bool, end: CancellationToken, tasks: TaskTracker) {
-        let mut schedule = schedule(timing::REQUEST_EVERY);
+    async fn work(self: Arc<Self>, every: Duration, one_by_one: bool, end: CancellationToken, tasks: TaskTracker) {
+        let mut schedule = schedule(every);
         while end.run_until_cancelled(schedule.tick()).await.is_some() {
             let own = self.clone();
             match one_by_one {

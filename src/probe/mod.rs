@@ -5,6 +5,8 @@
 //! to a probe, a hang included, is an observation and never an `Err`: an error here is one of the lab.
 
 mod cluster;
+mod gateway;
+mod gateway_stream;
 mod in_flight;
 pub mod kube_client;
 mod kube_requester;
@@ -13,11 +15,13 @@ mod requester;
 mod server_health;
 mod ticker;
 pub mod timers;
+pub mod trigger;
 mod watch;
 mod watcher;
 mod writer;
 
 pub use cluster::{ClusterProbe, cluster};
+pub use gateway::{GatewayClients, gateway_clients};
 pub use in_flight::{InFlightProbe, in_flight};
 pub use kube_requester::{KubeRequester, kube_requests};
 pub use load::{LoadProbe, WORKERS, Workers, load};
@@ -25,6 +29,7 @@ pub use requester::{Requester, requests};
 pub use server_health::{ServerHealthProbe, server_health};
 pub use ticker::Ticker;
 pub use timers::{TimersProbe, careful_clients, careless_clients, timers};
+pub use trigger::{TriggerProbe, trigger};
 pub use watch::{RawWatch, watch};
 pub use watcher::{WatcherProbe, watcher};
 pub use writer::{Writer, write};
@@ -220,6 +225,7 @@ pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
         Event::ListWatch(call) => Some(call.audit_id.clone()),
         Event::Load(load) => Some(load.exchange.audit_id.clone()),
         Event::InFlight(held) => Some(held.audit_id.clone()),
+        Event::GatewayStream(stream) => Some(stream.audit_id.clone()),
         _ => None,
     })
 }

@@ -17,22 +17,32 @@ use crate::timeline::{ChangeKind, Delivered, ErrorClass, Event, Failure, Listed,
 use crate::timing;
 
 /// A raw watch to be. When it ends it goes on from the last resourceVersion it has seen, and relists only after 410.
-pub struct RawWatch;
+pub struct RawWatch {
+    relists: bool,
+}
 
 /// A raw watch on the writer's ConfigMaps, through the balancer.
 pub fn watch() -> RawWatch {
-    RawWatch
+    RawWatch { relists: false }
 }
 
-const NAME: &str = "raw-watch";
+impl RawWatch {
+    /// With the loop that a careless user would write, and that some client libraries have (kubernetes-client/java, `ReflectorRunnable`): it
+    /// begins anew with a list however the watch ended.
+    #[must_use]
+    pub fn that_relists(self) -> Self {
+        Self { relists: true }
+    }
+}
 
 impl Probe for RawWatch {
     fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
-            let api = Api::default_namespaced(client(lab, NAME).await?);
-            let watching = Watching::new(NAME, lab.recorder().clone());
+            let name = if self.relists { "raw-watch-relisting" } else { "raw-watch" };
+            let api = Api::default_namespaced(client(lab, name).await?);
+            let watching = Watching::new(name, lab.recorder().clone());
             let params = WatchParams { timeout: lab.setup().watch_seconds(), ..WatchParams::default() };
-            let task = tokio::spawn(follow(api, watching.clone(), params));
+            let task = tokio::spawn(follow(api, watching.clone(), params, self.relists));
             RunningWatch::when_open(watching, task).await
         })
     }
@@ -133,7 +143,7 @@ impl Running for RunningWatch {
     }
 }
 
-async fn follow(api: Api<ConfigMap>, watching: Watching, params: WatchParams) {
+async fn follow(api: Api<ConfigMap>, watching: Watching, params: WatchParams, relists: bool) {
     loop {
         let mut version = match api.list(&ListParams::default()).await {
             Ok(list) => {
@@ -147,7 +157,7 @@ async fn follow(api: Api<ConfigMap>, watching: Watching, params: WatchParams) {
                 continue;
             }
         };
-        while stays_open(&api, &watching, &params, &mut version).await {}
+        while stays_open(&api, &watching, &params, &mut version).await && !relists {}
     }
 }
 

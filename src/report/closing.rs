@@ -88,7 +88,7 @@ pub fn closing_rows(report: &ScenarioReport) -> Vec<Row> {
             ("violated", Expected::Violated) => "violated (expected)".to_owned(),
             (word, Expected::Violated) => format!("{word} (expected: violated)"),
             (word, Expected::Upheld) => word.to_owned(),
-        },
+        } + &through(finding),
         // Where there is no verdict, the reason says more than any figure.
         figure: match finding.kind {
             Kind::Upheld | Kind::Violated => finding.figures.first().map(shown).unwrap_or_default(),
@@ -104,6 +104,11 @@ pub fn closing_rows(report: &ScenarioReport) -> Vec<Row> {
         first.errors.clone_from(&report.errors);
     }
     rows
+}
+
+/// Of several gateways, the one.
+fn through(finding: &Finding<'_>) -> String {
+    finding.gateway.map_or(String::new(), |gateway| format!(": {gateway}"))
 }
 
 /// The table, by scenario, in at most `width` columns (paths aside, so that they can be copied), with ANSI colours, and

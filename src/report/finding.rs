@@ -16,6 +16,8 @@ pub(super) struct Finding<'a> {
     pub(super) id: &'a str,
     /// The requirement, where the id is one.
     pub(super) requirement: Option<&'static Requirement>,
+    /// Of several gateways side by side, the one that it is about.
+    pub(super) gateway: Option<&'a str>,
     /// What the scenario expects.
     pub(super) expected: Expected,
     /// What was found.
@@ -57,8 +59,8 @@ impl Kind {
 /// All findings of a scenario: never none, and never fewer than the requirements that it was to judge.
 pub(super) fn findings(report: &ScenarioReport) -> Vec<Finding<'_>> {
     let whole = |kind: Kind, why: &str| match &report.judged_by[..] {
-        [] => vec![unjudged(report, "scenario", Expected::Upheld, kind, why)],
-        all => all.iter().map(|by| unjudged(report, &by.requirement, by.expected, kind, why)).collect(),
+        [] => vec![unjudged(report, ("scenario", None), Expected::Upheld, kind, why)],
+        all => all.iter().map(|by| unjudged(report, named(by), by.expected, kind, why)).collect(),
     };
     match &report.outcome {
         Outcome::Lab(why) => whole(Kind::Lab, why),
@@ -66,10 +68,12 @@ pub(super) fn findings(report: &ScenarioReport) -> Vec<Finding<'_>> {
         Outcome::Skipped { need, reason } => whole(Kind::Skipped, &format!("{need}: {reason}")),
         Outcome::Judged(judgements) if judgements.is_empty() => whole(Kind::Lab, NOT_JUDGED),
         Outcome::Judged(judgements) => {
-            let has_verdict = |by: &JudgedBy| judgements.iter().any(|it| it.requirement.id == by.requirement);
+            let has_verdict = |by: &JudgedBy| {
+                judgements.iter().any(|it| it.requirement.id == by.requirement && it.gateway == by.gateway)
+            };
             let mut all: Vec<_> = judgements.iter().map(|judgement| judged(report, judgement)).collect();
             for by in report.judged_by.iter().filter(|by| !has_verdict(by)) {
-                all.push(unjudged(report, &by.requirement, by.expected, Kind::Lab, NOT_JUDGED));
+                all.push(unjudged(report, named(by), by.expected, Kind::Lab, NOT_JUDGED));
             }
             all
         }
@@ -89,6 +93,7 @@ fn judged<'a>(report: &'a ScenarioReport, judgement: &'a Judgement) -> Finding<'
     Finding {
         id: judgement.requirement.id,
         requirement: Some(judgement.requirement),
+        gateway: judgement.gateway.as_deref(),
         expected: judgement.expected,
         kind,
         passed: judgement.passed(),
@@ -98,10 +103,21 @@ fn judged<'a>(report: &'a ScenarioReport, judgement: &'a Judgement) -> Finding<'
     }
 }
 
-fn unjudged<'a>(report: &ScenarioReport, id: &'a str, expected: Expected, kind: Kind, why: &str) -> Finding<'a> {
+fn named(by: &JudgedBy) -> (&str, Option<&str>) {
+    (&by.requirement, by.gateway.as_deref())
+}
+
+fn unjudged<'a>(
+    report: &ScenarioReport,
+    (id, gateway): (&'a str, Option<&'a str>),
+    expected: Expected,
+    kind: Kind,
+    why: &str,
+) -> Finding<'a> {
     Finding {
         id,
         requirement: spec::requirement(id),
+        gateway,
         expected,
         kind,
         passed: false,

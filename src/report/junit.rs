@@ -69,6 +69,7 @@ fn with_property(xml: &str, name: &str, value: &str) -> anyhow::Result<String> {
 
 fn testcase(report: &ScenarioReport, finding: &Finding<'_>, of: usize) -> TestCase {
     let name = one_line(&report.scenario, usize::MAX);
+    let name = finding.gateway.map_or(name.clone(), |gateway| format!("{name} ({gateway})"));
     // The requirements of a scenario share its time, so that the suite's sum is the truth.
     let took = time::Duration::try_from(report.took).unwrap_or_default() / i32::try_from(of).unwrap_or(i32::MAX);
     let message = &finding.reason;

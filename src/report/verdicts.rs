@@ -21,6 +21,9 @@ pub struct Line<'a> {
     pub cell: String,
     /// As libtest names it.
     pub scenario: Cow<'a, str>,
+    /// Of several gateways side by side, the one that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Cow<'a, str>>,
     /// `upheld`, `violated`, `inconclusive`, `skipped` or `error`.
     pub verdict: Cow<'a, str>,
     /// `violated` in a control: then a violation says nothing against the subject.
@@ -80,6 +83,7 @@ fn line<'a>(run: Option<&RunDir>, report: &'a ScenarioReport, finding: &'a Findi
         level: finding.requirement.map(|requirement| requirement.level.to_string()),
         cell: report.cell.to_string(),
         scenario: report.scenario.as_str().into(),
+        gateway: finding.gateway.map(Into::into),
         verdict: finding.kind.word().into(),
         expected: finding.expected,
         passed: finding.passed,

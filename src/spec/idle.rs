@@ -3,7 +3,7 @@
 use super::{Level, Requirement};
 
 /// The family, in the order of its numbering.
-pub const ALL: &[&Requirement] = &[&ANNOUNCED, &NOT_BEFORE, &RESUMED];
+pub const ALL: &[&Requirement] = &[&ANNOUNCED, &NOT_BEFORE, &RESUMED, &CHANGE_NOTICED, &NOT_REUSED];
 
 /// Both sides learn that their connection is gone.
 pub static ANNOUNCED: Requirement = Requirement {
@@ -41,4 +41,30 @@ pub static RESUMED: Requirement = Requirement {
     needs: &[],
     remedy: "Take an end of the stream for what it is, also without an error: go on from the last resourceVersion at once, and relist after 410 \
              only. Shorten the client's backoff for a watch that had been well for a while.",
+};
+
+/// A change reaches whoever has long heard nothing.
+pub static CHANGE_NOTICED: Requirement = Requirement {
+    id: "IDLE-4",
+    level: Level::Must,
+    title: "change noticed after an idle time",
+    sentence: "A change is noticed by a watch within 10 s of its acknowledgement, however long the watch was idle before.",
+    source: "AKS field report (apiserver-watcher: an update every 600 s, 10 s for the watcher to notice; Azure/AKS#1755: watches silently \
+             dropped)",
+    needs: &[],
+    remedy: "Let the balancer announce its idle timeout (IDLE-1), or keep the watch's connection from being idle: TCP keepalive shorter than the \
+             timeout (client-go: 30 s, by default) or HTTP/2 pings. `rollproof watch-check` tries it on a cluster.",
+};
+
+/// What was ended while idle carries nothing.
+pub static NOT_REUSED: Requirement = Requirement {
+    id: "IDLE-5",
+    level: Level::Must,
+    title: "dead pooled connection not used",
+    sentence: "A request that comes after its pooled connection was ended while idle goes out on another one, and is answered.",
+    source: "AKS field report, \"Reuse connection with polling\" (\"the TCP connection initiated by the first request should have been reset and not \
+             used by the second one\")",
+    needs: &[],
+    remedy: "Let the balancer announce its idle timeout (IDLE-1); in the client, keep idle connections in the pool for less than the balancer's timeout \
+             (hyper: pool_idle_timeout, Go: IdleConnTimeout), or turn on TCP keepalive, and give each request a timeout.",
 };

@@ -5,6 +5,7 @@
 
 pub mod balancer;
 pub mod cluster;
+pub mod gateway;
 pub mod idle;
 pub mod lost;
 pub mod rollout;
@@ -77,11 +78,13 @@ pub enum Need {
     Docker,
     /// Nodes and controllers are clients of the apiservers, as in every cluster.
     Nodes,
+    /// Envoy is there, or can be downloaded.
+    Envoy,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -93,6 +96,7 @@ impl Need {
         Self::BalancerPolicies,
         Self::Docker,
         Self::Nodes,
+        Self::Envoy,
     ];
 
     /// Whether it is about the balancer or the control plane that was chosen: what that one cannot do, no machine and no right
@@ -116,6 +120,7 @@ impl Need {
             Self::BalancerPolicies => "balancer-policies",
             Self::Docker => "docker",
             Self::Nodes => "nodes",
+            Self::Envoy => "envoy",
         }
     }
 }
@@ -129,6 +134,7 @@ pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
         .chain(idle::ALL)
         .chain(lost::ALL)
         .chain(cluster::ALL)
+        .chain(gateway::ALL)
         .copied()
 }
 

@@ -25,6 +25,10 @@ pub enum Lost {
     FromServer,
     /// That many in a hundred, each way, by chance, silently.
     Percent(u8),
+    /// RSTs to clients, silently: whatever ends a connection, its client does not learn of it.
+    ResetsToClients,
+    /// RSTs to the apiserver, silently.
+    ResetsToServer,
     /// Those to the apiserver, and whoever sent one gets RST.
     Refused,
     /// Those to the apiserver, and whoever sent one is told that there is no such host (ICMP).
@@ -38,6 +42,8 @@ impl fmt::Display for Lost {
             Self::ToServer => f.write_str("all packets to it are lost"),
             Self::FromServer => f.write_str("all packets of it are lost"),
             Self::Percent(percent) => write!(f, "{percent} % of the packets are lost"),
+            Self::ResetsToClients => f.write_str("each RST to a client is lost"),
+            Self::ResetsToServer => f.write_str("each RST to it is lost"),
             Self::Refused => f.write_str("packets to it are answered with RST"),
             Self::Unreachable => f.write_str("packets to it are answered with host unreachable"),
         }

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod file;
+mod gateway;
 mod in_flight;
 mod lives;
 mod load;
@@ -17,9 +18,11 @@ mod recorder;
 mod scribe;
 mod symptom;
 mod timer;
+mod trigger;
 
 pub use cluster::{ClusterSeen, LeaseSeen};
 pub use file::{FORMAT, FileError, compress};
+pub use gateway::{Answered, GatewayStream, Heard, Shape, StreamEnd};
 pub use in_flight::{Held, InFlight};
 pub use lives::{Lives, Stage};
 pub use load::{Load, LoadLeft, LoadVerb};
@@ -31,6 +34,7 @@ pub use packets::{Packets, Segment, SegmentKind};
 pub use recorder::Recorder;
 pub use symptom::Symptom;
 pub use timer::{Keepalive, Manner, TimerConnection, Told};
+pub use trigger::Trigger;
 
 use std::collections::BTreeMap;
 
@@ -137,6 +141,9 @@ pub struct JudgedBy {
     pub requirement: String,
     /// What the scenario expects: `Violated` in a control.
     pub expected: Expected,
+    /// Of several gateways side by side, the one that is judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
 }
 
 /// What a scenario expects of a requirement.

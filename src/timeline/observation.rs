@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterSeen, InFlight, Load, LoadLeft, Loss, Moment, Packets, TimerConnection};
+use super::{ClusterSeen, GatewayStream, InFlight, Load, LoadLeft, Loss, Moment, Packets, TimerConnection, Trigger};
 use crate::timing::{self, nanos};
 
 /// Something that was seen.
@@ -45,8 +45,12 @@ pub enum Event {
     BackendHealth(BackendHealth),
     /// A connection to a timer-server was observed.
     Timer(TimerConnection),
+    /// A change was to be noticed by a watch on which nothing else happens.
+    Trigger(Trigger),
     /// A connection passed one side of the balancer.
     Packets(Packets),
+    /// A client had a stream through a gateway.
+    GatewayStream(GatewayStream),
     /// An apiserver went through a step of its life.
     Lifecycle(Lifecycle),
     /// An apiserver, asked past the balancer, said how it is.

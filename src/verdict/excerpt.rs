@@ -2,8 +2,8 @@
 
 use super::facts::Facts;
 use crate::timeline::{
-    ChangeKind, ConnectionKind, Effect, Event, Exchange, LoadVerb, Moment, Observation, Packets, Party, Segment, Told,
-    Verb,
+    ChangeKind, ConnectionKind, Effect, Event, Exchange, GatewayStream, LoadVerb, Moment, Observation, Packets, Party,
+    Segment, Told, Verb,
 };
 
 /// How many relevant observations an excerpt shows up to the violation, and after it.
@@ -113,6 +113,15 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
             };
             format!("{}: the client: {client}; the server: {server}{carries}", connection.probe)
         }
+        Event::Trigger(round) => {
+            let seconds = |span: std::time::Duration| span.as_secs_f64();
+            let noticed = match (&round.failure, round.noticed) {
+                (Some(failure), _) => format!("not acknowledged: {}", failure.class),
+                (None, None) => format!("not noticed within {:.3} s", seconds(round.patience)),
+                (None, Some(after)) => format!("noticed after {:.3} s", seconds(after)),
+            };
+            format!("{}: change {} after {:.3} s of silence: {noticed}", round.probe, round.change, seconds(round.idle))
+        }
         Event::Packets(packets) => {
             let Packets { interface, client, server, segments } = packets;
             format!("{interface}: {client} to {server}: {}", passed(segments))
@@ -139,6 +148,7 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
             });
             format!("{}: {}", seen.probe, nodes.chain(leases).collect::<Vec<_>>().join(", "))
         }
+        Event::GatewayStream(stream) => through_gateway(stream),
         Event::Audited(audited) => {
             format!("{}: audited {} ({})", audited.server, audited.audit_id, audited.stages.join(", "))
         }
@@ -149,6 +159,22 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
         Event::Stall(span) => format!("rollproof itself did not run for {} ms", span.as_millis()),
     };
     format!("{} {what}", clock(began, seen.at))
+}
+
+/// A stream through a gateway, for example `watch alone through none (watchalone-0): 200 by apiserver-0 after 3 ms, not ended in 24.1 s`.
+fn through_gateway(stream: &GatewayStream) -> String {
+    let GatewayStream { gateway, shape, client, server, answered, told, lasted, .. } = stream;
+    let server = server.as_ref().map_or(String::new(), |server| format!(" by {server}"));
+    let answer = answered
+        .map_or("no answer".to_owned(), |it| format!("{}{server} after {} ms", it.status, it.after.as_millis()));
+    let end = match told {
+        None => format!("not ended in {:.3} s", lasted.as_secs_f64()),
+        Some(end) => {
+            let how = end.failure.as_ref().map_or("cleanly".to_owned(), |failure| format!("by {}", failure.class));
+            format!("ended {how} after {:.3} s", end.after.as_secs_f64())
+        }
+    };
+    format!("{shape} through {gateway} ({client}): {answer}, {end}")
 }
 
 /// Segments in a few words, for example `SYN by client at 0.000 s, 3 keepalives by client from 4.000 s on`.

@@ -14,6 +14,8 @@ use crate::timing::Bounds;
 pub(super) struct Facts<'a> {
     pub(super) recording: &'a Recording,
     pub(super) bounds: Bounds,
+    /// The gateway that is judged, where there are several side by side.
+    pub(super) gateway: Option<&'a str>,
     /// The last thing that was seen.
     pub(super) end: Moment,
     /// The faults of the announced kind, in order.
@@ -76,6 +78,7 @@ impl<'a> Facts<'a> {
         let mut facts = Self {
             recording,
             bounds: recording.header.bounds,
+            gateway: None,
             end: recording.observations.last().map_or(recording.header.began_at, |seen| seen.at),
             restarts: Vec::new(),
             lifecycle: Vec::new(),

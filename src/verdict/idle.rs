@@ -44,6 +44,9 @@ pub(super) fn not_before(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
 }
 
 fn told_both(facts: &Facts<'_>, at: Moment, connection: &TimerConnection) -> Verdict {
+    if let Some(why) = wire::unfaithful(facts, connection) {
+        return Verdict::inconclusive(why);
+    }
     let (who, seconds) = (&connection.probe, connection.lasted.as_secs_f64());
     let missing = match (&connection.client_told, &connection.server_told) {
         (Some(client), Some(server)) if client.after.abs_diff(server.after) <= CLOSE_NOTICED => return Verdict::Upheld,

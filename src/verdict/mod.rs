@@ -16,6 +16,7 @@ mod facts;
 mod follows;
 mod fresh;
 mod gapless;
+mod gateway;
 mod goaway;
 mod idle;
 mod in_flight;
@@ -24,8 +25,10 @@ mod ledger;
 mod livez;
 mod load;
 mod lost;
+mod noticed;
 mod ordered;
 mod outage;
+mod pooled;
 mod readyz;
 mod reliable;
 mod resumable;
@@ -118,6 +121,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Numbers for reports.
     pub figures: Vec<Figure>,
+    /// Of several gateways side by side, the one that was judged.
+    pub gateway: Option<String>,
 }
 
 impl Judgement {
@@ -183,11 +188,19 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&spec::idle::ANNOUNCED, idle::announced),
     (&spec::idle::NOT_BEFORE, idle::not_before),
     (&spec::idle::RESUMED, resumed::judge),
+    (&spec::idle::CHANGE_NOTICED, noticed::judge),
+    (&spec::idle::NOT_REUSED, pooled::judge),
     (&spec::lost::NOTICED, lost::judge),
     (&spec::lost::NOT_TWICE, reused::judge),
     (&spec::cluster::NODES_READY, cluster::nodes_ready),
     (&spec::cluster::LEASES_RENEWED, cluster::leases_renewed),
     (&spec::cluster::LEADERS_STAY, cluster::leaders_stay),
+    (&spec::gateway::ENDED, gateway::dead_streams_end),
+    (&spec::gateway::ELSEWHERE, gateway::new_ones_go_elsewhere),
+    (&spec::gateway::UNTOUCHED, gateway::others_are_untouched),
+    (&spec::gateway::QUIET, gateway::quiet_ones_live),
+    (&spec::gateway::REPEATABLE, gateway::errors_can_be_repeated),
+    (&spec::gateway::RESUMED, gateway::resumed_ones_miss_nothing),
 ];
 
 /// The requirements that have a judge, in the order of the table.
@@ -205,15 +218,16 @@ pub fn judge(requirement: &Requirement, recording: &Recording) -> (Verdict, Vec<
 /// # Errors
 /// The header names a requirement that does not exist.
 pub fn judge_all(recording: &Recording) -> Result<Vec<Judgement>, UnknownRequirement> {
-    let facts = Facts::of(recording);
+    let mut facts = Facts::of(recording);
     recording
         .header
         .judged_by
         .iter()
         .map(|by| {
             let requirement = requirement(&by.requirement).ok_or_else(|| UnknownRequirement(by.requirement.clone()))?;
+            facts.gateway = by.gateway.as_deref();
             let (verdict, figures) = judge_with(requirement, &facts);
-            Ok(Judgement { requirement, expected: by.expected, verdict, figures })
+            Ok(Judgement { requirement, expected: by.expected, verdict, figures, gateway: by.gateway.clone() })
         })
         .collect()
 }

@@ -26,9 +26,34 @@ pub(super) fn told(facts: &Facts<'_>, opened: Moment, connection: &TimerConnecti
         None if client.first(at_client, SegmentKind::Keepalive, Party::Client).is_some() => "one keepalive".to_owned(),
         None => "no keepalive".to_owned(),
     };
-    let to_client = say("client", end(Some((at_client, client)), Party::Server));
-    let to_server = say("server", end(server, Party::Client));
-    format!("; on the wire: {to_client}, {to_server}, {keepalive}")
+    let ends = (end(Some((at_client, client)), Party::Server), end(server, Party::Client));
+    let one_sided = |(at, kind): (Moment, SegmentKind), reached, other| {
+        let after = at.since(opened).as_secs_f64();
+        format!("{kind} reached the {reached} after {after:.3} s, never the {other}")
+    };
+    let ends = match ends {
+        (Some(end), None) => one_sided(end, "client", "server"),
+        (None, Some(end)) => one_sided(end, "server", "client"),
+        (client, server) => format!("{}, {}", say("client", client), say("server", server)),
+    };
+    format!("; on the wire: {ends}, {keepalive}")
+}
+
+/// Why what was seen of a connection is no fault of the balancer under test, if packets of its server reached the client under the server's own
+/// address: a kernel that forgets a flow does that, unless a rule drops what belongs to none, and then the client's own kernel resets the server.
+pub(super) fn unfaithful(facts: &Facts<'_>, connection: &TimerConnection) -> Option<String> {
+    let mut all = facts.recording.each(|event| match event {
+        Event::Packets(packets) if packets.interface == "to-client" && packets.client == connection.client => {
+            Some(packets)
+        }
+        _ => None,
+    });
+    let (at, opened) = all.find(|(at, packets)| packets.first(*at, SegmentKind::Syn, Party::Client).is_some())?;
+    let (_, stray) = all.find(|(later, packets)| *later > at && packets.server != opened.server)?;
+    Some(format!(
+        "packets of {} reached the client of {} under their own address: the rule that drops what belongs to no flow is missing",
+        stray.server, connection.probe
+    ))
 }
 
 /// Whether an observation is of the packets of that connection.

@@ -1,7 +1,7 @@
 //! An apiserver that is gone without a word: packets are lost, and nobody is told.
 
 use rollproof::prelude::*;
-use serial_test::serial;
+use serial_test::parallel;
 
 /// Everybody who connects from now on is carried to the first apiserver.
 async fn only_the_first(lab: &Lab) -> anyhow::Result<Losing> {
@@ -22,7 +22,7 @@ async fn lose_the_first(lab: &Lab, probes: &Observing, second: Losing) -> anyhow
 /// A silently lost apiserver is noticed by clients that do not rely on being told: kube-rs's watcher, and a raw watch with a read
 /// timeout. They go on elsewhere, and nothing is lost; a pooled connection that is dead is not used twice.
 #[tokio::test(flavor = "multi_thread")]
-#[serial]
+#[parallel]
 async fn a_silently_lost_apiserver_is_noticed() {
     undisturbed()
         .in_a_lab(|lab| {
@@ -45,7 +45,7 @@ async fn a_silently_lost_apiserver_is_noticed() {
 /// Where the balancer is no proxy, TCP keepalive finds out, and TCP_USER_TIMEOUT where something was written. (A proxy's kernel answers
 /// the probes in the place of the lost server's: no client behind one can find out by TCP.)
 #[tokio::test(flavor = "multi_thread")]
-#[serial]
+#[parallel]
 async fn keepalive_finds_a_silent_loss_out() {
     undisturbed()
         .needs(Need::BalancerForwards)
@@ -64,19 +64,20 @@ async fn keepalive_finds_a_silent_loss_out() {
 }
 
 /// A control: clients that have nothing but TCP to tell them wait for ever: a raw watch of kube-rs as it comes, which has no timeout of
-/// its own, and readers without keepalive.
+/// its own, and readers without keepalive. A pool that speaks HTTP/2 without pings gives up request after request on the dead connection.
 #[tokio::test(flavor = "multi_thread")]
-#[serial]
+#[parallel]
 async fn without_keepalive_and_timeouts_a_silent_loss_goes_unnoticed() {
     undisturbed()
         .in_a_lab(|lab| {
             (lab.namespaces, lab.apiservers) = (true, Some(2));
             lab.watch_timeout = Some(timing::SHORT_WATCH_TIMEOUT);
         })
-        .violates(&[&lost::NOTICED])
+        .violates(&[&lost::NOTICED, &lost::NOT_TWICE])
         .run(async |lab| {
             let second = only_the_first(lab).await?;
-            let probes = Probes::default().with(watch()).with(write()).with(careless_clients()).start(lab).await?;
+            let probes = Probes::default().with(watch()).with(write()).with(careless_clients());
+            let probes = probes.with(kube_requests().over_http2()).start(lab).await?;
             lose_the_first(lab, &probes, second).await?;
             probes.stop().await
         })
@@ -85,7 +86,7 @@ async fn without_keepalive_and_timeouts_a_silent_loss_goes_unnoticed() {
 
 /// With the real durations: kube-rs's watcher as it comes asks for 290 s, and notices five seconds later.
 #[tokio::test(flavor = "multi_thread")]
-#[serial]
+#[parallel]
 async fn a_watcher_as_it_comes_notices_a_silent_loss() {
     undisturbed()
         .only_in(Profile::Nightly)

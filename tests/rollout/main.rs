@@ -4,6 +4,7 @@
 
 mod balancer;
 mod cluster;
+mod gateway;
 mod idle_timeout;
 mod load;
 mod lost;

@@ -4,6 +4,7 @@ mod carrying;
 mod command;
 mod kernel;
 mod kernel_ends;
+mod many;
 mod products;
 mod stage;
 

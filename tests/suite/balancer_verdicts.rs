@@ -176,7 +176,7 @@ fn only_graceful_restarts_tell_about_a_balancer() {
     for id in ["BALANCER-1", "BALANCER-2", "BALANCER-3", "BALANCER-4"] {
         for disturbance in [None, Some(Killed)] {
             let run = run(disturbance).header(|header| {
-                header.judged_by = vec![JudgedBy { requirement: id.into(), expected: Expected::Upheld }];
+                header.judged_by = vec![JudgedBy { requirement: id.into(), expected: Expected::Upheld, gateway: None }];
             });
             run.expect(inconclusive(id, "no apiserver was stopped gracefully"));
         }

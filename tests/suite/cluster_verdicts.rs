@@ -23,7 +23,7 @@ fn well() -> ClusterSeen {
 /// A graceful roll, and what is read meanwhile, made worse as `spoil` does it; times in milliseconds.
 fn roll(spoil: impl Fn(u64, &mut ClusterSeen)) -> Recording {
     let ids = ["CLUSTER-1", "CLUSTER-2", "CLUSTER-3"];
-    let judged_by = ids.map(|id| JudgedBy { requirement: id.to_owned(), expected: Expected::Upheld });
+    let judged_by = ids.map(|id| JudgedBy { requirement: id.to_owned(), expected: Expected::Upheld, gateway: None });
     let mut run = run(Some(Restart::Graceful)).header(|header| header.judged_by.extend(judged_by));
     for at in (200..20_000).step_by(200) {
         let mut seen = well();

@@ -38,6 +38,7 @@ fn line(requirement: &'static str, scenario: &'static str, verdict: &'static str
         level: Some("MUST".to_owned()),
         cell: CELL.to_owned(),
         scenario: scenario.into(),
+        gateway: None,
         verdict: verdict.into(),
         expected,
         passed: verdict == if expected == Expected::Violated { "violated" } else { "upheld" },

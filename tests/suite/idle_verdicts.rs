@@ -109,3 +109,23 @@ fn a_connection_that_was_not_observed_for_long_enough_proves_nothing() {
         .and_inconclusive("IDLE-2", "no connection was used")
         .compare(&short);
 }
+
+/// A lab whose kernel lets packets of forgotten flows through is no fault of anybody's balancer.
+#[test]
+fn packets_that_pass_without_a_flow_spoil_the_run() {
+    let segment = |after, from, kind| Segment { after: millis(after), from, kind };
+    let packets = |server: &str, segments| {
+        let (interface, client) = ("to-client".into(), "127.0.0.1:2".into());
+        Event::Packets(Packets { interface, client, server: server.into(), segments })
+    };
+    let run = |stray: &str| {
+        let mut run = recording([used(), left(None, reset(TIMEOUT), None)]);
+        let opened = packets("127.77.1.50:8443", vec![segment(0, Party::Client, SegmentKind::Syn)]);
+        let refused = packets(stray, vec![segment(0, Party::Client, SegmentKind::Reset)]);
+        run.observations.extend([observed(1000, opened), observed(27_000, refused)]);
+        run
+    };
+    let says = "packets of 127.77.1.10:8600 reached the client of timer under their own address";
+    inconclusive("IDLE-1", says).compare(&run("127.77.1.10:8600"));
+    violated("IDLE-1", "the server was told, the client was not").compare(&run("127.77.1.50:8443"));
+}

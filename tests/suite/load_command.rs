@@ -50,6 +50,19 @@ fn what_is_no_kubeconfig_is_one_error() {
     refused(&load(&["--kubeconfig", "/proc/self/comm"]), "cannot use the kubeconfig");
 }
 
+/// `watch-check` stands on the same.
+#[rstest]
+#[case(&["--interval", "600"], 2, "is no duration")]
+#[case(&["--metrics", "9090"], 2, "invalid socket address")]
+#[case(&["--kubeconfig", "/nowhere/at/all"], 3, "cannot use the kubeconfig")]
+fn a_watch_check_that_cannot_begin_is_refused(#[case] arguments: &[&str], #[case] code: i32, #[case] says: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rollproof"));
+    let output =
+        command.arg("watch-check").args(arguments).env_remove("KUBECONFIG").output().expect("rollproof starts");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(code) && text.contains(says), "{text}");
+}
+
 #[track_caller]
 fn refused(output: &Output, says: &str) {
     let text = String::from_utf8_lossy(&output.stderr);

@@ -102,7 +102,7 @@ fn a_verdict_tells_what_was_on_the_wire() {
     let at_client = packets("to-client", &[(0, Client, Syn), (8000, Client, Keepalive), (38_000, Client, Keepalive)]);
     let at_server = packets("to-apiserver-0", &[(0, Client, Syn), (11_004, Client, Reset)]);
     let seen = lost_until(35_000).into_iter().chain([reader(None), at_client, at_server]);
-    let text = "; on the wire: no end to the client, RST to the server after 11.004 s, keepalive every 30.0 s";
+    let text = "; on the wire: RST reached the server after 11.004 s, never the client, keepalive every 30.0 s";
     violated("LOST-1", text).compare(&recording(&["LOST-1"], seen));
 }
 
@@ -148,4 +148,85 @@ fn a_watch_that_was_cut_has_to_go_on_soon_and_where_it_was() {
     ));
     violated("IDLE-3", "was never open again").compare(&cut_and(vec![]));
     inconclusive("IDLE-3", "no watch was cut").compare(&recording(&["IDLE-3"], first()));
+}
+
+/// A change that comes after so many milliseconds of silence, and when it is noticed.
+fn change_at(at: u64, idle: u64, noticed: Option<u64>) -> (u64, Event) {
+    let trigger = Trigger {
+        probe: WATCH.into(),
+        change: 2,
+        idle: millis(idle),
+        idle_timeout: Some(secs(11)),
+        patience: secs(10),
+        took: millis(5),
+        failure: None,
+        noticed: noticed.map(millis),
+    };
+    (at, Event::Trigger(trigger))
+}
+
+/// A watch that was dropped silently while idle, and a change that it does not notice.
+pub(crate) fn change_missed() -> Recording {
+    recording(&["IDLE-4"], watch_at(5000, "apiserver-0").into_iter().chain([change_at(31_000, 26_000, None)]))
+}
+
+#[test]
+fn a_change_has_to_be_noticed_however_long_the_watch_was_idle() {
+    let first = || watch_at(5000, "apiserver-0").into_iter();
+    let rounds = |seen: Vec<(u64, Event)>| recording(&["IDLE-4"], first().chain(seen));
+    let again = || [vec![cut(16_000)], watch_at(16_800, "apiserver-0").to_vec()].concat();
+    violated("IDLE-4", "had heard nothing for 26.000 s, and did not notice change 2").compare(&change_missed());
+    upheld().compare(&rounds([again(), vec![change_at(31_000, 25_900, Some(10))]].concat()));
+    inconclusive("IDLE-4", "not ended: no timeout was met").compare(&rounds(vec![change_at(31_000, 25_900, Some(10))]));
+    inconclusive("IDLE-4", "no change came").compare(&rounds(vec![change_at(31_000, 5_000, Some(10))]));
+    let mut failed = change_at(31_000, 25_900, None);
+    if let Event::Trigger(round) = &mut failed.1 {
+        round.failure = Some(Failure { class: ErrorClass::Timeout, text: String::new() });
+    }
+    inconclusive("IDLE-4", "no change came").compare(&rounds(vec![failed]));
+}
+
+/// The balancer resets the connection at 16 s.
+fn reset_by_the_balancer(client: &str) -> (u64, Event) {
+    let connection = Connection {
+        client: client.into(),
+        backend: Some("apiserver-0".into()),
+        sent: 1,
+        received: 1,
+        idle: secs(11),
+        lasted: secs(16),
+        ended_by: Party::Balancer,
+        end: End::Reset,
+    };
+    (0, Event::Connection(connection))
+}
+
+/// A connection that was reset carries the next request, too.
+pub(crate) fn used_when_dead() -> Recording {
+    let broken = asked_on("127.0.0.1:4", Some(ErrorClass::ConnectionReset));
+    let seen = [reset_by_the_balancer("127.0.0.1:4"), (5000, asked_on("127.0.0.1:4", None)), (31_000, broken)];
+    recording(&["IDLE-5"], seen)
+}
+
+#[test]
+fn a_connection_that_was_ended_while_idle_must_not_carry_a_request() {
+    let polled = |then: Event| {
+        let first = (5000, asked_on("127.0.0.1:4", None));
+        recording(&["IDLE-5"], [reset_by_the_balancer("127.0.0.1:4"), first, (31_000, then)])
+    };
+    violated("IDLE-5", "kube-rs used 127.0.0.1:4, which had been ended 15.000 s before: connection reset by peer")
+        .compare(&used_when_dead());
+    upheld().compare(&polled(asked_on("127.0.0.1:5", None)));
+    violated("IDLE-5", "went on to 127.0.0.1:5, and failed: connection refused")
+        .compare(&polled(asked_on("127.0.0.1:5", Some(ErrorClass::ConnectionRefused))));
+    // Without the balancer's word, the wire's counts; and without either, that nobody answers.
+    let on_the_wire =
+        packets("to-client", &[(0, Party::Client, SegmentKind::Syn), (11_000, Party::Server, SegmentKind::Reset)]);
+    let used = |then: Event| [(5000, asked_on("127.0.0.1:2", None)), (31_000, then)];
+    let by_wire = recording(&["IDLE-5"], used(asked_on("127.0.0.1:2", None)).into_iter().chain([on_the_wire]));
+    violated("IDLE-5", "used 127.0.0.1:2, which had been ended 15.000 s before").compare(&by_wire);
+    let hung = asked_on("127.0.0.1:2", Some(ErrorClass::Timeout));
+    violated("IDLE-5", "and was not answered").compare(&recording(&["IDLE-5"], used(hung)));
+    inconclusive("IDLE-5", "no pooled connection was ended")
+        .compare(&recording(&["IDLE-5"], used(asked_on("127.0.0.1:2", None))));
 }

@@ -9,6 +9,7 @@ mod cluster_verdicts;
 mod config;
 mod error_classes;
 mod gate;
+mod gateway_verdicts;
 mod idle_verdicts;
 mod keeper;
 mod kind_cluster;

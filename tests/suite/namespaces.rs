@@ -136,6 +136,33 @@ async fn a_black_hole_loses_what_it_is_told_and_says_nothing(
     }
 }
 
+/// Bytes pass, and RSTs the other way.
+#[rstest]
+#[case::to_clients(Lost::ResetsToClients)]
+#[case::to_the_server(Lost::ResetsToServer)]
+#[tokio::test]
+async fn a_reset_is_lost_on_its_way_to_one_side(#[case] lost: Lost) {
+    let Some(network) = network(1).await else { return };
+    let listener = listen(&network, 0).await;
+    let ends = pair(&network, &listener).await;
+    let mut others = pair(&network, &listener).await;
+    let hole = network.black_hole(0, lost).await.unwrap();
+    assert!(arrives(&mut others.0, &mut others.1).await && arrives(&mut others.1, &mut others.0).await);
+    let to_the_client = lost == Lost::ResetsToClients;
+    let (mut left, ending) = if to_the_client { ends } else { (ends.1, ends.0) };
+    let (ended, mut told) = if to_the_client { others } else { (others.1, others.0) };
+    for end in [&ending, &ended] {
+        end.set_zero_linger().unwrap();
+    }
+    drop((ending, ended));
+    assert_eq!(soon(told.read_u8()).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert!(tokio::time::timeout(secs(1), left.read_u8()).await.is_err(), "it knows nothing");
+    hole.heal().await.unwrap();
+    // What it sends now is answered.
+    left.write_all(b"x").await.unwrap();
+    assert_eq!(soon(left.read_u8()).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
 #[tokio::test]
 async fn a_black_hole_ends_when_its_guard_is_dropped() {
     let Some(network) = network(1).await else { return };

@@ -33,6 +33,7 @@ fn scenario(name: &str, judged_by: &[(&'static Requirement, Expected)], outcome:
     let by = |(requirement, expected): &(&Requirement, Expected)| JudgedBy {
         requirement: requirement.id.to_owned(),
         expected: *expected,
+        gateway: None,
     };
     ScenarioReport {
         scenario: name.to_owned(),
@@ -54,7 +55,7 @@ fn judged(name: &str, judgements: Vec<Judgement>) -> ScenarioReport {
 }
 
 fn judgement(requirement: &'static Requirement, expected: Expected, verdict: Verdict) -> Judgement {
-    Judgement { requirement, expected, verdict, figures: vec![] }
+    Judgement { requirement, expected, verdict, figures: vec![], gateway: None }
 }
 
 fn violated(actual: &str) -> Verdict {

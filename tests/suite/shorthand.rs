@@ -304,7 +304,7 @@ pub(crate) fn header(disturbance: Option<Restart>, judged_by: &[&str]) -> Header
         bounds: Bounds { fresh: millis(3500), ..Bounds::with(&timers) },
         judged_by: judged_by
             .iter()
-            .map(|id| JudgedBy { requirement: (*id).to_owned(), expected: Expected::Upheld })
+            .map(|id| JudgedBy { requirement: (*id).to_owned(), expected: Expected::Upheld, gateway: None })
             .collect(),
     }
 }

@@ -41,11 +41,14 @@ fn tooth(id: &str) -> Option<Recording> {
         "IDLE-1" => crate::idle_verdicts::silent(),
         "IDLE-2" => crate::idle_verdicts::cut_early(),
         "IDLE-3" => crate::lost_verdicts::resumed_late(),
+        "IDLE-4" => crate::lost_verdicts::change_missed(),
+        "IDLE-5" => crate::lost_verdicts::used_when_dead(),
         "LOST-1" => crate::lost_verdicts::unnoticed(),
         "LOST-2" => crate::lost_verdicts::used_twice(),
         "CLUSTER-1" => crate::cluster_verdicts::a_node_unknown(),
         "CLUSTER-2" => crate::cluster_verdicts::a_lease_not_renewed(),
         "CLUSTER-3" => crate::cluster_verdicts::another_leader(),
+        id if id.starts_with("GATEWAY-") => crate::gateway_verdicts::tooth(id),
         _ => return None,
     })
 }

@@ -1,9 +1,12 @@
 //! `rollproof timer-server`, as curl meets it.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _};
 use std::net::TcpStream;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
+use rollproof::lab::balancer::{Backend, Builtin, HealthPolicy, IdleTimeout, OnIdle, Settings};
+use rollproof::timeline::Recorder;
+use rollproof::timing::{Profile, Timers, secs};
 use rstest::rstest;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -34,6 +37,41 @@ fn it_speaks_at_once_and_at_every_interval_and_tells_how_its_client_went() {
 
     kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
     assert!(server.wait().unwrap().success());
+}
+
+/// The AKS report's first client. Where there is no curl, there is nothing to show.
+#[tokio::test(flavor = "multi_thread")]
+async fn curl_is_told_of_an_idle_timeout_that_is_announced() {
+    let home = Home::new();
+    let mut server = home.rollproof(&["timer-server", "0=600"]).stdout(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(server.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let address = line.strip_suffix(" every 600 s").unwrap_or_else(|| panic!("{line}")).parse().unwrap();
+    let backend = Backend { name: "timer-server".to_owned(), address };
+    let settings = Settings {
+        health: HealthPolicy::Ignore,
+        idle: Some(IdleTimeout { after: secs(1), then: OnIdle::Reset }),
+        ..Settings::new(vec![backend], String::new(), &Timers::of(Profile::Pr))
+    };
+    let balancer = Builtin::start(settings, Recorder::default()).await.unwrap();
+    let url = balancer.address().to_string();
+    let curl = tokio::task::spawn_blocking(move || {
+        Command::new("curl").args(["-q", "-sS", "--noproxy", "*", "--no-keepalive", "--http0.9", &url]).output()
+    });
+    match curl.await.unwrap() {
+        Err(error) if error.kind() == ErrorKind::NotFound => eprintln!("nothing shown: there is no curl"),
+        curl => {
+            let curl = curl.unwrap();
+            let (out, err) = (String::from_utf8(curl.stdout).unwrap(), String::from_utf8(curl.stderr).unwrap());
+            assert!(out.contains("I'm going to send message every 600 seconds. No KeepAlive"), "{out}");
+            assert_eq!(
+                (curl.status.code(), err.trim()),
+                (Some(56), "curl: (56) Recv failure: Connection reset by peer")
+            );
+        }
+    }
+    balancer.stop().await;
+    server.kill().unwrap();
+    server.wait().unwrap();
 }
 
 #[rstest]

@@ -278,7 +278,8 @@ fn an_apiserver_that_starves_beside_the_restarted_one_is_not_the_balancers_fault
 fn a_control_passes_when_it_is_violated_and_complains_when_it_is_not() {
     let control = |run: Run| {
         let run = run.header(|header| {
-            header.judged_by = vec![JudgedBy { requirement: "ROLLOUT-1".into(), expected: Expected::Violated }];
+            header.judged_by =
+                vec![JudgedBy { requirement: "ROLLOUT-1".into(), expected: Expected::Violated, gateway: None }];
         });
         judge_all(&run.0).unwrap().remove(0)
     };
@@ -296,7 +297,7 @@ fn a_control_passes_when_it_is_violated_and_complains_when_it_is_not() {
 #[test]
 fn an_unknown_requirement_is_an_error() {
     let run = run(None).header(|header| {
-        header.judged_by = vec![JudgedBy { requirement: "WATCH-99".into(), expected: Expected::Upheld }];
+        header.judged_by = vec![JudgedBy { requirement: "WATCH-99".into(), expected: Expected::Upheld, gateway: None }];
     });
     assert_eq!(judge_all(&run.0), Err(UnknownRequirement("WATCH-99".into())));
 }

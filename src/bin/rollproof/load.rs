@@ -1,6 +1,5 @@
 //! `rollproof load`: the load of the OpenShift report, by hand, against any cluster.
 
-mod place;
 mod tally;
 
 use std::path::PathBuf;
@@ -8,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use rollproof::lab::remote::{Remote, Target};
 use rollproof::probe::{WORKERS, load};
 use rollproof::timing;
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::place::Place;
 use self::tally::Tally;
+use crate::cluster::{config, duration};
+use crate::place::Place;
 use crate::{Ended, note, say};
 
 #[derive(Args)]
@@ -50,9 +49,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Ended> {
 }
 
 async fn by_hand(options: &Options) -> anyhow::Result<Ended> {
-    let target = Target::Remote(Arc::new(Remote::new(&config(options).await?)?));
+    let target = Target::Remote(Arc::new(Remote::new(
+        &config(options.kubeconfig.as_deref(), options.context.as_deref()).await?,
+    )?));
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let place = Place::take(&target, options.namespace.as_deref(), options.read_only).await?;
+    let place = Place::take(&target, "rollproof-load", options.namespace.as_deref(), options.read_only).await?;
 
     let tally = Arc::new(Mutex::new(Tally::new()));
     let load = load().workers(options.workers.into()).every(options.every).in_namespace(place.namespace());
@@ -90,39 +91,6 @@ async fn by_hand(options: &Options) -> anyhow::Result<Ended> {
     Ok(if outages { Ended::Violated } else { Ended::Fine })
 }
 
-/// The cluster, as kubectl would find it.
-async fn config(options: &Options) -> anyhow::Result<kube::Config> {
-    let choice = KubeConfigOptions { context: options.context.clone(), ..KubeConfigOptions::default() };
-    let config = match options.kubeconfig.as_deref().map(Kubeconfig::read_from) {
-        Some(Ok(kubeconfig)) => kube::Config::from_custom_kubeconfig(kubeconfig, &choice).await,
-        Some(Err(error)) => Err(error),
-        None => kube::Config::from_kubeconfig(&choice).await,
-    };
-    // kube's messages carry their causes already, and show the place in the YAML on further lines.
-    config.map_err(|error| {
-        let text = error.to_string();
-        anyhow::anyhow!("cannot use the kubeconfig: {}", text.lines().next().unwrap_or_default())
-    })
-}
-
 fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Reads `500ms`, `90s`, `5m` or `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
-    let unreadable = || format!("{text:?} is no duration: write 500ms, 90s, 5m or 1h");
-    let digits = text.find(|char: char| !char.is_ascii_digit()).ok_or_else(unreadable)?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().map_err(|_| unreadable())?;
-    let millis = match unit {
-        "ms" => Some(number),
-        "s" => number.checked_mul(1000),
-        "m" => number.checked_mul(60_000),
-        "h" => number.checked_mul(3_600_000),
-        _ => None,
-    };
-    // A week is beyond any rollout, and keeps the clock's arithmetic safe.
-    let in_range = millis.filter(|millis| (1..=7 * 24 * 3_600_000).contains(millis));
-    in_range.map(timing::millis).ok_or_else(unreadable)
 }

@@ -2,15 +2,18 @@
 
 mod cases;
 mod clean;
+mod cluster;
 mod doctor;
 mod gate;
 mod image;
 mod judge;
 mod list;
 mod load;
+mod place;
 mod timeline;
 mod timer_server;
 mod up;
+mod watch_check;
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -47,6 +50,12 @@ enum Command {
     /// removed at the end; another one lists all ConfigMaps. Exit codes: 0 no outage; 1 outages; 2 usage; 3 the environment
     /// failed.
     Load(load::Options),
+    /// Watch any cluster for a long time, and see that a change is noticed however long nothing happened
+    ///
+    /// The AKS report's apiserver-watcher: every now and then a ConfigMap `trigger` is changed, in a namespace of its own, and a watch of all
+    /// ConfigMaps there has to notice. If it does not in time, a ConfigMap `failure-...` says when. Exit codes: 0 every change was noticed; 1 one
+    /// was not; 2 usage; 3 the environment failed.
+    WatchCheck(watch_check::Options),
     /// Judge saved recordings again
     Judge(judge::Options),
     /// Show what each case met and what caught it, as a markdown table
@@ -89,6 +98,7 @@ fn main() -> ExitCode {
         Command::List(options) => list::run(&options),
         Command::Up(options) => up::run(&options),
         Command::Load(options) => load::run(&options),
+        Command::WatchCheck(options) => watch_check::run(&options),
         Command::Judge(options) => judge::run(&options),
         Command::Cases(options) => cases::run(&options),
         Command::Timeline(options) => timeline::run(&options),

@@ -164,7 +164,7 @@ pub fn environment(
 }
 
 /// Looks whether a request through a balancer is served; else tells what comes instead.
-pub(super) async fn serves(through: &Endpoint) -> ControlFlow<(), String> {
+pub(in crate::lab) async fn serves(through: &Endpoint) -> ControlFlow<(), String> {
     let ask = Ask::get("/readyz", format!("rollproof-balancer-{}", Moment::now().0), "rollproof-lab");
     let (exchange, _) = through.exchange(&mut None, &ask).await;
     match (exchange.status, exchange.failure) {

@@ -8,9 +8,11 @@
 //! has its last byte.
 
 mod classify;
+mod stream;
 mod wire;
 
 pub use classify::{classify, was_connecting};
+pub use stream::Multiplexed;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -359,8 +361,7 @@ impl Endpoint {
         exchange.status = Some(response.status().as_u16());
         exchange.retry_after = retry_after(response.headers());
         if exchange.server.is_none() {
-            let upstream = response.headers().get(UPSTREAM_HEADER).and_then(|value| value.to_str().ok());
-            exchange.server = upstream.and_then(|address| self.roster.get(address).cloned());
+            exchange.server = self.upstream(&response);
         }
 
         exchange.phase = Phase::Body;

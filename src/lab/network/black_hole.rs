@@ -1,7 +1,7 @@
 //! A cable that loses packets: the silent fault, in which nobody is told anything.
 //!
 //! Each direction is lost where it arrives, in the netdev ingress hook: before that end's conntrack, after the other end's, as on a
-//! cut cable. So the balancer believes that it has passed a packet on, and a repeated one goes the same way. The interfaces stay
+//! cut cable. (RSTs to one side are lost where they leave the balancer.) So the balancer believes that it has passed a packet on, and a repeated one goes the same way. The interfaces stay
 //! up: taking one down would remove routes, and connections would fail at once, with an error.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,6 +11,9 @@ use anyhow::anyhow;
 use super::nft::{nft, nft_soon};
 use super::{Namespace, Network, Site};
 use crate::timeline::Lost;
+
+/// Loses RSTs.
+const RESET: &str = "ip protocol tcp tcp flags & rst == rst drop";
 
 /// A cable that loses packets until this is dropped.
 #[must_use = "dropping the guard ends the fault"]
@@ -35,6 +38,8 @@ impl Network {
             Lost::ToServer => (vec![far], "drop".to_owned()),
             Lost::FromServer => (vec![near], "drop".to_owned()),
             Lost::Percent(percent) => (vec![far, near], format!("numgen random mod 100 < {percent} drop")),
+            Lost::ResetsToClients => (vec![(self.balancer.clone(), "to-client".to_owned())], RESET.to_owned()),
+            Lost::ResetsToServer => (vec![near], RESET.to_owned()),
             Lost::Refused => (vec![near], "meta l4proto tcp reject with tcp reset".to_owned()),
             Lost::Unreachable => (vec![near], "reject with icmp type host-unreachable".to_owned()),
         };
@@ -43,7 +48,9 @@ impl Network {
             let name = format!("black_hole_{}", LAST.fetch_add(1, Ordering::Relaxed));
             let (table, rules) = match lost {
                 Lost::Refused | Lost::Unreachable => answered(&name, &device, &rule),
-                _ => unanswered(&name, &device, &rule),
+                // Not seen on this side of the cable either: what is captured here has reached the other end.
+                Lost::ResetsToClients | Lost::ResetsToServer => unanswered(&name, "egress", &device, &rule),
+                _ => unanswered(&name, "ingress", &device, &rule),
             };
             nft(in_namespace(&site)?, rules).await?;
             hole.places.push((site, table));
@@ -52,13 +59,13 @@ impl Network {
     }
 }
 
-/// Where what arrives at a device is lost: the table, and how to make it.
-fn unanswered(name: &str, device: &str, rule: &str) -> (String, String) {
+/// Where what arrives at a device, or is about to leave by it, is lost: the table, and how to make it.
+fn unanswered(name: &str, hook: &str, device: &str, rule: &str) -> (String, String) {
     let table = format!("netdev {name}");
     let rules = format!(
         "table {table} {{
             chain lost {{
-                type filter hook ingress device \"{device}\" priority 0; policy accept;
+                type filter hook {hook} device \"{device}\" priority 0; policy accept;
                 meta protocol ip {rule}
             }}
         }}

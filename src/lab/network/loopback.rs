@@ -14,6 +14,8 @@ const PORT: u16 = 16443;
 const ETCD_PORT: u16 = 12379;
 /// Timer-servers, and the balancer before them: the AKS report's 8600, and 10000.
 const TIMER_PORT: u16 = 18600;
+/// The first gateway's first port.
+const GATEWAY_PORT: u16 = 17000;
 /// Where nobody is served: whoever listens there holds the lab.
 pub(in crate::lab) const CLAIM_PORT: u16 = 16442;
 
@@ -63,6 +65,11 @@ pub fn node(lab: u8, index: u8) -> IpAddr {
 /// The balancer's port for timer-servers.
 pub fn timer_port(lab: u8) -> SocketAddr {
     SocketAddr::new(host(lab, 1), TIMER_PORT)
+}
+
+/// Where a gateway listens for one of its lanes.
+pub fn gateway(lab: u8, index: u8, lane: u8) -> SocketAddr {
+    SocketAddr::new(host(lab, 1), GATEWAY_PORT + 10 * u16::from(index) + u16::from(lane))
 }
 
 /// Where a timer-server listens, beside the first apiserver.

@@ -120,12 +120,17 @@ impl Desk {
         };
         let answer = AbortOnDropHandle::new(tokio::spawn(async move { sender.send_request(request).await }));
         let received = found_within(timing::IN_FLIGHT_RECEIVED, || async {
-            let received = |log: &Path, from| logged(log, from, &audit_id, "RequestReceived");
-            let elsewhere = || others.iter().any(|(other, from)| received(&other.audit_log, *from));
-            match received(&self.server.audit_log, log_from) {
-                true => Some(Some(Moment::now())),
-                false => elsewhere().then_some(None),
+            let received =
+                async |server: &Shared, from| logged(&server.audit_log, from, &audit_id, "RequestReceived").await;
+            if received(&self.server, log_from).await {
+                return Some(Some(Moment::now()));
             }
+            for (other, from) in &others {
+                if received(other, *from).await {
+                    return Some(None);
+                }
+            }
+            None
         });
         let received = received
             .await
@@ -137,7 +142,7 @@ impl Desk {
     /// Lets a request go on, and sees what becomes of it. Returns when it began, too.
     pub(super) async fn finish(&self, request: Request) -> (Moment, InFlight) {
         let resumed = Moment::now();
-        let complete = logged(&self.server.audit_log, request.log_from, &request.audit_id, "ResponseComplete");
+        let complete = logged(&self.server.audit_log, request.log_from, &request.audit_id, "ResponseComplete").await;
         let Request { began, received, audit_id, rest, answer, _driver, .. } = request;
         let mut status = None;
         let going_on = async {
@@ -163,7 +168,7 @@ impl Desk {
         };
         let finished = Moment::now();
         let (wanted, got) = match self.held {
-            Held::List => (self.listed, body.as_ref().map_or(Some(0), |body| items(body))),
+            Held::List => (self.listed, counted(body.as_ref().ok().cloned()).await),
             Held::Create => {
                 let path = format!("{}?labelSelector=held%3D{audit_id}", collection());
                 (1, names(&self.servers, &path).await.map(|found| found.len()))
@@ -213,17 +218,27 @@ impl Desk {
     }
 }
 
-/// Whether an audit log says, from that place on, that a request came to a stage.
-fn logged(log: &Path, from: u64, audit_id: &str, stage: &str) -> bool {
-    let read = || -> anyhow::Result<String> {
+/// Whether an audit log says, from that place on, that a request came to a stage. It may have grown by megabytes: read on a thread of its
+/// own, or every probe would stand still meanwhile.
+async fn logged(log: &Path, from: u64, audit_id: &str, stage: &str) -> bool {
+    let log = log.to_owned();
+    let (id, stage) = (format!("\"{audit_id}\""), format!("\"stage\":\"{stage}\""));
+    let read = tokio::task::spawn_blocking(move || -> anyhow::Result<bool> {
         let mut file = std::fs::File::open(log)?;
         file.seek(SeekFrom::Start(from))?;
         let mut grown = Vec::new();
         file.read_to_end(&mut grown)?;
-        Ok(String::from_utf8_lossy(&grown).into_owned())
-    };
-    let (id, stage) = (format!("\"{audit_id}\""), format!("\"stage\":\"{stage}\""));
-    read().is_ok_and(|text| text.lines().any(|line| line.contains(&id) && line.contains(&stage)))
+        let grown = String::from_utf8_lossy(&grown);
+        Ok(grown.lines().any(|line| line.contains(&id) && line.contains(&stage)))
+    });
+    read.await.is_ok_and(|found| found.unwrap_or(false))
+}
+
+/// How many items the list has that came, if one came. It is of some 24 MB: on a thread of its own, or every probe would stand
+/// still meanwhile.
+async fn counted(body: Option<Bytes>) -> Option<usize> {
+    let Some(body) = body else { return Some(0) };
+    tokio::task::spawn_blocking(move || items(&body)).await.ok()?
 }
 
 /// How many items a list has; `None` if it is none.

@@ -20,7 +20,8 @@ use super::super::{HealthPolicy, Settings};
 use crate::lab::http::UPSTREAM_HEADER;
 
 /// One worker: each has its own connections to the apiservers, and with one a run is like the next.
-pub(super) const ARGUMENTS: &[&str] = &["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "info", "-c"];
+pub(in crate::lab) const ARGUMENTS: &[&str] =
+    &["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "info", "-c"];
 
 /// What a connection buffers, in bytes, and a stream's window: as Envoy's documentation advises for the edge.
 const BUFFER: u32 = 32 * 1024;
@@ -182,7 +183,7 @@ pub fn configuration(settings: &Settings, ca: &Path, idle: Duration, folder: &Pa
 ///
 /// # Errors
 /// It is gone.
-pub(super) async fn statistics(folder: &Path) -> anyhow::Result<String> {
+pub(in crate::lab) async fn statistics(folder: &Path) -> anyhow::Result<String> {
     let stream = UnixStream::connect(socket(folder)).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let request = Request::get("/stats").header(header::HOST, "envoy").body(Empty::<Bytes>::new())?;

@@ -33,7 +33,7 @@ pub use fault::NodeFault;
 pub use kubeconfig::renamed as renamed_kubeconfig;
 pub use names::{CLUSTER_LABEL, HOST_LABEL, LAB_LABEL, ROLE_LABEL, Role, labels, names};
 pub use node::{Node, Ran};
-pub use shared::{Plan, Provided, shared};
+pub use shared::{Plan, Provided, shared, turn};
 pub use subnet::choose as choose_subnet;
 
 pub(in crate::lab) use strike::{Orders, labs, strike};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::balancer::Health;
 use super::cluster::{Cluster, Order};
@@ -24,6 +24,14 @@ const SAYS_WHOM_IT_STOPS: &str = "kind: KubeletConfiguration\nlogging:\n  verbos
 
 /// Plain data, no task and no runtime: tests have runtimes of their own. What could not be made is not tried again.
 static SHARED: Mutex<Option<Result<Provided, String>>> = Mutex::const_new(None);
+
+/// Held by whoever works in that cluster: it has one namespace of ours, which each scenario finds empty.
+static IN_USE: Mutex<()> = Mutex::const_new(());
+
+/// Waits until no other scenario works in the run's cluster.
+pub async fn turn() -> MutexGuard<'static, ()> {
+    IN_USE.lock().await
+}
 
 /// What kind-config.yaml plans.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! The namespace of a load by hand: created, marked, and removed again; never anybody else's.
+//! The namespace of a subcommand that works on any cluster: created, marked, and removed again; never anybody else's.
 
 use std::ops::ControlFlow;
 
@@ -14,13 +14,14 @@ use serde_json::{Value, json};
 
 use crate::note;
 
-/// The label that says whose a namespace is (Kubernetes, "Recommended Labels"), and its value.
+/// The label that says whose a namespace is (Kubernetes, "Recommended Labels").
 const LABEL: &str = "app.kubernetes.io/managed-by";
-const OWNER: &str = "rollproof-load";
 
-/// Where a load works.
-pub(super) struct Place {
+/// Where it works.
+pub(crate) struct Place {
     namespace: String,
+    /// The label's value: the subcommand.
+    owner: &'static str,
     /// Whether we have created it.
     ours: bool,
 }
@@ -30,37 +31,43 @@ impl Place {
     ///
     /// # Errors
     /// The cluster does not answer or does not let us; there is one of that name that is not of a load's.
-    pub(super) async fn take(target: &Target, wanted: Option<&str>, read_only: bool) -> anyhow::Result<Self> {
+    pub(crate) async fn take(
+        target: &Target,
+        owner: &'static str,
+        wanted: Option<&str>,
+        read_only: bool,
+    ) -> anyhow::Result<Self> {
         if read_only {
             let namespace = wanted.unwrap_or("default").to_owned();
-            match get(target, &namespace).await? {
-                Some(_) => return Ok(Self { namespace, ours: false }),
+            match get(target, owner, &namespace).await? {
+                Some(_) => return Ok(Self { namespace, owner, ours: false }),
                 None => bail!("there is no namespace {namespace}; --namespace names another"),
             }
         }
-        let namespace = wanted.map_or_else(|| format!("{OWNER}-{:x}", Moment::now().0 / 1_000_000), str::to_owned);
-        let object = json!({"metadata": {"name": namespace, "labels": {LABEL: OWNER}}});
-        let (status, answer) = send(target, Method::POST, "/api/v1/namespaces", &object).await?;
+        let namespace = wanted.map_or_else(|| format!("{owner}-{:x}", Moment::now().0 / 1_000_000), str::to_owned);
+        let object = json!({"metadata": {"name": namespace, "labels": {LABEL: owner}}});
+        let (status, answer) = send(target, owner, Method::POST, "/api/v1/namespaces", &object).await?;
         match status {
-            200..=299 => return Ok(Self { namespace, ours: true }),
+            200..=299 => return Ok(Self { namespace, owner, ours: true }),
             409 => {}
             _ => bail!("cannot create the namespace {namespace}: {}", message(status, &answer)),
         }
-        let there =
-            get(target, &namespace).await?.with_context(|| format!("the namespace {namespace} came and went"))?;
-        if there["metadata"]["labels"][LABEL] != OWNER {
-            bail!("the namespace {namespace} exists and is not of a load's: --namespace names another");
+        let there = get(target, owner, &namespace)
+            .await?
+            .with_context(|| format!("the namespace {namespace} came and went"))?;
+        if there["metadata"]["labels"][LABEL] != owner {
+            bail!("the namespace {namespace} exists and is not of a {owner}: --namespace names another");
         }
         if there["metadata"]["deletionTimestamp"].is_string() {
             bail!("the namespace {namespace} is still being deleted: wait for it, or name another with --namespace");
         }
         note(&format!(
-            "the namespace {namespace} is left over from an earlier load: it is used, and removed at the end"
+            "the namespace {namespace} is left over from an earlier run: it is used, and removed at the end"
         ));
-        Ok(Self { namespace, ours: true })
+        Ok(Self { namespace, owner, ours: true })
     }
 
-    pub(super) fn namespace(&self) -> &str {
+    pub(crate) fn namespace(&self) -> &str {
         &self.namespace
     }
 
@@ -68,16 +75,17 @@ impl Place {
     ///
     /// # Errors
     /// The cluster does not let us, or does not answer in time.
-    pub(super) async fn leave(&self, target: &Target) -> anyhow::Result<()> {
+    pub(crate) async fn leave(&self, target: &Target) -> anyhow::Result<()> {
         if !self.ours {
             return Ok(());
         }
-        let Self { namespace, .. } = self;
+        let Self { namespace, owner, .. } = self;
         note(&format!("removing the namespace {namespace}"));
         let path = format!("/api/v1/namespaces/{namespace}");
         let how = || format!("`kubectl delete namespace {namespace}` removes it");
         wait::until(timing::NAMESPACE_GONE, &format!("the namespace {namespace} to be deleted"), async || match send(
             target,
+            owner,
             Method::DELETE,
             &path,
             &Value::Null,
@@ -91,7 +99,7 @@ impl Place {
         .await
         .with_context(how)?;
         let what = format!("the namespace {namespace} to be gone");
-        let gone = wait::until(timing::NAMESPACE_GONE, &what, async || match get(target, namespace).await {
+        let gone = wait::until(timing::NAMESPACE_GONE, &what, async || match get(target, owner, namespace).await {
             Ok(None) => ControlFlow::Break(()),
             Ok(Some(_)) => ControlFlow::Continue("it is still there".to_owned()),
             Err(error) => ControlFlow::Continue(format!("{error:#}")),
@@ -106,8 +114,9 @@ impl Place {
 }
 
 /// A namespace; `None` if there is none.
-async fn get(target: &Target, name: &str) -> anyhow::Result<Option<Value>> {
-    let (status, answer) = send(target, Method::GET, &format!("/api/v1/namespaces/{name}"), &Value::Null).await?;
+async fn get(target: &Target, owner: &str, name: &str) -> anyhow::Result<Option<Value>> {
+    let (status, answer) =
+        send(target, owner, Method::GET, &format!("/api/v1/namespaces/{name}"), &Value::Null).await?;
     match status {
         200..=299 => Ok(Some(answer)),
         404 => Ok(None),
@@ -115,10 +124,10 @@ async fn get(target: &Target, name: &str) -> anyhow::Result<Option<Value>> {
     }
 }
 
-async fn send(target: &Target, method: Method, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
+async fn send(target: &Target, owner: &str, method: Method, path: &str, body: &Value) -> anyhow::Result<(u16, Value)> {
     let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-    let audit_id = format!("rollproof-load-{}", Moment::now().0);
-    let ask = Ask::new(method, path.to_owned(), body, audit_id, OWNER);
+    let audit_id = format!("{owner}-{}", Moment::now().0);
+    let ask = Ask::new(method, path.to_owned(), body, audit_id, owner);
     let (exchange, answer) = target.exchange(&mut None, ask).await;
     if let Some(failure) = exchange.failure {
         let phase = format!("{:?}", exchange.phase).to_lowercase();

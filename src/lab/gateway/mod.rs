@@ -1,0 +1,178 @@
+//! Gateways side by side: one Envoy for each remedy, in front of the same apiservers, so that one fault serves them all.
+//!
+//! Each listens on a port for every lane. A lane has upstream connections of its own, so what is sent on one of them is nothing to
+//! the kernel's timers on another.
+
+mod remedy;
+
+pub use remedy::*;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::balancer::command::serves;
+use super::balancer::product::envoy;
+use super::balancer::{Backend, HealthPolicy, Settings};
+use super::control_plane::{ControlPlane, last_words, pki};
+use super::http::Endpoint;
+use super::keeper::{Child, Claim, Keeper, Program};
+use super::network::{self, Network};
+use super::provision::{self, Binary, Sources};
+use super::wait;
+use crate::timing::{self, Timers};
+
+/// Traffic that has upstream connections of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Watches, and nothing else.
+    Alone,
+    /// Watches beside requests.
+    Busy,
+    /// Watches that are opened all the time.
+    New,
+}
+
+impl Lane {
+    /// All of them, in the order of their ports.
+    pub const ALL: [Self; 3] = [Self::Alone, Self::Busy, Self::New];
+}
+
+/// One Envoy with one remedy.
+pub struct Gateway {
+    /// What it does about a dead upstream.
+    pub remedy: Remedy,
+    /// Where it listens, in the order of [`Lane::ALL`].
+    ports: [SocketAddr; 3],
+    child: Child,
+    folder: PathBuf,
+}
+
+/// The binary that all of them are. Blocks: milliseconds when warm, a download when not.
+///
+/// # Errors
+/// There is none to be had: what was tried.
+pub fn binary(progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
+    provision::envoy(&Sources::from_env()?, progress)
+}
+
+impl Gateway {
+    /// Starts it; [`Gateway::ready`] waits for it. `index` is its number among the gateways of its lab.
+    ///
+    /// # Errors
+    /// Its configuration cannot be written, or it cannot be executed.
+    pub(super) async fn start(
+        (keeper, claim): (&Keeper, &Claim),
+        (control_plane, network): (&ControlPlane, &Network),
+        binary: &Binary,
+        timers: &Timers,
+        (index, remedy): (u8, Remedy),
+    ) -> anyhow::Result<Self> {
+        let folder = claim.folder.join(format!("gateway-{}", remedy.name));
+        tokio::fs::create_dir(&folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
+        let ports = [0, 1, 2].map(|lane| network::gateway(claim.lab, index, lane));
+        let servers = control_plane.servers.iter();
+        let backends = servers.map(|it| Backend { name: it.name().to_owned(), address: it.address() }).collect();
+        let settings = Settings {
+            site: network.balancer.clone(),
+            listen: ports[0],
+            health: if remedy.checks_health() { HealthPolicy::Follow } else { HealthPolicy::Ignore },
+            ..Settings::new(backends, control_plane.ca.clone(), timers)
+        };
+        let idle = timing::COMMAND_IDLE_TIMEOUT;
+        let shown = &control_plane.gateway;
+        let shown = [shown.certificate_file.as_path(), shown.key_file.as_path()];
+        let mut configuration = envoy::configuration(&settings, &control_plane.ca_file, idle, &folder, shown);
+        let resources = &mut configuration["static_resources"];
+        let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
+        for (lane, port) in ports.iter().enumerate() {
+            let name = format!("lane-{lane}");
+            let (mut cluster, mut listener) = (resources["clusters"][0].clone(), resources["listeners"][0].clone());
+            cluster["name"] = json!(name);
+            cluster["load_assignment"]["cluster_name"] = json!(name);
+            listener["name"] = json!(name);
+            listener["address"]["socket_address"]["port_value"] = json!(port.port());
+            let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
+            manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"] = json!(name);
+            remedy.apply(&mut cluster, manager);
+            clusters.push(cluster);
+            listeners.push(listener);
+        }
+        *resources = json!({"clusters": clusters, "listeners": listeners});
+        let file = folder.join("envoy.json");
+        pki::write_private(&file, &serde_json::to_string_pretty(&configuration)?)?;
+        let args = envoy::ARGUMENTS.iter().map(|&arg| arg.to_owned()).chain([file.display().to_string()]);
+        let program = Program {
+            lab: claim.lab,
+            program: binary.path.clone(),
+            args: args.collect(),
+            env: BTreeMap::new(),
+            network: network.balancer.file(),
+            folder: None,
+            log: folder.join("gateway.log"),
+        };
+        let child = keeper.spawn(program).await.with_context(|| format!("cannot start the gateway {}", remedy.name))?;
+        Ok(Self { remedy, ports, child, folder })
+    }
+
+    /// Where clients of a lane reach it.
+    pub fn address(&self, lane: Lane) -> SocketAddr {
+        self.ports[lane as usize]
+    }
+
+    /// Waits until a request through it is served.
+    ///
+    /// # Errors
+    /// It ended, or served nothing within the limit; with the end of what it printed.
+    pub(super) async fn ready(&self, through: &Endpoint) -> anyhow::Result<()> {
+        let what = format!("a request to be served through the gateway {}", self.remedy.name);
+        let ready = wait::until(timing::BALANCER_READY, &what, async || match self.child.exit() {
+            Some(exit) => ControlFlow::Break(Err(exit)),
+            None => serves(through).await.map_break(Ok),
+        });
+        match ready.await.with_context(|| self.last_words())? {
+            Ok(()) => Ok(()),
+            Err(exit) => bail!("the gateway {} ended with {}\n{}", self.remedy.name, exit.status, self.last_words()),
+        }
+    }
+
+    /// Says so if it has ended by itself.
+    ///
+    /// # Errors
+    /// It has.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        match self.child.exit() {
+            None => Ok(()),
+            Some(exit) => {
+                bail!("the gateway {} ended with {} in the middle of the run", self.remedy.name, exit.status)
+            }
+        }
+    }
+
+    /// Its log, and its statistics where [`Gateway::end`] has left some.
+    pub(super) fn logs(&self) -> impl Iterator<Item = (String, PathBuf)> {
+        let files = ["gateway.log", "stats.log"].map(|name| (name, self.folder.join(name)));
+        let named = |(name, file)| (format!("gateway-{}-{name}", self.remedy.name), file);
+        files.into_iter().filter(|(_, file)| file.exists()).map(named)
+    }
+
+    /// Asks for its statistics, then ends it.
+    pub(super) async fn end(&self) {
+        let asked = tokio::time::timeout(timing::COMMAND_STOP, envoy::statistics(&self.folder)).await;
+        if let Ok(Ok(text)) = asked {
+            let _ = tokio::fs::write(self.folder.join("stats.log"), text).await;
+        }
+        if self.child.signal(Signal::TERM).await.is_ok() {
+            let _ = tokio::time::timeout(timing::COMMAND_STOP, self.child.exited()).await;
+        }
+    }
+
+    fn last_words(&self) -> String {
+        last_words(&format!("the gateway {}", self.remedy.name), &self.folder.join("gateway.log"))
+    }
+}

@@ -1,0 +1,271 @@
+//! What gateways do about an upstream that is dead and has not said so: as Envoy is told, and why it helps or not.
+
+use serde_json::{Value, json};
+
+use crate::timing::gateway as times;
+
+/// A setting of a gateway that is said to end what hangs on a dead upstream, or several together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Remedy {
+    /// Its name in every observation.
+    pub name: &'static str,
+    /// What is set, as Envoy calls it.
+    pub settings: &'static str,
+    /// What the kernel and Envoy make of it, and where that is written.
+    pub why: &'static str,
+    parts: &'static [Part],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    StreamIdleTimeout,
+    TcpKeepalive,
+    TcpUserTimeout,
+    Ping,
+    HealthCheck,
+    CloseOnHealthFailure,
+    OutlierDetection,
+    DownstreamDuration,
+    UpstreamDuration,
+    StreamDuration,
+    RetryReads,
+}
+
+/// As Istio configures an ingress gateway.
+pub const NONE: Remedy = Remedy {
+    name: "none",
+    settings: "as Istio has it: stream_idle_timeout 0, no route timeout",
+    why: "Nothing looks at the connection. Bytes that are sent are repeated until tcp_retries2 is over (15 times, some 15 minutes); a \
+          connection on which nothing is sent stays for ever.",
+    parts: &[],
+};
+
+/// The field report's first cure.
+pub const STREAM_IDLE_TIMEOUT: Remedy = Remedy {
+    name: "stream-idle-timeout",
+    settings: "http_connection_manager stream_idle_timeout",
+    why: "A timer of each stream, which knows nothing of the upstream: what is silent is ended, dead or alive. Requests are still put on \
+          the dead connection.",
+    parts: &[Part::StreamIdleTimeout],
+};
+
+/// The field report's second cure.
+pub const TCP_KEEPALIVE: Remedy = Remedy {
+    name: "tcp-keepalive",
+    settings: "cluster upstream_connection_options.tcp_keepalive",
+    why: "Linux sends no probe while bytes are unacknowledged or waiting (tcp_keepalive_timer: `if (tp->packets_out || !tcp_write_queue_empty(sk)) goto \
+          resched`). It ends a connection on which the gateway sends nothing; one request on the dead connection turns it off, and tcp_retries2 counts.",
+    parts: &[Part::TcpKeepalive],
+};
+
+/// What bounds unacknowledged bytes.
+pub const TCP_USER_TIMEOUT: Remedy = Remedy {
+    name: "tcp-user-timeout",
+    settings: "cluster upstream_bind_config.socket_options TCP_USER_TIMEOUT (level 6, name 18)",
+    why: "How long bytes may stay unacknowledged (tcp(7)). Where nothing is sent nothing is unacknowledged, and nothing ends: a watch alone hangs.",
+    parts: &[Part::TcpUserTimeout],
+};
+
+/// Both, so that each covers what the other does not.
+pub const KEEPALIVE_AND_USER_TIMEOUT: Remedy = Remedy {
+    name: "tcp-keepalive+user-timeout",
+    settings: "tcp_keepalive and TCP_USER_TIMEOUT",
+    why: "Probes where nothing is sent, the user timeout where something is. The kernel of a frozen apiserver acknowledges both.",
+    parts: &[Part::TcpKeepalive, Part::TcpUserTimeout],
+};
+
+/// A question that the apiserver's HTTP/2 server answers itself.
+pub const PING: Remedy = Remedy {
+    name: "http2-ping",
+    settings: "upstream http2_protocol_options.connection_keepalive",
+    why: "Envoy asks by PING, the apiserver's process has to answer; without an answer Envoy closes the connection, and all of its streams end at \
+          once. Until then requests are put on it.",
+    parts: &[Part::Ping],
+};
+
+/// Active health checks alone.
+pub const HEALTH_CHECK: Remedy = Remedy {
+    name: "health-check",
+    settings: "cluster health_checks",
+    why: "An unhealthy host is not chosen any more, so new streams go elsewhere. What it has stays: its connections are not closed.",
+    parts: &[Part::HealthCheck],
+};
+
+/// And what is said to close them.
+pub const HEALTH_CHECK_CLOSING: Remedy = Remedy {
+    name: "health-check+close",
+    settings: "health_checks and close_connections_on_host_health_failure",
+    why: "Documented for tcp_proxy. The HTTP connection pools are drained by it: a connection closes when its last stream has ended, and a dead watch \
+          never ends.",
+    parts: &[Part::HealthCheck, Part::CloseOnHealthFailure],
+};
+
+/// Passive health checks.
+pub const OUTLIER_DETECTION: Remedy = Remedy {
+    name: "outlier-detection",
+    settings: "cluster outlier_detection (what Istio's DestinationRule offers)",
+    why: "It counts answers and failed connects. A request that hangs is neither, and an ejected host's connections are not closed.",
+    parts: &[Part::OutlierDetection],
+};
+
+/// Clients' connections do not get old.
+pub const DOWNSTREAM_DURATION: Remedy = Remedy {
+    name: "max-connection-duration",
+    settings: "downstream max_connection_duration, drain_timeout",
+    why: "The client's connection is drained (GOAWAY), and closed with all it carries when the drain timeout is over, dead or alive. What the client \
+          asks next may be put on the dead connection again.",
+    parts: &[Part::DownstreamDuration],
+};
+
+/// Upstream connections do not get old.
+pub const UPSTREAM_DURATION: Remedy = Remedy {
+    name: "upstream-max-connection-duration",
+    settings: "upstream common_http_protocol_options.max_connection_duration",
+    why: "The connection is drained: new streams get another one, so requests go on; what is on the old one stays until it ends, and a dead watch never ends.",
+    parts: &[Part::UpstreamDuration],
+};
+
+/// Streams do not get old.
+pub const STREAM_DURATION: Remedy = Remedy {
+    name: "max-stream-duration",
+    settings: "route max_stream_duration",
+    why: "Every stream is ended at that age, dead or alive. Meanwhile requests hang on the dead connection for as long.",
+    parts: &[Part::StreamDuration],
+};
+
+/// Two that complete each other.
+pub const PING_AND_HEALTH_CHECK: Remedy = Remedy {
+    name: "http2-ping+health-check",
+    settings: "connection_keepalive and health_checks",
+    why: "PING ends what is on the dead connection, the health check keeps new streams away from its host. Requests that hung meanwhile are answered with 503.",
+    parts: &[Part::Ping, Part::HealthCheck],
+};
+
+/// What rollproof recommends.
+pub const RECOMMENDED: Remedy = Remedy {
+    name: "recommended",
+    settings: "connection_keepalive, health_checks, and for GET requests without upgrade retry_on reset,connect-failure,refused-stream \
+               at another host",
+    why: "As http2-ping+health-check; and a read that had no answer yet when its connection was closed is repeated at another apiserver, so \
+          its client sees no 503. No timer looks at a stream, so a quiet one lives as long as its connection answers.",
+    parts: &[Part::Ping, Part::HealthCheck, Part::RetryReads],
+};
+
+/// All of them, in the order of the table.
+pub const REMEDIES: &[Remedy] = &[
+    NONE,
+    STREAM_IDLE_TIMEOUT,
+    TCP_KEEPALIVE,
+    TCP_USER_TIMEOUT,
+    KEEPALIVE_AND_USER_TIMEOUT,
+    PING,
+    HEALTH_CHECK,
+    HEALTH_CHECK_CLOSING,
+    OUTLIER_DETECTION,
+    DOWNSTREAM_DURATION,
+    UPSTREAM_DURATION,
+    STREAM_DURATION,
+    PING_AND_HEALTH_CHECK,
+    RECOMMENDED,
+];
+
+impl Remedy {
+    /// Whether it checks the health of apiservers.
+    pub(super) fn checks_health(&self) -> bool {
+        self.parts.contains(&Part::HealthCheck)
+    }
+
+    /// Changes the configuration of one cluster and of the connection manager before it.
+    pub(super) fn apply(&self, cluster: &mut Value, manager: &mut Value) {
+        for part in self.parts {
+            part.apply(cluster, manager);
+        }
+    }
+}
+
+impl Part {
+    fn apply(self, cluster: &mut Value, manager: &mut Value) {
+        let seconds = |span: std::time::Duration| format!("{}s", span.as_secs_f64());
+        let route = "/route_config/virtual_hosts/0/routes/0";
+        match self {
+            Self::StreamIdleTimeout => manager["stream_idle_timeout"] = json!(seconds(times::STREAM_IDLE_TIMEOUT)),
+            Self::TcpKeepalive => {
+                cluster["upstream_connection_options"] = json!({"tcp_keepalive": {
+                    "keepalive_time": times::KEEPALIVE_TIME.as_secs(),
+                    "keepalive_interval": times::KEEPALIVE_INTERVAL.as_secs(),
+                    "keepalive_probes": times::KEEPALIVE_PROBES,
+                }});
+            }
+            Self::TcpUserTimeout => {
+                cluster["upstream_bind_config"] = json!({"socket_options": [{
+                    "description": "TCP_USER_TIMEOUT",
+                    "level": 6,
+                    "name": 18,
+                    "int_value": times::USER_TIMEOUT.as_millis() as u64,
+                    "state": "STATE_PREBIND",
+                }]});
+            }
+            Self::Ping => {
+                let upstream = protocol_options(cluster);
+                upstream["explicit_http_config"]["http2_protocol_options"]["connection_keepalive"] = json!({
+                    "interval": seconds(times::PING_INTERVAL),
+                    "timeout": seconds(times::PING_TIMEOUT),
+                });
+            }
+            // Part of the lab's settings.
+            Self::HealthCheck => {}
+            Self::CloseOnHealthFailure => cluster["close_connections_on_host_health_failure"] = json!(true),
+            Self::OutlierDetection => {
+                cluster["outlier_detection"] = json!({
+                    "consecutive_5xx": times::OUTLIER_FAILURES,
+                    "split_external_local_origin_errors": true,
+                    "consecutive_local_origin_failure": times::OUTLIER_FAILURES,
+                    "interval": seconds(times::OUTLIER_INTERVAL),
+                    "base_ejection_time": seconds(times::OUTLIER_EJECTION),
+                    "max_ejection_percent": 100,
+                });
+            }
+            Self::DownstreamDuration => {
+                manager["common_http_protocol_options"]["max_connection_duration"] =
+                    json!(seconds(times::MAX_DURATION));
+                manager["drain_timeout"] = json!(seconds(times::DRAIN_TIMEOUT));
+            }
+            Self::UpstreamDuration => {
+                protocol_options(cluster)["common_http_protocol_options"] =
+                    json!({"max_connection_duration": seconds(times::MAX_DURATION)});
+            }
+            Self::StreamDuration => {
+                if let Some(route) = manager.pointer_mut(route) {
+                    route["route"]["max_stream_duration"] =
+                        json!({"max_stream_duration": seconds(times::MAX_DURATION)});
+                }
+            }
+            Self::RetryReads => {
+                let routes = manager.pointer_mut("/route_config/virtual_hosts/0/routes").and_then(Value::as_array_mut);
+                let Some(routes) = routes else { return };
+                let mut reads = routes[0].clone();
+                // An upgraded GET is a session, and must not be opened twice.
+                reads["match"]["headers"] = json!([
+                    {"name": ":method", "string_match": {"exact": "GET"}},
+                    {"name": "upgrade", "present_match": false},
+                ]);
+                reads["route"]["retry_policy"] = json!({
+                    "retry_on": "reset,connect-failure,refused-stream",
+                    "num_retries": 2,
+                    "host_selection_retry_max_attempts": 5,
+                    "retry_host_predicate": [{
+                        "name": "envoy.retry_host_predicates.previous_hosts",
+                        "typed_config": {
+                            "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+                        },
+                    }],
+                });
+                routes.insert(0, reads);
+            }
+        }
+    }
+}
+
+fn protocol_options(cluster: &mut Value) -> &mut Value {
+    &mut cluster["typed_extension_protocol_options"]["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
+}

@@ -1,0 +1,107 @@
+//! What clients have through gateways that end HTTP: streams, each with a story of its own.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use crate::timing::nanos;
+
+/// A stream of a client through a gateway. Written down when it ended, or when its probe did; begins when it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayStream {
+    /// The gateway, by the remedy that it has.
+    pub gateway: String,
+    /// What it is among the other traffic.
+    pub shape: Shape,
+    /// Whose it is: a watch that was ended goes on in another stream of the same client.
+    pub client: String,
+    /// The Audit-ID header that we sent.
+    pub audit_id: String,
+    /// The client's end of its connection to the gateway, host:port; empty where there was none.
+    pub local: String,
+    /// The revision from which a watch was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<u64>,
+    /// The apiserver that answered, as the gateway says.
+    pub server: Option<String>,
+    /// Until the answer's headers, and their status; `None` where none came.
+    pub answered: Option<Answered>,
+    /// What came on it, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heard: Vec<Heard>,
+    /// Of a quiet one: when something happened at last that it had to tell of.
+    #[serde(rename = "spoken_to_ns", default, skip_serializing_if = "Option::is_none", with = "nanos::option")]
+    pub spoken_to: Option<Duration>,
+    /// How the client was told of its end; `None`: it was not, or ended it itself.
+    pub told: Option<StreamEnd>,
+    /// Until its end, or until its probe stopped.
+    #[serde(rename = "lasted_ns", with = "nanos")]
+    pub lasted: Duration,
+}
+
+/// What a stream is, and what else is on the gateway's connection to the same apiserver: it decides what the kernel has to go by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// A watch, and nothing else that the gateway would have to send: TCP has no unacknowledged bytes.
+    WatchAlone,
+    /// A watch on a connection that carries requests all the time.
+    WatchBusy,
+    /// One of these requests, a GET.
+    Request,
+    /// A watch that is opened now, and ended by its client when it is open.
+    NewWatch,
+    /// A stream that says nothing for longer than any timer, as an `exec` session in which nobody types.
+    Quiet,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WatchAlone => "watch alone",
+            Self::WatchBusy => "watch beside requests",
+            Self::Request => "request",
+            Self::NewWatch => "new watch",
+            Self::Quiet => "quiet stream",
+        })
+    }
+}
+
+/// The headers of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// When, after it was asked for.
+    #[serde(rename = "after_ns", with = "nanos")]
+    pub after: Duration,
+    /// The status.
+    pub status: u16,
+}
+
+/// An event of a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heard {
+    /// When, after the stream was asked for.
+    #[serde(rename = "after_ns", with = "nanos")]
+    pub after: Duration,
+    /// The [`Write::change`](super::Write::change) that the object carries, if it is the writer's.
+    pub change: Option<u64>,
+}
+
+/// The end of a stream, as its client was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamEnd {
+    /// When, after it was asked for.
+    #[serde(rename = "after_ns", with = "nanos")]
+    pub after: Duration,
+    /// Why; `None` for a clean end, and for an answer that is complete.
+    pub failure: Option<Failure>,
+}
+
+impl GatewayStream {
+    /// Whether it was answered with 2xx.
+    pub fn succeeded(&self) -> bool {
+        self.answered.is_some_and(|answered| (200..300).contains(&answered.status))
+    }
+}

@@ -1,0 +1,323 @@
+//! GATEWAY: what a gateway makes of an apiserver that is dead and has not said so. Each claim is about the gateway that is judged, or
+//! about all where none is named.
+//!
+//! ```text
+//! lost at 10 s, a watch from there ended at 14.1 s, bound 12 s                         ->  GATEWAY-1 upheld
+//! lost at 10 s, a watch from there not ended at 30 s                                   ->  GATEWAY-1 violated
+//! lost at 10 s, a GET of 23 s not answered within 3 s, or with 503                     ->  GATEWAY-2 violated
+//! lost at 10 s, a watch on the other apiserver ended at 18 s                           ->  GATEWAY-3 violated
+//! a quiet stream on an apiserver that was never lost ended after 8 s                   ->  GATEWAY-4 violated
+//! a quiet stream was not changed, or not quiet for long enough                         ->  GATEWAY-4 inconclusive
+//! lost at 10 s, a GET answered with 503 at 14 s                                        ->  GATEWAY-5 violated
+//! a watch ended, went on, and change 7, acknowledged meanwhile, never came             ->  GATEWAY-6 violated
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::conclusive::conclude;
+use super::excerpt::{describe, excerpt};
+use super::facts::Facts;
+use super::{Figure, Verdict};
+use crate::timeline::{Effect, ErrorClass, Event, GatewayStream, Lost, Moment, Observation, Shape, Step, Verb};
+
+/// An apiserver that did not answer for a while.
+pub(super) struct Death<'a> {
+    pub(super) server: &'a str,
+    pub(super) on: Moment,
+    pub(super) off: Moment,
+}
+
+/// A stream and when it was asked for.
+type Stream<'a> = (Moment, &'a GatewayStream);
+
+/// Every time that an apiserver was lost silently, or frozen.
+pub(super) fn deaths<'a>(facts: &Facts<'a>) -> Vec<Death<'a>> {
+    let silent = |lost: Lost| matches!(lost, Lost::Both | Lost::ToServer | Lost::FromServer);
+    let lost = facts.losses.iter().filter(|(.., loss)| silent(loss.lost));
+    let lost = lost.map(|(on, off, loss)| Death { server: &loss.server, on: *on, off: off.unwrap_or(facts.end) });
+    let frozen = facts.lifecycle.iter().filter(|(_, step)| step.step == Step::Frozen).map(|(on, frozen)| {
+        let thawed = |(at, step): &&(Moment, &crate::timeline::Lifecycle)| {
+            at >= on && step.step == Step::Thawed && step.server == frozen.server
+        };
+        let off = facts.lifecycle.iter().find(thawed).map_or(facts.end, |(at, _)| *at);
+        Death { server: &frozen.server, on: *on, off }
+    });
+    lost.chain(frozen).collect()
+}
+
+/// The streams through the gateway that is judged, in order of their beginning.
+pub(super) fn streams<'a>(facts: &Facts<'a>, gateway: Option<&str>) -> Vec<Stream<'a>> {
+    let through = |stream: &GatewayStream| gateway.is_none_or(|gateway| stream.gateway == gateway);
+    let all = facts.recording.each(|event| match event {
+        Event::GatewayStream(stream) => Some(stream),
+        _ => None,
+    });
+    all.filter(|(_, stream)| through(stream)).collect()
+}
+
+fn is_watch(stream: &GatewayStream) -> bool {
+    matches!(stream.shape, Shape::WatchAlone | Shape::WatchBusy)
+}
+
+/// Whether a stream was open then.
+pub(super) fn open_at((began, stream): &Stream<'_>, at: Moment) -> bool {
+    let opened = stream.answered.is_some_and(|answered| *began + answered.after <= at);
+    opened && stream.succeeded() && *began + stream.lasted > at && ended(&(*began, stream)).is_none_or(|end| end > at)
+}
+
+/// When its client was told of its end.
+pub(super) fn ended((began, stream): &Stream<'_>) -> Option<Moment> {
+    stream.told.as_ref().map(|end| *began + end.after)
+}
+
+fn seconds(span: Duration) -> String {
+    format!("{:.3} s", span.as_secs_f64())
+}
+
+/// A claim about each stream of some kind under each death; the worst wins.
+fn each<'a>(
+    facts: &Facts<'a>,
+    concerned: impl Fn(&Death<'_>, &Stream<'a>) -> bool,
+    claim: impl Fn(&Death<'_>, &Stream<'a>) -> Result<(), (Moment, String, String)>,
+    nobody: &str,
+) -> Verdict {
+    let (deaths, streams) = (deaths(facts), streams(facts, facts.gateway));
+    if deaths.is_empty() {
+        return Verdict::inconclusive("no apiserver was lost or frozen");
+    }
+    let pairs = deaths.iter().flat_map(|death| streams.iter().map(move |stream| (death, stream)));
+    let verdicts = pairs.filter(|(death, stream)| concerned(death, stream)).map(|(death, stream)| {
+        let Err((at, expected, actual)) = claim(death, stream) else { return Verdict::Upheld };
+        let it = describe(
+            facts.recording.header.began_at,
+            &Observation { at: stream.0, event: Event::GatewayStream(stream.1.clone()) },
+        );
+        let mut lines = vec![it];
+        lines.extend(excerpt(facts, at, |event| {
+            matches!(event, Event::LossOn(_) | Event::LossOff(_) | Event::Lifecycle(_))
+        }));
+        lines.truncate(8);
+        Verdict::Violated { expected, actual, excerpt: lines }
+    });
+    let found = Verdict::worst(verdicts).unwrap_or_else(|| Verdict::inconclusive(nobody));
+    conclude(facts, &[], found)
+}
+
+/// GATEWAY-1.
+pub(super) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    let bound = facts.bounds.gateway_ended;
+    let concerned = |death: &Death<'_>, stream: &Stream<'_>| {
+        is_watch(stream.1) && stream.1.server.as_deref() == Some(death.server) && open_at(stream, death.on)
+    };
+    let took = |death: &Death<'_>, stream: &Stream<'_>| {
+        ended(stream).filter(|end| *end <= death.off).map(|end| end.since(death.on))
+    };
+    let (all, dead) = (streams(facts, facts.gateway), deaths(facts));
+    let pairs = dead.iter().flat_map(|death| all.iter().map(move |stream| (death, stream)));
+    let worst = pairs
+        .filter(|(death, stream)| concerned(death, stream))
+        .filter_map(|(death, stream)| took(death, stream))
+        .max();
+    let found = each(
+        facts,
+        concerned,
+        |death, stream| {
+            let (shape, gateway) = (stream.1.shape, &stream.1.gateway);
+            let actual = match took(death, stream) {
+                Some(took) if took <= bound => return Ok(()),
+                Some(took) => {
+                    format!("the {shape} through {gateway} ended {} after its apiserver was lost", seconds(took))
+                }
+                None => format!(
+                    "the {shape} through {gateway} had not ended {} after its apiserver was lost",
+                    seconds(death.off.since(death.on))
+                ),
+            };
+            Err((death.on, format!("every watch on {} to be ended within {}", death.server, seconds(bound)), actual))
+        },
+        "no watch was open on the apiserver that was lost",
+    );
+    (found, worst.map(|took| Figure::seconds("dead watch ended after", took)).into_iter().collect())
+}
+
+/// GATEWAY-2.
+pub(super) fn new_ones_go_elsewhere(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    let (bound, answered) = (facts.bounds.gateway_ended, facts.bounds.gateway_answered);
+    let concerned = |death: &Death<'_>, (began, stream): &Stream<'_>| {
+        stream.shape != Shape::Quiet && *began > death.on + bound && *began + answered < death.off
+    };
+    let found = each(
+        facts,
+        concerned,
+        |death, (began, stream)| {
+            let in_time = stream.answered.is_some_and(|it| it.after <= answered);
+            if in_time && stream.succeeded() {
+                return Ok(());
+            }
+            let (shape, gateway) = (stream.shape, &stream.gateway);
+            let what = match (stream.answered, &stream.told) {
+                (Some(it), _) if in_time => format!("was answered with {}", it.status),
+                (Some(it), _) => format!("was answered after {}", seconds(it.after)),
+                (None, Some(end)) if end.after <= answered => "failed without an answer".to_owned(),
+                (None, _) => format!("had no answer within {}", seconds(answered)),
+            };
+            let expected = format!(
+                "every new stream to be answered within {}, from {} after the loss of {} on",
+                seconds(answered),
+                seconds(bound),
+                death.server
+            );
+            Err((*began, expected, format!("a {shape} of {} through {gateway} {what}", facts.clock(*began))))
+        },
+        "nothing was asked for late enough after the loss",
+    );
+    (found, Vec::new())
+}
+
+/// GATEWAY-3.
+pub(super) fn others_are_untouched(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    let concerned = |death: &Death<'_>, stream: &Stream<'_>| {
+        let elsewhere = stream.1.server.as_deref().is_some_and(|server| server != death.server);
+        is_watch(stream.1) && elsewhere && open_at(stream, death.on)
+    };
+    let found = each(
+        facts,
+        concerned,
+        |death, stream| match ended(stream).filter(|end| *end <= death.off) {
+            None => Ok(()),
+            Some(end) => {
+                let server = stream.1.server.as_deref().unwrap_or_default();
+                let (shape, gateway) = (stream.1.shape, &stream.1.gateway);
+                Err((
+                    end,
+                    format!("watches on {server} to go on while {} is lost", death.server),
+                    format!("the {shape} through {gateway} was ended at {}", facts.clock(end)),
+                ))
+            }
+        },
+        "no watch was open on another apiserver",
+    );
+    (found, Vec::new())
+}
+
+/// GATEWAY-4.
+pub(super) fn quiet_ones_live(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    let dead: BTreeSet<_> = deaths(facts).iter().map(|death| death.server).collect();
+    let quiet = streams(facts, facts.gateway).into_iter().filter(|(_, stream)| {
+        let healthy = stream.server.as_deref().is_some_and(|server| !dead.contains(server));
+        // One that its client ended itself says nothing.
+        stream.shape == Shape::Quiet && healthy && (stream.told.is_some() || stream.spoken_to.is_some())
+    });
+    let quiet: Vec<_> = quiet.collect();
+    let bound = facts.bounds.gateway_quiet;
+    let verdicts = quiet.iter().map(|(began, stream)| {
+        let before = stream.told.as_ref().filter(|end| stream.spoken_to.is_none_or(|spoken| end.after < spoken));
+        let gateway = &stream.gateway;
+        let actual = match (before, stream.spoken_to) {
+            (Some(end), _) => format!("a quiet stream through {gateway} was ended after {}", seconds(end.after)),
+            (None, Some(spoken)) if spoken < bound => {
+                return Verdict::inconclusive(format!("it was quiet for {} only", seconds(spoken)));
+            }
+            (None, Some(spoken)) if stream.heard.iter().any(|heard| heard.after >= spoken) => return Verdict::Upheld,
+            _ => format!("a quiet stream through {gateway} did not tell of what happened at last"),
+        };
+        let concern = |event: &Event| matches!(event, Event::GatewayStream(it) if it.shape == Shape::Quiet);
+        Verdict::Violated {
+            expected: "a quiet stream of an apiserver that answers to go on, and to tell of what happens at last"
+                .to_owned(),
+            actual,
+            excerpt: excerpt(facts, *began, concern),
+        }
+    });
+    let found = Verdict::worst(verdicts).unwrap_or_else(|| Verdict::inconclusive("no quiet stream was spoken to"));
+    let longest = quiet.iter().filter_map(|(_, stream)| stream.spoken_to).max();
+    let figures = longest.map(|span| Figure::seconds("quiet for", span)).into_iter().collect();
+    (conclude(facts, &[], found), figures)
+}
+
+/// GATEWAY-5.
+pub(super) fn errors_can_be_repeated(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    use ErrorClass::{BrokenPipe, ConnectionReset, Goaway, StreamReset, Timeout, UnexpectedEof};
+    let during = |death: &Death<'_>, (began, _): &Stream<'_>, at: Moment| at >= death.on && *began <= death.off;
+    let told = |death: &Death<'_>, stream: &Stream<'_>| {
+        let ours = stream.1.told.as_ref().and_then(|end| end.failure.as_ref()).is_some_and(|it| it.class == Timeout);
+        let error = stream.1.told.is_some() && (is_watch(stream.1) || !stream.1.succeeded() || failed(stream.1));
+        error && !ours && stream.1.shape != Shape::Quiet && ended(stream).is_some_and(|at| during(death, stream, at))
+    };
+    let found = each(
+        facts,
+        told,
+        |_, stream| {
+            let class = stream.1.told.as_ref().and_then(|end| end.failure.as_ref()).map(|failure| failure.class);
+            let closed = matches!(class, Some(UnexpectedEof | ConnectionReset | BrokenPipe | Goaway));
+            let status = stream.1.answered.filter(|_| !stream.1.succeeded()).map(|answered| answered.status);
+            let repeated = match (is_watch(stream.1) || stream.1.shape == Shape::NewWatch, status) {
+                (true, Some(status)) => status == 429 || status >= 500,
+                (true, None) => closed || class.is_none() || class == Some(StreamReset),
+                (false, Some(_)) => false,
+                (false, None) => closed,
+            };
+            if repeated {
+                return Ok(());
+            }
+            let what =
+                status.map_or_else(|| class.map_or_else(String::new, |class| class.to_string()), |it| it.to_string());
+            let (shape, gateway) = (stream.1.shape, &stream.1.gateway);
+            let at = ended(stream).unwrap_or(stream.0);
+            let actual = format!("a {shape} of {} through {gateway} got {what}", facts.clock(stream.0));
+            Err((at, "nothing that a client does not repeat by itself".to_owned(), actual))
+        },
+        "nobody was told anything",
+    );
+    let errors = streams(facts, facts.gateway)
+        .iter()
+        .filter(|stream| deaths(facts).iter().any(|death| told(death, stream)))
+        .count();
+    (found, vec![Figure::count("streams ended with an error", errors)])
+}
+
+fn failed(stream: &GatewayStream) -> bool {
+    stream.told.as_ref().is_some_and(|end| end.failure.is_some())
+}
+
+/// GATEWAY-6.
+pub(super) fn resumed_ones_miss_nothing(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    let mut chains: BTreeMap<(&str, &str), Vec<Stream<'_>>> = BTreeMap::new();
+    for stream in streams(facts, facts.gateway).into_iter().filter(|(_, stream)| is_watch(stream)) {
+        chains.entry((&stream.1.gateway, &stream.1.client)).or_default().push(stream);
+    }
+    let mut resumes = Vec::new();
+    let verdicts: Vec<_> = chains
+        .iter()
+        .filter_map(|((gateway, client), chain)| {
+            // The last of those that were tried until there was one on each apiserver is the first that counts.
+            let first = chain.iter().position(|stream| stream.1.told.is_some())?;
+            let again = chain[first + 1..].iter().find(|(_, stream)| stream.succeeded())?;
+            let (opened, answered) = (chain[first].0, again.1.answered?);
+            resumes.push((again.0 + answered.after).since(ended(&chain[first])?));
+            let heard: BTreeSet<_> =
+                chain.iter().flat_map(|(_, stream)| stream.heard.iter().filter_map(|heard| heard.change)).collect();
+            let owed = facts.writes.all.iter().filter(|(at, write)| {
+                *at > opened && write.effect() == Effect::Certain && write.verb != Verb::Delete
+            });
+            let missed = owed.filter(|(_, write)| !heard.contains(&write.change)).collect::<Vec<_>>();
+            let Some((at, write)) = missed.first() else { return Some(Verdict::Upheld) };
+            let concern =
+                |event: &Event| matches!(event, Event::GatewayStream(it) if it.gateway == *gateway && it.client == *client);
+            Some(Verdict::Violated {
+                expected: "every acknowledged change".to_owned(),
+                actual: format!(
+                    "{client} through {gateway} never told of change {}, acknowledged at {}, and {} more",
+                    write.change,
+                    facts.clock(*at + write.exchange.took),
+                    missed.len() - 1
+                ),
+                excerpt: excerpt(facts, *at, concern),
+            })
+        })
+        .collect();
+    let found = Verdict::worst(verdicts).unwrap_or_else(|| Verdict::inconclusive("no watch was ended and went on"));
+    let longest = resumes.iter().max().map(|span| Figure::seconds("longest until resumed", *span));
+    (conclude(facts, &[], found), longest.into_iter().collect())
+}

@@ -1,0 +1,134 @@
+//! IDLE-5: a pooled connection that was ended while idle carries no request.
+//!
+//! When it was ended is the balancer's to say (its record of connections), or the wire's (the first RST or FIN to the client): not the client's. Of a
+//! connection that was forgotten silently, neither says anything: there a request that nobody answers tells.
+//!
+//! ```text
+//! connection 4 reset at 11.0 s; the next request at 26.0 s on connection 5, 200      ->  upheld
+//! connection 4 reset at 11.0 s; the next request at 26.0 s on connection 4           ->  violated
+//! connection 4 reset at 11.0 s; the next request at 26.0 s on connection 5, failed   ->  violated
+//! connection 4 idle for 26.0 s; a request on it is not answered                      ->  violated
+//! no connection was ended between two requests                                       ->  inconclusive
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::conclusive::conclude;
+use super::excerpt::excerpt;
+use super::facts::Facts;
+use super::{Figure, Verdict};
+use crate::timeline::{
+    ConnectionKind, ConnectionUse, End, ErrorClass, Event, Exchange, Moment, Party, Phase, SegmentKind,
+};
+use crate::timing::CLOSE_NOTICED;
+
+pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    let ended = ended(facts);
+    let (mut after, mut longest, mut verdicts) = (0, None, Vec::new());
+    for (probe, exchanges) in by_probe(facts) {
+        let mut last = None;
+        for (at, exchange) in exchanges {
+            let Some(used) = &exchange.connection else { continue };
+            let replaces = last.is_some_and(|last: &str| last != used.local && was_ended(&ended, last, at).is_some());
+            let breach = breach(&ended, at, exchange, used, replaces);
+            if replaces || breach.is_some() {
+                after += 1;
+                longest = longest.max(Some(exchange.took));
+            }
+            verdicts.extend(breach.map(|actual| Verdict::Violated {
+                expected: "a request after an idle time to go out on a live connection, and to be answered".to_owned(),
+                actual: format!("{probe} {actual}"),
+                excerpt: excerpt(facts, at, |event| concerns(probe, used, event)),
+            }));
+            last = Some(&used.local);
+        }
+    }
+    let found = match Verdict::worst(verdicts) {
+        Some(found) => found,
+        None if after == 0 => Verdict::inconclusive("no pooled connection was ended between two requests"),
+        None => Verdict::Upheld,
+    };
+    let mut figures = vec![Figure::count("requests after an idle end", after)];
+    figures.extend(longest.map(|took| Figure::seconds("longest of them", took)));
+    (conclude(facts, &[], found), figures)
+}
+
+fn breach(
+    ended: &HashMap<&str, Moment>,
+    at: Moment,
+    exchange: &Exchange,
+    used: &ConnectionUse,
+    replaces: bool,
+) -> Option<String> {
+    let (local, idle, took) = (&used.local, used.idle.as_secs_f64(), exchange.took.as_secs_f64());
+    let unanswered =
+        exchange.phase == Phase::Headers && exchange.failure.as_ref().is_some_and(|it| it.class == ErrorClass::Timeout);
+    let outcome = || match &exchange.failure {
+        Some(failure) => format!("{} after {took:.3} s", failure.class),
+        None => format!("status {}", exchange.status.unwrap_or(0)),
+    };
+    match was_ended(ended, local, at) {
+        Some(end) => {
+            let since = at.since(end).as_secs_f64();
+            Some(format!("used {local}, which had been ended {since:.3} s before: {}", outcome()))
+        }
+        None if used.reused && unanswered => {
+            Some(format!("used {local} after {idle:.3} s, and was not answered in {took:.3} s"))
+        }
+        None if replaces && !exchange.succeeded() => Some(format!("went on to {local}, and failed: {}", outcome())),
+        None => None,
+    }
+}
+
+/// When that connection was ended, if that was long enough before.
+fn was_ended(ended: &HashMap<&str, Moment>, local: &str, at: Moment) -> Option<Moment> {
+    ended.get(local).copied().filter(|end| *end + CLOSE_NOTICED < at)
+}
+
+/// When each connection was ended by the balancer, or in the server's name, by the client's end of it.
+fn ended<'a>(facts: &Facts<'a>) -> HashMap<&'a str, Moment> {
+    let ends = facts.recording.observations.iter().filter_map(|seen| match &seen.event {
+        Event::Connection(connection) if connection.ended_by == Party::Balancer => {
+            let ended = matches!(connection.end, End::Reset | End::Fin | End::Silent);
+            ended.then_some((connection.client.as_str(), seen.at + connection.lasted))
+        }
+        Event::Packets(packets) if packets.interface == "to-client" => {
+            let ends = [SegmentKind::Reset, SegmentKind::Fin];
+            let first = ends.into_iter().filter_map(|kind| packets.first(seen.at, kind, Party::Server)).min();
+            Some((packets.client.as_str(), first?))
+        }
+        _ => None,
+    });
+    let mut ended = HashMap::new();
+    for (client, at) in ends {
+        ended.entry(client).and_modify(|known: &mut Moment| *known = at.min(*known)).or_insert(at);
+    }
+    ended
+}
+
+/// What was asked on connections that are kept, in order.
+fn by_probe<'a>(facts: &Facts<'a>) -> BTreeMap<&'a str, Vec<(Moment, &'a Exchange)>> {
+    let mut all: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for seen in &facts.recording.observations {
+        match &seen.event {
+            Event::Request(request) if request.on != ConnectionKind::New => {
+                let attempts = request.attempts.iter().map(|attempt| (attempt.at, &attempt.exchange));
+                all.entry(&request.probe).or_default().extend(attempts.chain([(seen.at, &request.exchange)]));
+            }
+            Event::Load(load) => all.entry(&load.worker).or_default().push((seen.at, &load.exchange)),
+            _ => {}
+        }
+    }
+    all
+}
+
+fn concerns(probe: &str, used: &ConnectionUse, event: &Event) -> bool {
+    match event {
+        Event::Request(request) => request.probe == probe,
+        Event::Load(load) => load.worker == probe,
+        Event::Connection(connection) => connection.client == used.local,
+        Event::Packets(packets) => packets.client == used.local,
+        Event::LossOn(_) | Event::LossOff(_) => true,
+        _ => false,
+    }
+}

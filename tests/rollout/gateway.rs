@@ -1,0 +1,90 @@
+//! Gateways that end HTTP between clients and apiservers, and an apiserver that is dead and has not said so: the field report of a
+//! watch that hung behind an Istio ingress gateway.
+
+use rollproof::prelude::*;
+use rollproof::timing::gateway as times;
+use rstest::rstest;
+use serial_test::serial;
+
+const ALL: &[&Requirement] = &[
+    &gateway::ENDED,
+    &gateway::ELSEWHERE,
+    &gateway::UNTOUCHED,
+    &gateway::QUIET,
+    &gateway::REPEATABLE,
+    &gateway::RESUMED,
+];
+
+/// Behind a gateway as it is recommended, watches on a dead apiserver end and go on elsewhere, requests too, and a quiet session is left
+/// alone. Beside it, on the same apiservers, two controls: as Istio comes everything hangs, and with the report's first cure the quiet
+/// session is cut.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn the_recommended_gateway_survives_a_silently_lost_apiserver() {
+    undisturbed()
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            lab.gateways = vec![gateways::RECOMMENDED, gateways::NONE, gateways::STREAM_IDLE_TIMEOUT];
+        })
+        .upholds_through(&gateways::RECOMMENDED, ALL)
+        .violates_through(&gateways::NONE, &[&gateway::ENDED, &gateway::ELSEWHERE])
+        .violates_through(&gateways::STREAM_IDLE_TIMEOUT, &[&gateway::QUIET])
+        .run(async |lab| {
+            let probes = Probes::default().with(gateway_clients()).with(write().every(times::WRITE_EVERY));
+            let probes = probes.start(lab).await?;
+            let first = lab.lose(0, Lost::Both).await?;
+            probes.watch_for(times::FAULT).await;
+            first.heal().await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// How an apiserver ceases to answer, without a word.
+#[derive(Clone, Copy)]
+enum Silence {
+    /// Packets are lost on the way.
+    Lost(Lost),
+    /// Its process is stopped, and its kernel acknowledges whatever is sent.
+    Frozen,
+}
+
+/// Every remedy, side by side before the same two apiservers, one of which ceases to answer: docs/gateway-cures.md is made of these
+/// recordings.
+#[rstest]
+#[case::packets_are_lost_both_ways(Silence::Lost(Lost::Both))]
+#[case::packets_to_the_apiserver_are_lost(Silence::Lost(Lost::ToServer))]
+#[case::the_apiserver_is_frozen(Silence::Frozen)]
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn each_remedy_does_what_it_can_when(#[case] silence: Silence) {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            lab.gateways = gateways::REMEDIES.to_vec();
+        })
+        .upholds_through(&gateways::RECOMMENDED, ALL)
+        .violates_through(&gateways::NONE, &[&gateway::ENDED, &gateway::ELSEWHERE])
+        .violates_through(&gateways::STREAM_IDLE_TIMEOUT, &[&gateway::ELSEWHERE, &gateway::QUIET])
+        .run(async |lab| {
+            let probes = Probes::default().with(gateway_clients()).with(write().every(times::WRITE_EVERY));
+            let probes = probes.start(lab).await?;
+            match silence {
+                Silence::Lost(lost) => {
+                    let first = lab.lose(0, lost).await?;
+                    probes.watch_for(times::FAULT).await;
+                    first.heal().await?;
+                }
+                Silence::Frozen => {
+                    let first = lab.servers()[0].freeze().await?;
+                    probes.watch_for(times::FAULT).await;
+                    drop(first);
+                }
+            }
+            probes.stop().await
+        })
+        .await;
+}

@@ -1,0 +1,213 @@
+//! What the verdicts say about gateways before an apiserver that is dead and has not said so.
+
+use rollproof::timeline::*;
+use rollproof::timing::{millis, secs};
+
+use crate::shorthand::*;
+
+const LOST: u64 = 10_000;
+const HEALED: u64 = 30_000;
+
+const ALL: [&str; 6] = ["GATEWAY-1", "GATEWAY-2", "GATEWAY-3", "GATEWAY-4", "GATEWAY-5", "GATEWAY-6"];
+
+/// Milliseconds since the recording began, and what was seen then.
+type Seen = (u64, Event);
+
+/// A recording in which apiserver 0 was silently lost from 10 s to 30 s.
+fn recording(seen: impl IntoIterator<Item = Seen>) -> Recording {
+    let loss = Loss { server: "apiserver-0".into(), lost: Lost::Both };
+    let fault = [(LOST, Event::LossOn(loss.clone())), (HEALED, Event::LossOff(loss))];
+    let mut observations: Vec<_> = fault.into_iter().chain(seen).map(|(at, event)| observed(at, event)).collect();
+    observations.sort_by_key(|seen| seen.at);
+    Recording { header: header(None, &ALL), observations }
+}
+
+/// A stream that is answered by that apiserver at once, and still open at 36 s.
+fn stream(shape: Shape, client: &str, at: u64, server: &str) -> GatewayStream {
+    GatewayStream {
+        gateway: "gateway".into(),
+        shape,
+        client: client.into(),
+        audit_id: format!("{client}-{at}"),
+        local: "127.0.0.1:5".into(),
+        from: None,
+        server: Some(server.into()),
+        answered: Some(Answered { after: millis(3), status: 200 }),
+        heard: Vec::new(),
+        spoken_to: None,
+        told: None,
+        lasted: millis(36_000 - at),
+    }
+}
+
+fn told(stream: GatewayStream, after: u64, class: ErrorClass) -> GatewayStream {
+    let failure = Some(Failure { class, text: String::new() });
+    GatewayStream { told: Some(StreamEnd { after: millis(after), failure }), lasted: millis(after), ..stream }
+}
+
+fn heard(stream: GatewayStream, changes: &[(u64, u64)]) -> GatewayStream {
+    let heard = changes.iter().map(|(after, change)| Heard { after: millis(*after), change: Some(*change) }).collect();
+    GatewayStream { heard, ..stream }
+}
+
+fn spoken_to(stream: GatewayStream, after: u64) -> GatewayStream {
+    let heard = vec![Heard { after: millis(after + 5), change: None }];
+    GatewayStream { spoken_to: Some(millis(after)), heard, ..stream }
+}
+
+fn request(at: u64, status: u16) -> GatewayStream {
+    GatewayStream {
+        answered: Some(Answered { after: millis(5), status }),
+        told: Some(StreamEnd { after: millis(6), failure: None }),
+        lasted: millis(6),
+        ..stream(Shape::Request, "busy", at, "apiserver-1")
+    }
+}
+
+fn wrote(at: u64, change: u64) -> Seen {
+    let write = Write {
+        probe: "writer".into(),
+        change,
+        verb: Verb::Create,
+        object: format!("object-{change}"),
+        revision: Some(change),
+        exchange: answered(201),
+    };
+    (at, Event::Write(write))
+}
+
+/// The parts of a run that a test may change.
+struct Parts {
+    dead: GatewayStream,
+    resumed: Option<GatewayStream>,
+    other: GatewayStream,
+    quiet: GatewayStream,
+    requests: Vec<(u64, GatewayStream)>,
+}
+
+impl Parts {
+    /// A watch on the dead apiserver ends after 4 s and goes on elsewhere; nothing else notices.
+    fn good() -> Self {
+        let dead = told(stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-0"), 13_000, ErrorClass::StreamReset);
+        let resumed = heard(stream(Shape::WatchAlone, "watch-0", 14_000, "apiserver-1"), &[(5, 1), (2000, 2)]);
+        Self {
+            dead,
+            resumed: Some(resumed),
+            other: stream(Shape::WatchAlone, "watch-1", 1000, "apiserver-1"),
+            quiet: spoken_to(stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1"), 34_000),
+            requests: vec![(12_000, request(12_000, 200)), (25_000, request(25_000, 200))],
+        }
+    }
+
+    fn recording(self) -> Recording {
+        let streams = [(1000, self.dead), (1000, self.other), (1000, self.quiet)];
+        let streams = streams.into_iter().chain(self.resumed.map(|it| (14_000, it))).chain(self.requests);
+        let seen = streams.map(|(at, stream)| (at, Event::GatewayStream(stream)));
+        recording(seen.chain([wrote(12_000, 1), wrote(15_000, 2), (36_000, life("apiserver-1", Step::Ready))]))
+    }
+}
+
+/// A recording in which just this is violated.
+pub(crate) fn tooth(id: &str) -> Recording {
+    let good = Parts::good();
+    let late = told(stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-0"), 25_000, ErrorClass::StreamReset);
+    let parts = match id {
+        "GATEWAY-1" => Parts { dead: late, ..good },
+        "GATEWAY-2" => {
+            let hangs = GatewayStream { answered: None, ..stream(Shape::NewWatch, "new", 25_000, "apiserver-0") };
+            Parts { requests: vec![(12_000, request(12_000, 200)), (25_000, hangs)], ..good }
+        }
+        "GATEWAY-3" => Parts { other: told(good.other, 17_000, ErrorClass::StreamReset), ..good },
+        "GATEWAY-4" => Parts {
+            quiet: told(stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1"), 8000, ErrorClass::StreamReset),
+            ..good
+        },
+        "GATEWAY-5" => Parts { requests: vec![(12_000, request(12_000, 503)), (25_000, request(25_000, 200))], ..good },
+        "GATEWAY-6" => Parts { resumed: good.resumed.map(|it| heard(it, &[(2000, 2)])), ..good },
+        _ => panic!("no tooth for {id}"),
+    };
+    parts.recording()
+}
+
+#[test]
+fn a_gateway_that_ends_what_hangs_and_nothing_else_is_upheld() {
+    upheld().compare(&Parts::good().recording());
+}
+
+#[test]
+fn each_way_to_fail_is_told() {
+    for (id, text) in [
+        ("GATEWAY-1", "the watch alone through gateway ended 16.000 s after its apiserver was lost"),
+        ("GATEWAY-2", "a new watch of +25.000s through gateway had no answer within 3.000 s"),
+        ("GATEWAY-3", "the watch alone through gateway was ended at +18.000s"),
+        ("GATEWAY-4", "a quiet stream through gateway was ended after 8.000 s"),
+        ("GATEWAY-5", "a request of +12.000s through gateway got 503"),
+        ("GATEWAY-6", "watch-0 through gateway never told of change 1, acknowledged at +12.0"),
+    ] {
+        violated(id, text).compare(&tooth(id));
+    }
+}
+
+#[test]
+fn a_watch_that_hangs_until_the_end_is_violated() {
+    let hangs = stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-0");
+    let parts = Parts { dead: hangs, resumed: None, ..Parts::good() };
+    violated("GATEWAY-1", "had not ended 20.000 s after its apiserver was lost")
+        .and_inconclusive("GATEWAY-5", "nobody was told anything")
+        .and_inconclusive("GATEWAY-6", "no watch was ended and went on")
+        .compare(&parts.recording());
+}
+
+#[test]
+fn without_a_fault_or_the_streams_it_is_about_nothing_is_proven() {
+    let mut recording = Parts::good().recording();
+    recording.observations.retain(|seen| !matches!(seen.event, Event::LossOn(_) | Event::LossOff(_)));
+    inconclusive("GATEWAY-1", "no apiserver was lost or frozen")
+        .and_inconclusive("GATEWAY-2", "no apiserver was lost or frozen")
+        .and_inconclusive("GATEWAY-3", "no apiserver was lost or frozen")
+        .and_inconclusive("GATEWAY-5", "no apiserver was lost or frozen")
+        .compare(&recording);
+
+    let parts = Parts {
+        dead: stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-1"),
+        quiet: spoken_to(stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1"), 9000),
+        resumed: None,
+        requests: Vec::new(),
+        ..Parts::good()
+    };
+    inconclusive("GATEWAY-1", "no watch was open on the apiserver that was lost")
+        .and_inconclusive("GATEWAY-2", "nothing was asked for late enough")
+        .and_inconclusive("GATEWAY-4", "it was quiet for 9.000 s only")
+        .and_inconclusive("GATEWAY-5", "nobody was told anything")
+        .and_inconclusive("GATEWAY-6", "no watch was ended and went on")
+        .compare(&parts.recording());
+}
+
+#[test]
+fn a_frozen_apiserver_is_as_good_as_lost() {
+    let mut recording = Parts::good().recording();
+    for seen in &mut recording.observations {
+        match seen.event {
+            Event::LossOn(_) => seen.event = life("apiserver-0", Step::Frozen),
+            Event::LossOff(_) => seen.event = life("apiserver-0", Step::Thawed),
+            _ => {}
+        }
+    }
+    upheld().compare(&recording);
+}
+
+#[test]
+fn of_gateways_side_by_side_each_has_its_own_verdict() {
+    let mut recording = tooth("GATEWAY-1");
+    let other = told(stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-0"), 13_000, ErrorClass::StreamReset);
+    let other = GatewayStream { gateway: "better".into(), ..other };
+    recording.observations.insert(0, observed(1000, Event::GatewayStream(other)));
+    let by =
+        |gateway: &str, expected| JudgedBy { requirement: "GATEWAY-1".into(), expected, gateway: Some(gateway.into()) };
+    recording.header.judged_by = vec![by("better", Expected::Upheld), by("gateway", Expected::Violated)];
+    let judgements = rollproof::verdict::judge_all(&recording).unwrap();
+    assert!(judgements.iter().all(|judgement| judgement.passed()), "{judgements:#?}");
+    let gateways: Vec<_> = judgements.iter().map(|judgement| judgement.gateway.as_deref()).collect();
+    assert_eq!(gateways, [Some("better"), Some("gateway")]);
+    assert_eq!(judgements[0].figures[0].value, secs(4).as_secs_f64());
+}
