@@ -218,6 +218,7 @@ impl Scenario {
             .chain(&self.needs)
             .chain(policies)
             .chain(setup.namespaces.then_some(&Need::Namespaces))
+            .chain(setup.pods.then_some(&Need::Pods))
             .chain(config.balancer.needs())
             .chain(config.control_plane.needs());
         for need in needs {
@@ -255,6 +256,12 @@ impl Scenario {
                     Err(error) => format!("{error:#}"),
                     Ok(_) => continue,
                 },
+                Need::Pods if on_kind => "the suite puts no pod of its own into a cluster yet".to_owned(),
+                Need::Pods => match Sources::from_env().and_then(|sources| provision::kwok_unmet(&sources)) {
+                    Ok(Some(reason)) => reason,
+                    Ok(None) => continue,
+                    Err(error) => return Some(Outcome::Lab(format!("{error:#}"))),
+                },
                 Need::BalancerPolicies if !setup.suits(&config.balancer) => {
                     format!("{} cannot be told to carry connections like that", config.balancer)
                 }
@@ -279,7 +286,7 @@ impl Scenario {
         body: impl AsyncFnOnce(&Lab) -> anyhow::Result<()>,
     ) -> anyhow::Result<Outcome> {
         let say = |text: String| progress(name, &text);
-        let Materials { control_plane: material, older } = provide(name, config, planned, setup.upgrade_from).await?;
+        let Materials { control_plane: material, older } = provide(name, config, planned, &setup).await?;
         note_panics_of_probes();
         let bounds = Bounds { lost: setup.loss_noticed(), ..Bounds::with(&setup.timers) };
         let recorder = Recorder::default();
@@ -375,14 +382,19 @@ struct Materials {
 }
 
 /// Found or made, before there is a lab to wait for it; with progress.
-async fn provide(name: &str, config: &Config, planned: Planned, older: Option<&str>) -> anyhow::Result<Materials> {
+async fn provide(name: &str, config: &Config, planned: Planned, setup: &Setup) -> anyhow::Result<Materials> {
     let say: Say = {
         let name = name.to_owned();
         Arc::new(move |text| progress(&name, text))
     };
     let sources = Sources::from_env()?;
-    let control_plane = planned.provide(config, sources.clone(), say.clone()).await?;
-    let older = match older {
+    let mut control_plane = planned.provide(config, sources.clone(), say.clone()).await?;
+    if let (true, Material::Binaries(binaries)) = (setup.pods, &mut control_plane) {
+        let (sources, say) = (sources.clone(), say.clone());
+        let kwok = move || provision::kwok(&sources, &|text| say(text));
+        binaries.kwok = Some(Box::new(tokio::task::spawn_blocking(kwok).await??));
+    }
+    let older = match setup.upgrade_from {
         // What KUBEBUILDER_ASSETS brings is the version to upgrade to.
         Some(version) => {
             let sources = Sources { assets: None, ..sources.clone() };

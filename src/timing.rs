@@ -160,6 +160,9 @@ pub const SHORT_GRACE_PERIOD: Duration = millis(1300);
 /// report's durations are for the nightly profile: what they leave for the end of the process does not compress.
 pub const FIELD_REPORT_GRACE_PERIOD: Duration = secs(135);
 
+/// `--request-timeout` (60 s by default), compressed: a stopped apiserver waits so long for a `logs -f` before it ends.
+pub const SHORT_REQUEST_TIMEOUT: Duration = secs(3);
+
 /// A kept connection that was closed while idle says so within a round trip, on a busy machine within this. Whoever waits
 /// longer for the news was hung up on.
 pub const CLOSE_NOTICED: Duration = secs(1);
@@ -362,6 +365,10 @@ pub const IN_FLIGHT_RENEW: Duration = secs(20);
 /// create with 504 after 34 s (k8s.io/apiserver pkg/endpoints/handlers/rest.go, requestTimeoutUpperBound; measured), and
 /// ends a list after 60 s (`--request-timeout`).
 pub const IN_FLIGHT_HELD: Duration = secs(30);
+/// Between two lines of a pod, and of a session that is not quiet.
+pub const HEARTBEAT_EVERY: Duration = millis(200);
+/// Between two sessions that are opened anew.
+pub const SESSION_NEW_EVERY: Duration = millis(500);
 /// Between two looks at an apiserver's own /readyz and /livez.
 pub const SERVER_HEALTH_EVERY: Duration = millis(100);
 /// Between two looks at the nodes and leases of a cluster.
@@ -385,6 +392,8 @@ pub const PROGRESS_EVERY: Duration = secs(5);
 pub const REQUEST_TIMEOUT: Duration = secs(10);
 /// etcd and the apiservers, from their start to /readyz. Measured 3 to 7 s on two cores; the rest is for a busy machine.
 pub const CONTROL_PLANE_READY: Duration = secs(90);
+/// A kubelet's stand-in, from its start until it listens. Measured under 1 s.
+pub const KUBELET_READY: Duration = secs(30);
 /// A kubelet, from a change of a static pod's manifest to its SIGTERM. Measured under 0.5 s.
 pub const KUBELET_ACTS: Duration = secs(15);
 /// A kubelet, from the end of a static pod's process to the next one's start. Measured 7 to 15 s: its backoff for static pods is
@@ -531,6 +540,10 @@ pub mod gateway {
     pub const QUIET: Duration = secs(16);
     /// How long a fault lasts: [`ENDED`], and enough new streams after it that can show how they fare.
     pub const FAULT: Duration = secs(20);
+    /// A watch that has told of nothing for so long, while changes were made, was interrupted.
+    pub const SILENT: Duration = secs(2);
+    /// Requests in turn to two apiservers that have to be answered well, one after the other, until they have recovered.
+    pub const GOOD_IN_A_ROW: usize = 4;
     /// Between two requests beside a busy watch.
     pub const REQUEST_EVERY: Duration = super::millis(250);
     /// Between two changes that watches are to tell of.

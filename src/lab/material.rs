@@ -101,10 +101,12 @@ impl Material {
             digest: digest.to_owned(),
         };
         match self {
-            Self::Binaries(Binaries { etcd, kube_apiserver }) => vec![
-                subject("kube-apiserver", &kube_apiserver.version, &kube_apiserver.digest),
-                subject("etcd", &etcd.version, &etcd.digest),
-            ],
+            Self::Binaries(binaries) => {
+                let Binaries { etcd, kube_apiserver, kwok } = binaries;
+                let named = [("kube-apiserver", Some(kube_apiserver)), ("etcd", Some(etcd)), ("kwok", kwok.as_deref())];
+                let had = named.into_iter().filter_map(|(name, binary)| Some((name, binary?)));
+                had.map(|(name, binary)| subject(name, &binary.version, &binary.digest)).collect()
+            }
             Self::Cluster(provided) => vec![subject("node image", &provided.image, &provided.digest)],
         }
     }

@@ -35,7 +35,7 @@ use crate::config::{BalancerKind, Config};
 use crate::timeline::{Cell, Exchange, Moment, Recorder, Server, Subject};
 use crate::timing;
 use balancer::chosen::Balancer;
-use control_plane::{Apiserver, ControlPlane, Shared};
+use control_plane::{Apiserver, ControlPlane, Pod, Shared};
 use gateway::{Gateway, Lane};
 use keeper::{Claim, Keeper};
 pub use loss::Losing;
@@ -228,6 +228,11 @@ impl Lab {
         &self.control_plane.servers
     }
 
+    /// The pod that sessions lead into, in a lab with [`Setup::pods`].
+    pub fn pod(&self) -> Option<&Pod> {
+        self.control_plane.pod()
+    }
+
     /// The balancer's port for timer-servers, in a lab whose balancer has an idle timeout, or that loses packets.
     pub fn timer_port(&self) -> Option<&TimerPort> {
         self.timers.as_ref()
@@ -406,14 +411,14 @@ impl Lab {
         }
         let configmaps = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
         let objects = [
-            ("/api/v1/namespaces", serde_json::json!({"metadata": {"name": NAMESPACE}})),
-            (configmaps.as_str(), serde_json::json!({"metadata": {"name": PROBED}})),
+            ("/api/v1/namespaces".to_owned(), serde_json::json!({"metadata": {"name": NAMESPACE}})),
+            (configmaps.clone(), serde_json::json!({"metadata": {"name": PROBED}})),
         ];
         let mut kept = None;
-        for (path, object) in objects {
+        for (path, object) in objects.into_iter().chain(self.pod().into_iter().flat_map(Pod::objects)) {
             let body = Bytes::from(object.to_string());
             let audit_id = format!("rollproof-prepare-{}", Moment::now().0);
-            let ask = Ask::new(Method::POST, path.to_owned(), body, audit_id, "rollproof-lab");
+            let ask = Ask::new(Method::POST, path.clone(), body, audit_id, "rollproof-lab");
             let (exchange, body) = self.through_balancer().exchange(&mut kept, &ask).await;
             if exchange.status != Some(201) {
                 let answer = String::from_utf8_lossy(&body);

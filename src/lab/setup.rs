@@ -46,6 +46,8 @@ pub struct Setup {
     pub namespaces: bool,
     /// Gateways beside the balancer, each with a remedy of its own. It takes [`Setup::namespaces`].
     pub gateways: Vec<Remedy>,
+    /// Whether there is to be a pod that sessions lead into ([`Lab::pod`](super::Lab::pod)).
+    pub pods: bool,
     /// How long watches ask to last (`timeoutSeconds`); `None` leaves it to the client library.
     pub watch_timeout: Option<Duration>,
     /// How long kube-rs waits for bytes on any connection; `None`: for ever, as it does by default.
@@ -75,6 +77,7 @@ impl Setup {
             apiservers: None,
             namespaces: false,
             gateways: Vec::new(),
+            pods: false,
             watch_timeout: None,
             read_timeout: None,
             upgrade_from: None,
@@ -92,6 +95,13 @@ impl Setup {
             flags.set(name, value);
         }
         flags
+    }
+
+    /// How long a quiet session is silent: longer than every timer that could take it for dead.
+    pub fn quiet(&self) -> Duration {
+        let Timers { shutdown_delay, watch_termination_grace, .. } = self.timers;
+        let idle = self.on_idle.map_or(Duration::ZERO, |_| self.idle_timeout);
+        shutdown_delay.max(watch_termination_grace).max(self.timers.detection()).max(idle) + timing::CLOSE_NOTICED
     }
 
     /// How many apiservers there are to be.

@@ -6,13 +6,13 @@
 
 mod cluster;
 mod gateway;
-mod gateway_stream;
 mod in_flight;
 pub mod kube_client;
 mod kube_requester;
 mod load;
 mod requester;
 mod server_health;
+mod sessions;
 mod ticker;
 pub mod timers;
 pub mod trigger;
@@ -27,6 +27,7 @@ pub use kube_requester::{KubeRequester, kube_requests};
 pub use load::{LoadProbe, WORKERS, Workers, load};
 pub use requester::{Requester, requests};
 pub use server_health::{ServerHealthProbe, server_health};
+pub use sessions::{SessionsProbe, sessions};
 pub use ticker::Ticker;
 pub use timers::{TimersProbe, careful_clients, careless_clients, timers};
 pub use trigger::{TriggerProbe, trigger};
@@ -226,6 +227,7 @@ pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
         Event::Load(load) => Some(load.exchange.audit_id.clone()),
         Event::InFlight(held) => Some(held.audit_id.clone()),
         Event::GatewayStream(stream) => Some(stream.audit_id.clone()),
+        Event::Session(session) => Some(session.audit_id.clone()),
         _ => None,
     })
 }

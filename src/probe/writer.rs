@@ -24,18 +24,26 @@ const STANDING: usize = 5;
 /// goes on to the next, and never writes the same change twice.
 pub struct Writer {
     every: std::time::Duration,
+    /// The apiserver that it begins with.
+    first: usize,
 }
 
 /// A writer of ConfigMaps past the balancer.
 pub fn write() -> Writer {
-    Writer { every: timing::REQUEST_EVERY }
+    Writer { every: timing::REQUEST_EVERY, first: 0 }
 }
 
 impl Writer {
     /// How often it writes.
     #[must_use]
     pub fn every(self, every: std::time::Duration) -> Self {
-        Self { every }
+        Self { every, ..self }
+    }
+
+    /// Which apiserver it keeps to until that fails it: one that will not be disturbed, where writing is to go on.
+    #[must_use]
+    pub fn at(self, first: usize) -> Self {
+        Self { first, ..self }
     }
 }
 
@@ -46,7 +54,7 @@ impl Probe for Writer {
             let end = CancellationToken::new();
             let pen = Pen {
                 servers: lab.servers().iter().map(|server| server.endpoint.clone()).collect(),
-                server: 0,
+                server: self.first,
                 kept: None,
                 standing: VecDeque::new(),
                 last_change: 0,

@@ -6,6 +6,7 @@
 mod cases;
 mod clean;
 mod closing;
+mod cures;
 mod drawing;
 mod errors;
 mod finding;
@@ -22,6 +23,7 @@ use std::time::{Duration, SystemTime};
 pub use cases::{Case, cases_markdown};
 pub use clean::{one_line, printable};
 pub use closing::{Row, closing_rows, closing_table, terminal_width};
+pub use cures::{Told as CureTold, cures_markdown};
 pub use drawing::draw;
 pub use errors::{Errors, errors, summary};
 pub use requirements_md::requirements_markdown;

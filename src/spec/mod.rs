@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod idle;
 pub mod lost;
 pub mod rollout;
+pub mod session;
 pub mod watch;
 
 use std::fmt;
@@ -80,11 +81,13 @@ pub enum Need {
     Nodes,
     /// Envoy is there, or can be downloaded.
     Envoy,
+    /// There can be a pod that sessions lead into: of a real kubelet, or of its stand-in.
+    Pods,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -97,6 +100,7 @@ impl Need {
         Self::Docker,
         Self::Nodes,
         Self::Envoy,
+        Self::Pods,
     ];
 
     /// Whether it is about the balancer or the control plane that was chosen: what that one cannot do, no machine and no right
@@ -121,6 +125,7 @@ impl Need {
             Self::Docker => "docker",
             Self::Nodes => "nodes",
             Self::Envoy => "envoy",
+            Self::Pods => "pods",
         }
     }
 }
@@ -135,6 +140,7 @@ pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
         .chain(lost::ALL)
         .chain(cluster::ALL)
         .chain(gateway::ALL)
+        .chain(session::ALL)
         .copied()
 }
 

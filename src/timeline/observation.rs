@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterSeen, GatewayStream, InFlight, Load, LoadLeft, Loss, Moment, Packets, TimerConnection, Trigger};
+use super::{
+    ClusterSeen, GatewayStream, InFlight, Load, LoadLeft, Loss, Moment, Packets, Session, TimerConnection, Trigger,
+};
 use crate::timing::{self, nanos};
 
 /// Something that was seen.
@@ -43,6 +45,8 @@ pub enum Event {
     Connection(Connection),
     /// The balancer changed its mind about a backend.
     BackendHealth(BackendHealth),
+    /// A session into a pod came to its end, or could not be opened.
+    Session(Session),
     /// A connection to a timer-server was observed.
     Timer(TimerConnection),
     /// A change was to be noticed by a watch on which nothing else happens.

@@ -144,6 +144,7 @@ fn starved(facts: &Facts<'_>) -> Option<String> {
         };
         restarts.any(|restart| at >= restart.on && restart.off.is_none_or(|off| at <= off))
             || facts.losses.iter().any(lost)
+            || frozen(facts, at, server)
     };
     let (at, health) = facts.unanswered.iter().find(|(at, health)| !disturbed(*at, &health.server))?;
     Some(format!(
@@ -152,6 +153,17 @@ fn starved(facts: &Facts<'_>) -> Option<String> {
         facts.clock(*at),
         health.why
     ))
+}
+
+/// Whether an apiserver was frozen then, or until so short a time before that a check which it had not answered was not known yet.
+fn frozen(facts: &Facts<'_>, at: Moment, server: &str) -> bool {
+    let known = facts.recording.header.timers.detection();
+    let steps = facts.lifecycle.iter().filter(|(_, step)| step.server == server);
+    let before = steps.filter(|(seen, _)| *seen <= at);
+    before
+        .filter(|(_, step)| matches!(step.step, Step::Frozen | Step::Thawed))
+        .last()
+        .is_some_and(|(seen, last)| last.step == Step::Frozen || at.since(*seen) <= known)
 }
 
 fn idle_before(facts: &Facts<'_>, traffic: &Traffic) -> Option<String> {

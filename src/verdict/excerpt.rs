@@ -97,6 +97,14 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
             let (client, end, party) = (&connection.client, connection.end, connection.ended_by);
             format!("balancer: connection {client} to {backend}: {end:?} by {party:?}")
         }
+        Event::Session(session) => {
+            let (probe, kind, lines, ending) = (&session.probe, session.kind, session.lines, session.ending());
+            let lasted = session.ended.since(seen.at).as_secs_f64();
+            match session.opened() {
+                true => format!("{probe}: {kind} with {lines} lines, over after {lasted:.3} s: {ending}"),
+                false => format!("{probe}: no {kind} after {lasted:.3} s: {ending}"),
+            }
+        }
         Event::Timer(connection) => {
             let told = |told: &Option<Told>| match told {
                 None => "not told".to_owned(),

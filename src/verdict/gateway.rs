@@ -29,9 +29,9 @@ pub(super) struct Death<'a> {
 }
 
 /// A stream and when it was asked for.
-type Stream<'a> = (Moment, &'a GatewayStream);
+pub(super) type Stream<'a> = (Moment, &'a GatewayStream);
 
-/// Every time that an apiserver was lost silently, or frozen.
+/// Every time that an apiserver was lost silently, frozen, or restarted.
 pub(super) fn deaths<'a>(facts: &Facts<'a>) -> Vec<Death<'a>> {
     let silent = |lost: Lost| matches!(lost, Lost::Both | Lost::ToServer | Lost::FromServer);
     let lost = facts.losses.iter().filter(|(.., loss)| silent(loss.lost));
@@ -43,7 +43,9 @@ pub(super) fn deaths<'a>(facts: &Facts<'a>) -> Vec<Death<'a>> {
         let off = facts.lifecycle.iter().find(thawed).map_or(facts.end, |(at, _)| *at);
         Death { server: &frozen.server, on: *on, off }
     });
-    lost.chain(frozen).collect()
+    let restarted =
+        facts.restarts.iter().map(|it| Death { server: it.server, on: it.on, off: it.off.unwrap_or(facts.end) });
+    lost.chain(frozen).chain(restarted).collect()
 }
 
 /// The streams through the gateway that is judged, in order of their beginning.
@@ -84,7 +86,7 @@ fn each<'a>(
 ) -> Verdict {
     let (deaths, streams) = (deaths(facts), streams(facts, facts.gateway));
     if deaths.is_empty() {
-        return Verdict::inconclusive("no apiserver was lost or frozen");
+        return Verdict::inconclusive("no apiserver was lost, frozen or restarted");
     }
     let pairs = deaths.iter().flat_map(|death| streams.iter().map(move |stream| (death, stream)));
     let verdicts = pairs.filter(|(death, stream)| concerned(death, stream)).map(|(death, stream)| {

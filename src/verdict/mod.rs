@@ -9,6 +9,7 @@ mod back;
 mod carried;
 mod cluster;
 mod conclusive;
+mod cures;
 mod drains;
 mod early;
 mod excerpt;
@@ -34,6 +35,7 @@ mod reliable;
 mod resumable;
 mod resumed;
 mod reused;
+mod session;
 mod signal_order;
 mod survey;
 mod unique;
@@ -41,6 +43,7 @@ mod watches;
 mod wire;
 
 pub use attribution::{Accepted, Attributed};
+pub use cures::{Cure, OnTheWire, Recovery, cures, on_the_wire};
 pub use excerpt::describe;
 pub use survey::{Befallen, Role, Stretch, Survey, survey};
 
@@ -201,6 +204,10 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&spec::gateway::QUIET, gateway::quiet_ones_live),
     (&spec::gateway::REPEATABLE, gateway::errors_can_be_repeated),
     (&spec::gateway::RESUMED, gateway::resumed_ones_miss_nothing),
+    (&spec::session::NOT_CUT, session::not_cut),
+    (&spec::session::QUIET, session::quiet),
+    (&spec::session::TOLD, session::told),
+    (&spec::session::NEW, session::opens),
 ];
 
 /// The requirements that have a judge, in the order of the table.

@@ -23,13 +23,14 @@ use crate::timeline::{
 use crate::timing::CLOSE_NOTICED;
 
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
-    let ended = ended(facts);
+    let ended = Ended::of(facts);
     let (mut after, mut longest, mut verdicts) = (0, None, Vec::new());
     for (probe, exchanges) in by_probe(facts) {
         let mut last = None;
         for (at, exchange) in exchanges {
             let Some(used) = &exchange.connection else { continue };
-            let replaces = last.is_some_and(|last: &str| last != used.local && was_ended(&ended, last, at).is_some());
+            let replaces =
+                last.is_some_and(|(last, until)| last != used.local && ended.before(at, last, until).is_some());
             let breach = breach(&ended, at, exchange, used, replaces);
             if replaces || breach.is_some() {
                 after += 1;
@@ -40,7 +41,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
                 actual: format!("{probe} {actual}"),
                 excerpt: excerpt(facts, at, |event| concerns(probe, used, event)),
             }));
-            last = Some(&used.local);
+            last = Some((used.local.as_str(), at + exchange.took));
         }
     }
     let found = match Verdict::worst(verdicts) {
@@ -53,13 +54,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     (conclude(facts, &[], found), figures)
 }
 
-fn breach(
-    ended: &HashMap<&str, Moment>,
-    at: Moment,
-    exchange: &Exchange,
-    used: &ConnectionUse,
-    replaces: bool,
-) -> Option<String> {
+fn breach(ended: &Ended<'_>, at: Moment, exchange: &Exchange, used: &ConnectionUse, replaces: bool) -> Option<String> {
     let (local, idle, took) = (&used.local, used.idle.as_secs_f64(), exchange.took.as_secs_f64());
     let unanswered =
         exchange.phase == Phase::Headers && exchange.failure.as_ref().is_some_and(|it| it.class == ErrorClass::Timeout);
@@ -67,7 +62,7 @@ fn breach(
         Some(failure) => format!("{} after {took:.3} s", failure.class),
         None => format!("status {}", exchange.status.unwrap_or(0)),
     };
-    match was_ended(ended, local, at) {
+    match ended.before(at, local, at + exchange.took) {
         Some(end) => {
             let since = at.since(end).as_secs_f64();
             Some(format!("used {local}, which had been ended {since:.3} s before: {}", outcome()))
@@ -80,30 +75,42 @@ fn breach(
     }
 }
 
-/// When that connection was ended, if that was long enough before.
-fn was_ended(ended: &HashMap<&str, Moment>, local: &str, at: Moment) -> Option<Moment> {
-    ended.get(local).copied().filter(|end| *end + CLOSE_NOTICED < at)
-}
+/// When connections were opened, and ended by the balancer or in the server's name, by the client's end of each.
+struct Ended<'a>(HashMap<&'a str, Vec<(Moment, Option<Moment>)>>);
 
-/// When each connection was ended by the balancer, or in the server's name, by the client's end of it.
-fn ended<'a>(facts: &Facts<'a>) -> HashMap<&'a str, Moment> {
-    let ends = facts.recording.observations.iter().filter_map(|seen| match &seen.event {
-        Event::Connection(connection) if connection.ended_by == Party::Balancer => {
-            let ended = matches!(connection.end, End::Reset | End::Fin | End::Silent);
-            ended.then_some((connection.client.as_str(), seen.at + connection.lasted))
+impl<'a> Ended<'a> {
+    fn of(facts: &Facts<'a>) -> Self {
+        let mut all: HashMap<&str, Vec<_>> = HashMap::new();
+        for seen in &facts.recording.observations {
+            let (client, end) = match &seen.event {
+                Event::Connection(connection) => {
+                    let ended = matches!(connection.end, End::Reset | End::Fin | End::Silent);
+                    let by_balancer = ended && connection.ended_by == Party::Balancer;
+                    (&connection.client, by_balancer.then_some(seen.at + connection.lasted))
+                }
+                Event::Packets(packets)
+                    if packets.interface == "to-client"
+                        && packets.first(seen.at, SegmentKind::Syn, Party::Client).is_some() =>
+                {
+                    let ends = [SegmentKind::Reset, SegmentKind::Fin];
+                    let first = ends.into_iter().filter_map(|kind| packets.first(seen.at, kind, Party::Server)).min();
+                    (&packets.client, first)
+                }
+                _ => continue,
+            };
+            all.entry(client).or_default().push((seen.at, end));
         }
-        Event::Packets(packets) if packets.interface == "to-client" => {
-            let ends = [SegmentKind::Reset, SegmentKind::Fin];
-            let first = ends.into_iter().filter_map(|kind| packets.first(seen.at, kind, Party::Server)).min();
-            Some((packets.client.as_str(), first?))
-        }
-        _ => None,
-    });
-    let mut ended = HashMap::new();
-    for (client, at) in ends {
-        ended.entry(client).and_modify(|known: &mut Moment| *known = at.min(*known)).or_insert(at);
+        Self(all)
     }
-    ended
+
+    /// When the connection with that end, which was in use until then, had been ended; if that was long enough before `at`. Ports come again: the last
+    /// that was opened by then is meant, whoever tells of it.
+    fn before(&self, at: Moment, local: &str, until: Moment) -> Option<Moment> {
+        let known = || self.0.get(local).into_iter().flatten().filter(|(opened, _)| *opened <= until);
+        let (last, _) = known().max_by_key(|(opened, _)| *opened)?;
+        let ends = known().filter(|(opened, _)| *opened + CLOSE_NOTICED >= *last).filter_map(|(_, end)| *end);
+        ends.min().filter(|end| *end + CLOSE_NOTICED < at)
+    }
 }
 
 /// What was asked on connections that are kept, in order.

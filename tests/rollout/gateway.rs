@@ -31,7 +31,7 @@ async fn the_recommended_gateway_survives_a_silently_lost_apiserver() {
         .violates_through(&gateways::NONE, &[&gateway::ENDED, &gateway::ELSEWHERE])
         .violates_through(&gateways::STREAM_IDLE_TIMEOUT, &[&gateway::QUIET])
         .run(async |lab| {
-            let probes = Probes::default().with(gateway_clients()).with(write().every(times::WRITE_EVERY));
+            let probes = Probes::default().with(gateway_clients()).with(write().at(1).every(times::WRITE_EVERY));
             let probes = probes.start(lab).await?;
             let first = lab.lose(0, Lost::Both).await?;
             probes.watch_for(times::FAULT).await;
@@ -69,8 +69,16 @@ async fn each_remedy_does_what_it_can_when(#[case] silence: Silence) {
         .upholds_through(&gateways::RECOMMENDED, ALL)
         .violates_through(&gateways::NONE, &[&gateway::ENDED, &gateway::ELSEWHERE])
         .violates_through(&gateways::STREAM_IDLE_TIMEOUT, &[&gateway::ELSEWHERE, &gateway::QUIET])
+        .violates_through(&gateways::TCP_KEEPALIVE, &[&gateway::ENDED, &gateway::ELSEWHERE])
+        .violates_through(&gateways::HEALTH_CHECK, &[&gateway::ENDED])
+        .upholds_through(&gateways::HEALTH_CHECK, &[&gateway::ELSEWHERE, &gateway::UNTOUCHED, &gateway::QUIET])
+        .upholds_through(
+            &gateways::PING_AND_HEALTH_CHECK,
+            &[&gateway::ENDED, &gateway::ELSEWHERE, &gateway::UNTOUCHED, &gateway::QUIET, &gateway::RESUMED],
+        )
+        .violates_through(&gateways::PING_AND_HEALTH_CHECK, &[&gateway::REPEATABLE])
         .run(async |lab| {
-            let probes = Probes::default().with(gateway_clients()).with(write().every(times::WRITE_EVERY));
+            let probes = Probes::default().with(gateway_clients()).with(write().at(1).every(times::WRITE_EVERY));
             let probes = probes.start(lab).await?;
             match silence {
                 Silence::Lost(lost) => {
@@ -84,6 +92,27 @@ async fn each_remedy_does_what_it_can_when(#[case] silence: Silence) {
                     drop(first);
                 }
             }
+            probes.stop().await
+        })
+        .await;
+}
+
+/// Apiservers that are rolled gracefully, with watches open through a gateway: they end and go on, nothing is missed, and no read fails.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn behind_the_recommended_gateway_a_roll_costs_nothing() {
+    disturbed_by(Restart::Graceful)
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            lab.gateways = vec![gateways::RECOMMENDED];
+        })
+        .upholds_through(&gateways::RECOMMENDED, &[&gateway::REPEATABLE, &gateway::RESUMED])
+        .run(async |lab| {
+            let probes = Probes::default().with(gateway_clients()).with(write().every(times::WRITE_EVERY));
+            let probes = probes.start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
             probes.stop().await
         })
         .await;

@@ -9,5 +9,6 @@ mod idle_timeout;
 mod load;
 mod lost;
 mod rollout;
+mod sessions;
 mod settings;
 mod steady_state;

@@ -255,3 +255,14 @@ async fn kube_repeats_what_was_refused_for_now_and_each_attempt_is_seen() {
 fn class(exchange: &Exchange) -> ErrorClass {
     exchange.failure.as_ref().expect("a failure").class
 }
+
+/// A FIN where a WebSocket was in use, as kube-rs's sessions tell it. A broken socket is an I/O error there, and needs no class of
+/// its own.
+#[test]
+fn the_end_of_a_websocket_without_a_farewell_is_an_eof() {
+    use tokio_tungstenite::tungstenite::{Error, error::ProtocolError};
+    let classify = |error: Error| rollproof::lab::http::classify(&error).class;
+    assert_eq!(classify(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)), UnexpectedEof);
+    assert_eq!(classify(Error::Io(std::io::ErrorKind::ConnectionReset.into())), ConnectionReset);
+    assert_eq!(classify(Error::ConnectionClosed), Other);
+}

@@ -49,6 +49,10 @@ fn tooth(id: &str) -> Option<Recording> {
         "CLUSTER-2" => crate::cluster_verdicts::a_lease_not_renewed(),
         "CLUSTER-3" => crate::cluster_verdicts::another_leader(),
         id if id.starts_with("GATEWAY-") => crate::gateway_verdicts::tooth(id),
+        "SESSION-1" => crate::session_verdicts::cut_while_draining(),
+        "SESSION-2" => crate::session_verdicts::cut_while_quiet(),
+        "SESSION-3" => crate::session_verdicts::left_hanging(),
+        "SESSION-4" => crate::session_verdicts::not_opened(),
         _ => return None,
     })
 }

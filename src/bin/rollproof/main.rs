@@ -3,6 +3,7 @@
 mod cases;
 mod clean;
 mod cluster;
+mod cures;
 mod doctor;
 mod gate;
 mod image;
@@ -60,6 +61,8 @@ enum Command {
     Judge(judge::Options),
     /// Show what each case met and what caught it, as a markdown table
     Cases(cases::Options),
+    /// Show what each gateway's remedy against dead upstreams came to, as a markdown page
+    Cures(cures::Options),
     /// Draw a saved recording as an SVG timeline
     Timeline(timeline::Options),
     /// Hold the results of a run against what is expected of it
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Command::WatchCheck(options) => watch_check::run(&options),
         Command::Judge(options) => judge::run(&options),
         Command::Cases(options) => cases::run(&options),
+        Command::Cures(options) => cures::run(&options),
         Command::Timeline(options) => timeline::run(&options),
         Command::Gate(options) => gate::run(&options),
         Command::Image(options) => image::run(&options),

@@ -13,9 +13,10 @@ use anyhow::{Context as _, bail};
 use super::apiserver::{Apiserver, Life, Runner, Shared, last_words};
 use super::pki::{self, Authority, Identity};
 use super::process::Process;
-use super::{Base, ControlPlane, Flags, audit};
+use super::{Base, ControlPlane, Flags, audit, kwok};
 use crate::lab::http::{Endpoint, Roster};
 use crate::lab::keeper::{Child, Claim, Keeper, Program};
+use crate::lab::kubeconfig::kubeconfig;
 use crate::lab::network::{self, Network};
 use crate::lab::provision::Binaries;
 use crate::lab::{tls, wait};
@@ -42,6 +43,8 @@ pub(in crate::lab) async fn start(
     let admin = authority.client("rollproof-admin", "system:masters")?;
     let (token, tokens) = authority.token("rollproof-admin", "system:masters")?;
     let gateway = authority.server("gateway", &[network::balancer(*lab).ip()])?;
+    // To kubelets, an apiserver is an administrator.
+    let kubelet_client = authority.client("kube-apiserver-kubelet-client", "system:masters")?;
     let service_account = authority.service_account_key()?;
     let audit_policy = folder.join("audit-policy.json");
     pki::write_private(&audit_policy, audit::POLICY)?;
@@ -76,6 +79,7 @@ pub(in crate::lab) async fn start(
             folder: &own_folder,
             certificate: identity,
             ca: authority.certificate_file(),
+            kubelet_client: &kubelet_client,
             service_account: &service_account,
             tokens: tokens.clone(),
             audit_policy: audit_policy.clone(),
@@ -113,8 +117,16 @@ pub(in crate::lab) async fn start(
         server.start().await?;
     }
     futures::future::try_join_all(servers.iter().map(|server| server.ready())).await?;
+    let kubelet = match &binaries.kwok {
+        Some(kwok) => {
+            let identity = authority.server("kubelet", &[network::kubelet(*lab).ip()])?;
+            let client = kubeconfig(network::apiserver(*lab, 0), &authority.certificate(), &admin, None, None);
+            Some(Box::new(kwok::Kubelet::start(keeper, claim, network, kwok, &identity, &client).await?))
+        }
+        None => None,
+    };
     let (ca, ca_file) = (authority.certificate(), authority.certificate_file());
-    Ok(ControlPlane { servers, roster, ca, ca_file, admin, token, gateway, base: Base::Local(etcd) })
+    Ok(ControlPlane { servers, roster, ca, ca_file, admin, token, gateway, base: Base::Local(etcd, kubelet) })
 }
 
 /// The one etcd of a local control plane.
@@ -188,6 +200,7 @@ struct Place<'a> {
     folder: &'a Path,
     certificate: &'a Identity,
     ca: PathBuf,
+    kubelet_client: &'a Identity,
     service_account: &'a (PathBuf, PathBuf),
     tokens: PathBuf,
     audit_policy: PathBuf,
@@ -207,6 +220,9 @@ impl Place<'_> {
             format!("--tls-private-key-file={}", path(&self.certificate.key_file)),
             format!("--client-ca-file={}", path(&self.ca)),
             format!("--token-auth-file={}", path(&self.tokens)),
+            format!("--kubelet-certificate-authority={}", path(&self.ca)),
+            format!("--kubelet-client-certificate={}", path(&self.kubelet_client.certificate_file)),
+            format!("--kubelet-client-key={}", path(&self.kubelet_client.key_file)),
             format!("--service-account-key-file={}", path(public)),
             format!("--service-account-signing-key-file={}", path(private)),
             "--service-account-issuer=https://kubernetes.default.svc".to_owned(),

@@ -7,6 +7,7 @@
 mod apiserver;
 pub mod audit;
 pub mod kind;
+mod kwok;
 pub mod lifecycle;
 mod local;
 mod on_kind;
@@ -15,6 +16,7 @@ mod process;
 pub mod static_pod;
 
 pub use apiserver::{Apiserver, Frozen, Life, Shared, last_words};
+pub use kwok::Pod;
 pub(in crate::lab) use local::start as start_local;
 pub(in crate::lab) use on_kind::start as start_on_kind;
 
@@ -87,7 +89,7 @@ pub struct ControlPlane {
 /// What apiservers stand on.
 enum Base {
     /// Processes of this machine.
-    Local(local::Etcd),
+    Local(local::Etcd, Option<Box<kwok::Kubelet>>),
     /// Nodes.
     Kind(Box<on_kind::Nodes>),
 }
@@ -99,7 +101,9 @@ impl ControlPlane {
     /// etcd has ended, or a node.
     pub fn check(&self) -> anyhow::Result<()> {
         match &self.base {
-            Base::Local(etcd) => etcd.check(),
+            Base::Local(etcd, kubelet) => {
+                etcd.check().and_then(|()| kubelet.as_ref().map_or(Ok(()), |kubelet| kubelet.check()))
+            }
             Base::Kind(_) => self.servers.iter().try_for_each(|server| server.check()),
         }
     }
@@ -112,8 +116,16 @@ impl ControlPlane {
     /// The cluster that it is, if it is one.
     pub fn cluster(&self) -> Option<&kind::Cluster> {
         match &self.base {
-            Base::Local(_) => None,
+            Base::Local(..) => None,
             Base::Kind(nodes) => Some(&nodes.cluster),
+        }
+    }
+
+    /// The pod that sessions lead into, where there is one.
+    pub fn pod(&self) -> Option<&Pod> {
+        match &self.base {
+            Base::Local(_, kubelet) => kubelet.as_ref().map(|kubelet| &kubelet.pod),
+            Base::Kind(_) => None,
         }
     }
 
@@ -126,7 +138,7 @@ impl ControlPlane {
             server.settle().await?;
         }
         match &self.base {
-            Base::Local(_) => Ok(()),
+            Base::Local(..) => Ok(()),
             Base::Kind(nodes) => nodes.fetch_logs().await,
         }
     }
@@ -138,7 +150,10 @@ impl ControlPlane {
             [(format!("{name}.log"), server.log.clone()), (format!("{name}-audit.log"), server.audit_log.clone())]
         });
         let base = match &self.base {
-            Base::Local(etcd) => vec![("etcd.log".to_owned(), etcd.log.clone())],
+            Base::Local(etcd, kubelet) => {
+                let kubelet = kubelet.as_ref().map(|kubelet| ("kwok.log".to_owned(), kubelet.log.clone()));
+                std::iter::once(("etcd.log".to_owned(), etcd.log.clone())).chain(kubelet).collect()
+            }
             Base::Kind(nodes) => nodes.logs(),
         };
         base.into_iter().chain(servers).collect()

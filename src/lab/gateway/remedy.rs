@@ -29,6 +29,7 @@ enum Part {
     UpstreamDuration,
     StreamDuration,
     RetryReads,
+    Upgrades,
 }
 
 /// As Istio configures an ingress gateway.
@@ -79,7 +80,7 @@ pub const PING: Remedy = Remedy {
     name: "http2-ping",
     settings: "upstream http2_protocol_options.connection_keepalive",
     why: "Envoy asks by PING, the apiserver's process has to answer; without an answer Envoy closes the connection, and all of its streams end at \
-          once. Until then requests are put on it.",
+          once. But the host is chosen again, and whatever comes to it waits for connect_timeout and gets 503.",
     parts: &[Part::Ping],
 };
 
@@ -104,16 +105,16 @@ pub const HEALTH_CHECK_CLOSING: Remedy = Remedy {
 pub const OUTLIER_DETECTION: Remedy = Remedy {
     name: "outlier-detection",
     settings: "cluster outlier_detection (what Istio's DestinationRule offers)",
-    why: "It counts answers and failed connects. A request that hangs is neither, and an ejected host's connections are not closed.",
+    why: "It counts answers and failed connects. A request that hangs on a connection that is there is neither, so nobody is ejected.",
     parts: &[Part::OutlierDetection],
 };
 
 /// Clients' connections do not get old.
 pub const DOWNSTREAM_DURATION: Remedy = Remedy {
     name: "max-connection-duration",
-    settings: "downstream max_connection_duration, drain_timeout",
-    why: "The client's connection is drained (GOAWAY), and closed with all it carries when the drain timeout is over, dead or alive. What the client \
-          asks next may be put on the dead connection again.",
+    settings: "downstream common_http_protocol_options.max_connection_duration, drain_timeout",
+    why: "The client's connection is drained: GOAWAY, and what the client asks next comes on a new one, and is put on the same dead connection to the apiserver. \
+          What is open stays open on the old one, dead or alive.",
     parts: &[Part::DownstreamDuration],
 };
 
@@ -121,7 +122,8 @@ pub const DOWNSTREAM_DURATION: Remedy = Remedy {
 pub const UPSTREAM_DURATION: Remedy = Remedy {
     name: "upstream-max-connection-duration",
     settings: "upstream common_http_protocol_options.max_connection_duration",
-    why: "The connection is drained: new streams get another one, so requests go on; what is on the old one stays until it ends, and a dead watch never ends.",
+    why: "The connection is drained: what is on it stays until it ends, and a dead watch never ends. New streams get another connection to the same host, \
+          which cannot be opened any more (503 after connect_timeout).",
     parts: &[Part::UpstreamDuration],
 };
 
@@ -131,6 +133,24 @@ pub const STREAM_DURATION: Remedy = Remedy {
     settings: "route max_stream_duration",
     why: "Every stream is ended at that age, dead or alive. Meanwhile requests hang on the dead connection for as long.",
     parts: &[Part::StreamDuration],
+};
+
+/// What TCP can do, and health checks.
+pub const TCP_AND_HEALTH_CHECK: Remedy = Remedy {
+    name: "tcp-keepalive+user-timeout+health-check",
+    settings: "tcp_keepalive, TCP_USER_TIMEOUT and health_checks",
+    why: "Ends what is on a connection whose packets are lost, whatever is sent on it, and chooses another host. The kernel of a frozen apiserver acknowledges \
+          everything: there its watches hang.",
+    parts: &[Part::TcpKeepalive, Part::TcpUserTimeout, Part::HealthCheck],
+};
+
+/// Two that complete each other where there are no active health checks, as in Istio.
+pub const PING_AND_OUTLIER_DETECTION: Remedy = Remedy {
+    name: "http2-ping+outlier-detection",
+    settings: "connection_keepalive and outlier_detection",
+    why: "PING ends what is on the dead connection; connects that fail after it eject the host. Each of them costs connect_timeout and a 503, and when the \
+          ejection is over it begins anew.",
+    parts: &[Part::Ping, Part::OutlierDetection],
 };
 
 /// Two that complete each other.
@@ -144,11 +164,12 @@ pub const PING_AND_HEALTH_CHECK: Remedy = Remedy {
 /// What rollproof recommends.
 pub const RECOMMENDED: Remedy = Remedy {
     name: "recommended",
-    settings: "connection_keepalive, health_checks, and for GET requests without upgrade retry_on reset,connect-failure,refused-stream \
-               at another host",
+    settings: "connection_keepalive, health_checks; for GET without upgrade retry_on reset,connect-failure,refused-stream at another host; \
+               use_downstream_protocol_config with tcp_keepalive and TCP_USER_TIMEOUT, for upgrades",
     why: "As http2-ping+health-check; and a read that had no answer yet when its connection was closed is repeated at another apiserver, so \
-          its client sees no 503. No timer looks at a stream, so a quiet one lives as long as its connection answers.",
-    parts: &[Part::Ping, Part::HealthCheck, Part::RetryReads],
+          its client sees no 503. No timer looks at a stream, so a quiet one lives as long as its connection answers. An upgraded session has an HTTP/1.1 connection, which \
+          knows no PING: there TCP has to do.",
+    parts: &[Part::Ping, Part::HealthCheck, Part::RetryReads, Part::TcpKeepalive, Part::TcpUserTimeout, Part::Upgrades],
 };
 
 /// All of them, in the order of the table.
@@ -165,6 +186,8 @@ pub const REMEDIES: &[Remedy] = &[
     DOWNSTREAM_DURATION,
     UPSTREAM_DURATION,
     STREAM_DURATION,
+    TCP_AND_HEALTH_CHECK,
+    PING_AND_OUTLIER_DETECTION,
     PING_AND_HEALTH_CHECK,
     RECOMMENDED,
 ];
@@ -261,6 +284,25 @@ impl Part {
                     }],
                 });
                 routes.insert(0, reads);
+            }
+            // Over HTTP/2 an apiserver takes no upgrade: what comes by HTTP/1.1 goes on by HTTP/1.1. The protocol is offered by ALPN as it is
+            // needed, and health checks have none of their own then.
+            Self::Upgrades => {
+                let options = protocol_options(cluster);
+                let http2 = options["explicit_http_config"]["http2_protocol_options"].take();
+                options["use_downstream_protocol_config"] =
+                    json!({"http_protocol_options": {}, "http2_protocol_options": http2});
+                if let Some(options) = options.as_object_mut() {
+                    options.remove("explicit_http_config");
+                }
+                let common = cluster.pointer_mut("/transport_socket/typed_config/common_tls_context");
+                if let Some(common) = common.and_then(Value::as_object_mut) {
+                    common.remove("alpn_protocols");
+                }
+                if let Some(check) = cluster.pointer_mut("/health_checks/0/http_health_check") {
+                    check["codec_client_type"] = json!("HTTP1");
+                }
+                manager["upgrade_configs"] = json!([{"upgrade_type": "websocket"}, {"upgrade_type": "SPDY/3.1"}]);
             }
         }
     }

@@ -3,6 +3,9 @@
 use std::error::Error as StdError;
 use std::io::ErrorKind;
 
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
+
 use crate::timeline::{ErrorClass, Failure};
 
 /// Names an error: the first cause that has a class decides.
@@ -41,6 +44,10 @@ fn class_of(error: &(dyn StdError + 'static)) -> ErrorClass {
     }
     if let Some(error) = error.downcast_ref::<h2::Error>() {
         return class_of_h2(error);
+    }
+    if let Some(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) = error.downcast_ref() {
+        // A FIN in the middle of a WebSocket, whatever it says.
+        return ErrorClass::UnexpectedEof;
     }
     if let Some(kube::Error::Api(status)) = error.downcast_ref::<kube::Error>() {
         return if status.code == 410 { ErrorClass::Gone } else { ErrorClass::Status };

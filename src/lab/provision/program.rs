@@ -3,7 +3,7 @@
 use std::env::consts;
 use std::fmt;
 
-use super::version::{ETCD, KUBERNETES, Pinned, Version};
+use super::version::{ETCD, KUBERNETES, KWOK, Pinned, Version};
 
 /// One of the programs that a lab is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(super) enum Program {
     /// All of Kubernetes' programs in one, for node images.
     Kubernetes,
     Envoy,
+    /// The stand-in for a kubelet.
+    Kwok,
 }
 
 impl Program {
@@ -23,6 +25,7 @@ impl Program {
             Self::KubeApiserver => "kube-apiserver",
             Self::Kubernetes => "kubernetes",
             Self::Envoy => "envoy",
+            Self::Kwok => "kwok",
         }
     }
 
@@ -37,6 +40,8 @@ impl Program {
                 let (_, build) = printed.split_once(" version: ")?;
                 build.split('/').nth(1).map(|version| format!("v{version}"))
             }
+            // `kwok version v0.8.0 go1.26.8 (linux/amd64)`
+            Self::Kwok => said("kwok version ")?.split(' ').next().map(str::to_owned),
         }
     }
 
@@ -47,6 +52,7 @@ impl Program {
             Self::KubeApiserver | Self::Kubernetes => &KUBERNETES,
             // Nobody builds it by the way.
             Self::Envoy => &[],
+            Self::Kwok => &KWOK,
         }
     }
 
@@ -57,6 +63,7 @@ impl Program {
             Self::Etcd => "go.etcd.io/etcd/server/v3",
             Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::Kubernetes => ".",
+            Self::Kwok => "sigs.k8s.io/kwok/cmd/kwok",
         }
     }
 
@@ -66,9 +73,9 @@ impl Program {
         (self == Self::Kubernetes).then_some(main)
     }
 
-    /// Whether somebody publishes it as one file.
+    /// Whether somebody publishes it as one file, and says its digest.
     pub(super) fn is_published(self) -> bool {
-        self != Self::Kubernetes
+        !matches!(self, Self::Kubernetes | Self::Kwok)
     }
 
     /// What building costs on two cores, for the progress line.
@@ -76,6 +83,7 @@ impl Program {
         match self {
             Self::Envoy => "",
             Self::Etcd => "about a minute the first time",
+            Self::Kwok => "1 to 3 minutes the first time",
             Self::KubeApiserver | Self::Kubernetes => "4 to 12 minutes the first time, under one with a warm Go cache",
         }
     }
@@ -105,7 +113,7 @@ impl Wanted {
         let Self { program, version } = self;
         match program {
             Program::Etcd => format!("{version}/{}.tar.gz", self.etcd_folder()),
-            Program::KubeApiserver | Program::Kubernetes => {
+            Program::KubeApiserver | Program::Kubernetes | Program::Kwok => {
                 format!("{version}/bin/linux/{}/{}", arch(), program.name())
             }
             Program::Envoy => {
@@ -119,7 +127,7 @@ impl Wanted {
     pub(super) fn checksums(&self) -> String {
         match self.program {
             Program::Etcd => format!("{}/SHA256SUMS", self.version),
-            Program::KubeApiserver | Program::Kubernetes => format!("{}.sha256", self.published()),
+            Program::KubeApiserver | Program::Kubernetes | Program::Kwok => format!("{}.sha256", self.published()),
             Program::Envoy => format!("{}/checksums.txt.asc", self.version),
         }
     }
@@ -139,7 +147,7 @@ impl Wanted {
         let Version { major, minor, .. } = self.version;
         let version = self.version;
         match self.program {
-            Program::Etcd | Program::Envoy => "-s -w".to_owned(),
+            Program::Etcd | Program::Envoy | Program::Kwok => "-s -w".to_owned(),
             Program::KubeApiserver | Program::Kubernetes => format!(
                 "-s -w -X k8s.io/component-base/version.gitVersion={version} \
                  -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor} \

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
 
-/// A release of Kubernetes or etcd, for example `v1.37.2`.
+/// A release of Kubernetes, etcd or kwok, for example `v1.37.2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// 1 for Kubernetes, 3 for etcd.
@@ -45,6 +45,16 @@ macro_rules! pinned {
 pub(super) static KUBERNETES: [Pinned; 2] = [pinned!("kubernetes", 1, 37, 2), pinned!("kubernetes", 1, 34, 4)];
 /// Nobody asks for an etcd: every control plane gets the first.
 pub(super) static ETCD: [Pinned; 1] = [pinned!("etcd", 3, 6, 16)];
+
+/// The stand-in for a kubelet.
+pub(super) const KWOK_VERSION: Version = Version { major: 0, minor: 8, patch: 0 };
+/// Nobody publishes digests of it that a download could be held to.
+pub(super) static KWOK: [Pinned; 1] = [Pinned {
+    version: KWOK_VERSION,
+    go_mod: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/kwok/v0.8.0/go.mod")),
+    go_sum: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/kwok/v0.8.0/go.sum")),
+    sha256sums: "",
+}];
 
 /// The Envoy of the balancer `envoy`.
 pub(super) const ENVOY: Version = Version { major: 1, minor: 40, patch: 0 };

@@ -120,12 +120,23 @@ impl Lines {
     }
 }
 
-/// The revision of an event of a watch, and the change that its object carries, if it is the writer's. A delete carries the change
-/// before it, and tells of none.
-pub(super) fn said(line: &[u8]) -> Option<(u64, Option<u64>)> {
+/// What a line of a watch says.
+pub(super) enum Said {
+    /// An object is at this revision, and carries this change, if it is the writer's.
+    Change { revision: u64, change: Option<u64> },
+    /// The watch cannot go on.
+    Error { code: u64, text: String },
+}
+
+/// What a line of a watch says. A deleted object carries the change before, and tells of none.
+pub(super) fn said(line: &[u8]) -> Option<Said> {
     let event: serde_json::Value = serde_json::from_slice(line).ok()?;
-    let revision = event.pointer("/object/metadata/resourceVersion")?.as_str()?.parse().ok()?;
-    let deleted = event["type"] == "DELETED";
-    let change = event.pointer("/object/data/change").and_then(|change| change.as_str()?.parse().ok());
-    Some((revision, change.filter(|_| !deleted)))
+    let object = &event["object"];
+    if event["type"] == "ERROR" {
+        let text = object["message"].as_str().unwrap_or_default().to_owned();
+        return Some(Said::Error { code: object["code"].as_u64()?, text });
+    }
+    let revision = object.pointer("/metadata/resourceVersion")?.as_str()?.parse().ok()?;
+    let change = object.pointer("/data/change").and_then(|change| change.as_str()?.parse().ok());
+    Some(Said::Change { revision, change: change.filter(|_| event["type"] != "DELETED") })
 }

@@ -1,0 +1,150 @@
+//! One client of a gateway: one connection, and what it has on it.
+
+use std::ops::ControlFlow;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::stream::{Lines, Story};
+use super::watch::Watch;
+use super::{Crew, configmaps};
+use crate::lab::gateway::{Gateway, Lane};
+use crate::lab::http::{Endpoint, Multiplexed};
+use crate::lab::{Lab, PROBED, wait};
+use crate::probe::{Tasks, requester};
+use crate::timeline::{ErrorClass, Failure, Protocol, Shape};
+use crate::timing::{self, gateway as times};
+
+/// One client of a gateway, in one lane.
+pub(super) struct Client {
+    gateway: &'static str,
+    lane: Lane,
+    pub(super) to: Endpoint,
+    kept: Mutex<Option<Multiplexed>>,
+    pub(super) crew: Crew,
+}
+
+impl Client {
+    pub(super) fn of(lab: &Lab, gateway: &Gateway, lane: Lane, crew: Crew) -> Self {
+        let to = lab.through_gateway(gateway, lane).over(Protocol::Http2);
+        Self { gateway: gateway.remedy.name, lane, to, kept: Mutex::default(), crew }
+    }
+
+    /// Opens what is open all the time, one on each apiserver, then lets everything run.
+    pub(super) async fn start(self: &Arc<Self>, servers: usize, from: u64, tasks: &Tasks) -> anyhow::Result<()> {
+        let shapes: &[Shape] = match self.lane {
+            Lane::Alone => &[Shape::WatchAlone, Shape::Quiet],
+            Lane::Busy => &[Shape::WatchBusy],
+            Lane::New => &[],
+        };
+        for shape in shapes {
+            for watch in self.clone().spread(*shape, servers, from).await? {
+                let end = tasks.end.clone();
+                tasks.running.spawn(async move {
+                    end.run_until_cancelled(watch.follow()).await;
+                });
+            }
+        }
+        let every = match self.lane {
+            Lane::Alone => return Ok(()),
+            Lane::Busy => (Shape::Request, times::REQUEST_EVERY),
+            Lane::New => (Shape::NewWatch, times::WATCH_EVERY),
+        };
+        let (client, running, end) = (self.clone(), tasks.running.clone(), tasks.end.clone());
+        tasks.running.spawn(async move {
+            let (shape, every) = every;
+            let mut schedule = requester::schedule(every);
+            while end.run_until_cancelled(schedule.tick()).await.is_some() {
+                let (client, end) = (client.clone(), end.clone());
+                running.spawn(async move {
+                    end.run_until_cancelled(client.once(shape)).await;
+                });
+            }
+        });
+        Ok(())
+    }
+
+    /// Watches of one shape, one on each apiserver.
+    async fn spread(self: Arc<Self>, shape: Shape, servers: usize, from: u64) -> anyhow::Result<Vec<Watch>> {
+        let mut found: Vec<Watch> = Vec::new();
+        let what = format!("a {shape} on each apiserver, through the gateway {}", self.gateway);
+        wait::until(timing::PROBE_READY, &what, async || {
+            let name = format!("{:?}-{}", shape, found.len()).to_lowercase();
+            let mut watch = Watch::new(self.clone(), shape, name, from);
+            match watch.open().await {
+                Ok(()) => {}
+                Err(failure) => return ControlFlow::Continue(failure.text),
+            }
+            let server = watch.server();
+            let taken = server.is_none() || found.iter().any(|other| other.server() == server);
+            if !taken {
+                found.push(watch);
+            }
+            match found.len() {
+                enough if enough == servers => ControlFlow::Break(()),
+                few => ControlFlow::Continue(format!("{few} of {servers}")),
+            }
+        })
+        .await?;
+        let mut newest = self.crew.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.extend(found.iter().map(|watch| watch.newest.clone()));
+        Ok(found)
+    }
+
+    /// The connection, a new one where the last takes no streams any more.
+    pub(super) async fn connection(&self) -> Result<Multiplexed, Failure> {
+        let mut kept = self.kept.lock().await;
+        if let Some(open) = kept.as_ref().filter(|kept| kept.is_open()) {
+            return Ok(open.clone());
+        }
+        let dialled = self.to.dial().await.map_err(|(_, failure)| failure)?;
+        let open = dialled.multiplexed().ok_or_else(|| other("the gateway speaks no HTTP/2"))?;
+        *kept = Some(open.clone());
+        Ok(open)
+    }
+
+    /// Something that is asked once: a request, or a watch that is only opened.
+    async fn once(self: Arc<Self>, shape: Shape) {
+        let path = match shape {
+            Shape::Request => format!("{}/{PROBED}", configmaps()),
+            // Any revision: one that was restarted may not know an old one any more.
+            _ => format!("{}?watch=true&resourceVersion=0&fieldSelector=metadata.name%3D{PROBED}", configmaps()),
+        };
+        let mut story = self.story(shape, "");
+        let asked = async {
+            let open = self.connection().await?;
+            story.local(open.local());
+            let answer = open.ask(&self.to, &story.ask(&path)).await?;
+            story.answered(&answer, self.to.upstream(&answer));
+            if shape == Shape::Request {
+                let mut body = Lines::of(answer.into_body());
+                while body.next().await.map_err(|error| open.failure(&error))?.is_some() {}
+                story.told(None);
+            }
+            Ok(())
+        };
+        let patience = if shape == Shape::Request { timing::REQUEST_TIMEOUT } else { times::FAULT * 2 };
+        let result: Result<(), Failure> =
+            tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| Err(too_long(patience)));
+        match result {
+            Ok(()) if story.succeeded() => self.crew.samples.add_one(),
+            Ok(()) => {}
+            Err(failure) => story.told(Some(failure)),
+        }
+    }
+
+    pub(super) fn story(&self, shape: Shape, client: &str) -> Story {
+        let lane = format!("{:?}", self.lane).to_lowercase();
+        let client = if client.is_empty() { lane } else { client.to_owned() };
+        Story::begin(self.crew.recorder.clone(), self.gateway, shape, &client, self.crew.audit_ids.next())
+    }
+}
+
+fn other(text: &str) -> Failure {
+    Failure { class: ErrorClass::Other, text: text.to_owned() }
+}
+
+fn too_long(patience: Duration) -> Failure {
+    Failure { class: ErrorClass::Timeout, text: format!("no answer within {patience:?}") }
+}

@@ -1,0 +1,127 @@
+//! `docs/gateway-cures.md`: what each remedy came to, from recordings, with the reasons and the configuration that follows.
+
+use std::fmt::Write as _;
+
+use super::one_line;
+use crate::timeline::Recording;
+use crate::timing::{self, gateway as times};
+use crate::verdict::{Cure, OnTheWire, Recovery, cures, on_the_wire};
+
+/// A remedy as the page tells of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Told {
+    /// Its name in recordings.
+    pub name: &'static str,
+    /// What is set.
+    pub settings: &'static str,
+    /// Why it helps, or not.
+    pub why: &'static str,
+}
+
+const HEAD: &str = "\
+# What really ends a half-open upstream
+
+<!-- Generated: cargo run -- cures RECORDING... > docs/gateway-cures.md; the recordings are those of
+     ROLLPROOF_PROFILE=nightly cargo test --test rollout -- gateway::each_remedy -->
+
+A gateway that ends HTTP stands between clients and kube-apiservers: an Istio ingress gateway, say. One apiserver ceases to answer, without FIN
+or RST. The clients' connections lead to the gateway and stay; so a watch hangs for ever, and half of the requests with it. Which setting of the
+gateway ends that, for watches *and* requests, and leaves a quiet `exec` session alone?
+
+Each remedy has an Envoy of its own, and all stand in front of the same two real apiservers, over HTTP/2 and TLS on both sides, with one
+worker. One fault serves them all. The columns:
+";
+
+/// The page. `remedies` in the order of the table.
+pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
+    let mut page = HEAD.to_owned();
+    page += "
+- **watch alone**: a watch on an upstream connection on which the gateway sends nothing; **watch beside requests**: GETs every quarter of a second on the same.
+- **requests**, **new watches**: on connections that were there before the fault. The time is when the last one was asked for that had no good answer within 3 s.
+- **quiet stream**: on the *other* apiserver, which answers. It says nothing until the end, and then has to tell of one change.
+- `never` means: not before the fault was over, after 20 s. All clients of a gateway had one connection in each lane, and where nothing else is
+  said it was never closed: its port never changed, as in the field report.
+";
+    let _ = writeln!(
+        page,
+        "\nTimers are short, so that a run ends: stream_idle_timeout {}, keepalive {} + {} x {}, TCP_USER_TIMEOUT {}, PING every {} and {} for its answer, \
+         max durations {} (drained for {}). How long they are decides how long it takes, not whether. connect_timeout is {}. Each table is one run; which host is \
+         chosen first when a stream is opened again is chance, and costs a connect_timeout where nothing checks health.",
+        seconds(times::STREAM_IDLE_TIMEOUT),
+        seconds(times::KEEPALIVE_TIME),
+        times::KEEPALIVE_PROBES,
+        seconds(times::KEEPALIVE_INTERVAL),
+        seconds(times::USER_TIMEOUT),
+        seconds(times::PING_INTERVAL),
+        seconds(times::PING_TIMEOUT),
+        seconds(times::MAX_DURATION),
+        seconds(times::DRAIN_TIMEOUT),
+        seconds(timing::BALANCER_CONNECT),
+    );
+    for recording in recordings {
+        let cures = cures(recording);
+        let Some(first) = cures.first() else { continue };
+        let header = &recording.header;
+        let versions: Vec<_> = header.subjects.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
+        let kernel = header.machine.get("kernel").map_or("", String::as_str);
+        let _ = write!(
+            page,
+            "\n## Fault: {}\n\n{}, {}; Linux {}.\n\n\
+             | remedy | watch alone | watch beside requests | requests | new watches | requests failed | quiet stream | client connections |\n\
+             | --- | --: | --: | --: | --: | --- | --- | --: |\n",
+            one_line(&first.fault, 100),
+            one_line(&header.scenario, 200),
+            one_line(&versions.join(", "), 200),
+            one_line(kernel, 60),
+        );
+        for remedy in remedies {
+            if let Some(cure) = cures.iter().find(|cure| cure.gateway == remedy.name) {
+                page += &row(cure);
+            }
+        }
+        if let Some(OnTheWire { probed, repeated, both }) = on_the_wire(recording) {
+            let _ = writeln!(
+                page,
+                "\nOn the wire, of the gateways' connections to that apiserver: on {probed} the kernel sent keepalive probes and repeated no bytes, on {repeated} it \
+                 repeated bytes and sent no probe, on {both} both."
+            );
+        }
+    }
+    page += "\n## Why\n\n| remedy | what is set | what the kernel and Envoy make of it |\n| --- | --- | --- |\n";
+    for Told { name, settings, why } in remedies {
+        let _ = writeln!(page, "| {name} | {settings} | {} |", why.replace('|', "\\|"));
+    }
+    page + include_str!("cures.md")
+}
+
+fn row(cure: &Cure) -> String {
+    let failures: Vec<_> = cure.failures.iter().map(|(what, count)| format!("{count} x {what}")).collect();
+    let quiet = match cure.quiet {
+        Some(Ok(lived)) => format!("lived {}", seconds(lived)),
+        Some(Err(after)) => format!("**cut after {}**", seconds(after)),
+        None => "?".to_owned(),
+    };
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {quiet} | {} |\n",
+        cure.gateway,
+        recovery(cure.watch_alone),
+        recovery(cure.watch_busy),
+        recovery(cure.requests),
+        recovery(cure.new_watches),
+        if failures.is_empty() { "none".to_owned() } else { failures.join(", ") },
+        cure.connections,
+    )
+}
+
+fn recovery(recovery: Recovery) -> String {
+    match recovery {
+        Recovery::After(span) => seconds(span),
+        Recovery::Untouched => "untouched".to_owned(),
+        Recovery::Never => "**never**".to_owned(),
+        Recovery::Unknown => "?".to_owned(),
+    }
+}
+
+fn seconds(span: std::time::Duration) -> String {
+    format!("{:.1} s", span.as_secs_f64())
+}

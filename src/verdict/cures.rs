@@ -1,0 +1,201 @@
+//! What each gateway's remedy came to: for people who choose one. It decides nothing.
+//!
+//! ```text
+//! lost at 10 s, a watch heard changes until 10 s and from 14.1 s on, every 0.25 s       ->  recovered after 4.1 s
+//! lost at 10 s, healed at 30 s, nothing heard in between                                ->  not
+//! lost at 10 s, the last request that was not answered in time was asked for at 13.5 s  ->  requests recovered after 3.5 s
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::facts::Facts;
+use super::gateway::{Death, Stream, deaths, ended, open_at, streams};
+use crate::timeline::{Event, Moment, Party, Recording, SegmentKind, Shape};
+use crate::timing::gateway as times;
+
+/// What became of one gateway's streams under one fault.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cure {
+    /// The gateway, by its remedy.
+    pub gateway: String,
+    /// What was done to the apiserver.
+    pub fault: String,
+    /// Of the watch that was alone on its upstream connection.
+    pub watch_alone: Recovery,
+    /// Of the watch beside requests.
+    pub watch_busy: Recovery,
+    /// Of requests on connections that were there already.
+    pub requests: Recovery,
+    /// Of watches that were opened after the fault.
+    pub new_watches: Recovery,
+    /// The quiet stream on the other apiserver: for how long it was quiet and lived, or after how long it was ended.
+    pub quiet: Option<Result<Duration, Duration>>,
+    /// What requests were answered with while they failed, or `hung`, and how often.
+    pub failures: BTreeMap<String, usize>,
+    /// How many connections the clients of each lane had, at most: 1 where none was ever closed.
+    pub connections: usize,
+}
+
+/// The gateways' connections to the apiserver that was lost, as they passed the wire while it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OnTheWire {
+    /// On which the gateway's kernel sent keepalive probes, and repeated no bytes.
+    pub probed: usize,
+    /// On which it repeated bytes, and sent no probe.
+    pub repeated: usize,
+    /// On which it did both.
+    pub both: usize,
+}
+
+/// What passed the wire to the dead apiserver, of connections that were there before the fault; `None` where nothing was captured.
+pub fn on_the_wire(recording: &Recording) -> Option<OnTheWire> {
+    let facts = Facts::of(recording);
+    let death = deaths(&facts).into_iter().next()?;
+    let interface = format!("to-{}", death.server);
+    let mut found = OnTheWire::default();
+    let all = recording.each(|event| match event {
+        Event::Packets(packets) if packets.interface == interface => Some(packets),
+        _ => None,
+    });
+    for (at, packets) in all.filter(|(at, _)| *at < death.on) {
+        let sent = |kind| {
+            packets.segments.iter().any(|it| {
+                it.kind == kind && it.from == Party::Client && (death.on..death.off).contains(&(at + it.after))
+            })
+        };
+        match (sent(SegmentKind::Keepalive), sent(SegmentKind::Retransmission)) {
+            (true, false) => found.probed += 1,
+            (false, true) => found.repeated += 1,
+            (true, true) => found.both += 1,
+            (false, false) => {}
+        }
+    }
+    Some(found).filter(|found| *found != OnTheWire::default())
+}
+
+/// Whether something went on while the apiserver was still dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// It went on so long after the fault.
+    After(Duration),
+    /// It was never interrupted.
+    Untouched,
+    /// Not before the fault was over.
+    Never,
+    /// There was nothing to look at.
+    Unknown,
+}
+
+/// Each gateway of a recording under its fault, in the order of their names; none where there was no such fault.
+pub fn cures(recording: &Recording) -> Vec<Cure> {
+    let facts = Facts::of(recording);
+    let Some(death) = deaths(&facts).into_iter().next() else { return Vec::new() };
+    let restart = facts.disturbance().map(|how| how.to_string());
+    let lost = facts.losses.iter().find(|(.., loss)| loss.server == death.server);
+    let frozen = || "the process is frozen (SIGSTOP), its kernel acknowledges".to_owned();
+    let fault = lost.map(|(.., loss)| loss.lost.to_string()).or(restart).unwrap_or_else(frozen);
+    let mut through: BTreeMap<&str, Vec<Stream<'_>>> = BTreeMap::new();
+    for stream in streams(&facts, None) {
+        through.entry(&stream.1.gateway).or_default().push(stream);
+    }
+    through
+        .into_iter()
+        .map(|(gateway, all)| Cure {
+            gateway: gateway.to_owned(),
+            fault: fault.clone(),
+            watch_alone: watch(&all, Shape::WatchAlone, &death),
+            watch_busy: watch(&all, Shape::WatchBusy, &death),
+            requests: requests(&all, Shape::Request, &death),
+            new_watches: requests(&all, Shape::NewWatch, &death),
+            quiet: quiet(&all, &death),
+            failures: failures(&all, &death),
+            connections: connections(&all),
+        })
+        .collect()
+}
+
+/// When a watch that was on the dead apiserver heard changes again, as often as they were made.
+fn watch(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
+    let there = |stream: &&Stream<'_>| {
+        stream.1.shape == shape && stream.1.server.as_deref() == Some(death.server) && open_at(stream, death.on)
+    };
+    let Some((_, first)) = all.iter().find(there) else { return Recovery::Unknown };
+    let of_it = all.iter().filter(|(_, stream)| stream.shape == shape && stream.client == first.client);
+    let heard = of_it.flat_map(|(began, stream)| stream.heard.iter().map(|heard| *began + heard.after));
+    let mut heard: Vec<Moment> = heard.filter(|at| (death.on..death.off).contains(at)).collect();
+    heard.sort_unstable();
+    let edges = std::iter::once(death.on).chain(heard.iter().copied());
+    let gaps = edges.zip(heard.iter().copied().chain([death.off])).filter(|(from, to)| to.since(*from) > times::SILENT);
+    match gaps.last() {
+        None => Recovery::Untouched,
+        Some((_, to)) if to == death.off => Recovery::Never,
+        Some((_, to)) => Recovery::After(to.since(death.on)),
+    }
+}
+
+/// When the last request was asked for that had no good answer in time.
+fn requests(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
+    let asked: Vec<_> = asked(all, shape, death).collect();
+    let bad = asked.iter().rposition(|(_, stream)| !answered_in_time(stream));
+    match bad {
+        _ if asked.is_empty() => Recovery::Unknown,
+        None => Recovery::Untouched,
+        // Two hosts in turn: a good one in between proves nothing.
+        Some(last) if asked.len() - last <= times::GOOD_IN_A_ROW => Recovery::Never,
+        Some(last) => Recovery::After(asked[last].0.since(death.on)),
+    }
+}
+
+/// What was asked for while the apiserver was dead, and could still be answered in time.
+fn asked<'a>(all: &'a [Stream<'a>], shape: Shape, death: &'a Death<'_>) -> impl Iterator<Item = &'a Stream<'a>> {
+    all.iter().filter(move |(began, stream)| {
+        stream.shape == shape && *began >= death.on && *began + times::ANSWERED < death.off
+    })
+}
+
+fn answered_in_time(stream: &crate::timeline::GatewayStream) -> bool {
+    stream.succeeded() && stream.answered.is_some_and(|answered| answered.after <= times::ANSWERED)
+}
+
+fn quiet(all: &[Stream<'_>], death: &Death<'_>) -> Option<Result<Duration, Duration>> {
+    let healthy = |stream: &&Stream<'_>| {
+        stream.1.shape == Shape::Quiet
+            && stream.1.server.as_deref().is_some_and(|server| server != death.server)
+            && open_at(stream, death.on)
+    };
+    let (began, stream) = all.iter().find(healthy)?;
+    Some(match ended(&(*began, stream)) {
+        Some(end) => Err(end.since(*began)),
+        None => Ok(stream.spoken_to.unwrap_or(stream.lasted)),
+    })
+}
+
+fn failures(all: &[Stream<'_>], death: &Death<'_>) -> BTreeMap<String, usize> {
+    let mut failures = BTreeMap::new();
+    for (_, stream) in asked(all, Shape::Request, death).filter(|(_, stream)| !answered_in_time(stream)) {
+        let what = match (stream.answered, &stream.told) {
+            (Some(answered), _) if !stream.succeeded() => answered.status.to_string(),
+            (None, Some(end)) if end.after < times::ANSWERED => {
+                end.failure.as_ref().map_or("nothing".to_owned(), |failure| failure.class.to_string())
+            }
+            (Some(_), _) => "slow".to_owned(),
+            (None, _) => "hung".to_owned(),
+        };
+        *failures.entry(what).or_default() += 1;
+    }
+    failures
+}
+
+fn connections(all: &[Stream<'_>]) -> usize {
+    let lane = |shape: Shape| match shape {
+        Shape::WatchAlone | Shape::Quiet => 0,
+        Shape::WatchBusy | Shape::Request => 1,
+        Shape::NewWatch => 2,
+    };
+    let mut locals: BTreeMap<i32, std::collections::BTreeSet<&str>> = BTreeMap::new();
+    for (_, stream) in all.iter().filter(|(_, stream)| !stream.local.is_empty()) {
+        locals.entry(lane(stream.shape)).or_default().insert(&stream.local);
+    }
+    locals.values().map(std::collections::BTreeSet::len).max().unwrap_or(0)
+}

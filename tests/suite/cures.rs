@@ -1,0 +1,76 @@
+//! The page about gateways, from recordings.
+
+use rollproof::lab::gateway::{NONE, RECOMMENDED, REMEDIES};
+use rollproof::report::{CureTold, cures_markdown};
+use rollproof::timeline::*;
+use rollproof::timing::{millis, secs};
+use rollproof::verdict::{OnTheWire, Recovery, cures, on_the_wire};
+
+use crate::gateway_verdicts::{recording, stream, told};
+use crate::shorthand::*;
+
+/// Changes that were heard every quarter of a second from then to then, in milliseconds since the recording began.
+fn hearing(stream: GatewayStream, asked: u64, from: u64, until: u64) -> GatewayStream {
+    let heard = (from..until).step_by(250).map(|at| Heard { after: millis(at - asked), change: Some(at) }).collect();
+    GatewayStream { heard, ..stream }
+}
+
+fn through(gateway: &str, at: u64, stream: GatewayStream) -> (u64, Event) {
+    (at, Event::GatewayStream(GatewayStream { gateway: gateway.into(), ..stream }))
+}
+
+/// One gateway whose watch hangs, and one whose watch goes on after 4 s; a packet or two.
+fn two_gateways() -> Recording {
+    let watch = |at, server| stream(Shape::WatchAlone, "watch-0", at, server);
+    let hangs = hearing(watch(1000, "apiserver-0"), 1000, 2000, 10_000);
+    let ends = told(hangs.clone(), 13_000, ErrorClass::StreamReset);
+    let goes_on = hearing(watch(14_000, "apiserver-1"), 14_000, 14_000, 36_000);
+    let hung = |at| GatewayStream { answered: None, server: None, ..stream(Shape::Request, "busy", at, "") };
+    let quiet = stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1");
+    let segment = |after, kind| Segment { after: millis(after), from: Party::Client, kind };
+    let packets = |segments: Vec<Segment>| {
+        let (client, server) = ("127.0.0.1:2".into(), "127.0.0.1:1".into());
+        (1000, Event::Packets(Packets { interface: "to-apiserver-0".into(), client, server, segments }))
+    };
+    recording([
+        through(NONE.name, 1000, hangs),
+        through(NONE.name, 25_000, hung(25_000)),
+        through(NONE.name, 1000, told(quiet.clone(), 8000, ErrorClass::StreamReset)),
+        through(RECOMMENDED.name, 1000, ends),
+        through(RECOMMENDED.name, 14_000, goes_on),
+        through(RECOMMENDED.name, 1000, quiet),
+        packets(vec![segment(11_000, SegmentKind::Keepalive)]),
+        packets(vec![segment(500, SegmentKind::Keepalive), segment(12_000, SegmentKind::Retransmission)]),
+    ])
+}
+
+#[test]
+fn what_hangs_has_not_recovered_and_what_goes_on_has() {
+    let found = cures(&two_gateways());
+    let [none, recommended] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!((none.watch_alone, recommended.watch_alone), (Recovery::Never, Recovery::After(secs(4))));
+    assert_eq!((none.requests, recommended.requests), (Recovery::Never, Recovery::Unknown));
+    assert_eq!(none.failures.get("hung"), Some(&1));
+    // It was cut before the fault: then there was nobody to survive it.
+    assert_eq!(none.quiet, None);
+    assert_eq!(recommended.quiet, Some(Ok(secs(35))));
+    assert_eq!(on_the_wire(&two_gateways()), Some(OnTheWire { probed: 1, repeated: 1, both: 0 }));
+}
+
+#[test]
+fn the_page_has_a_row_for_each_remedy_that_was_there_and_a_reason_for_all() {
+    let remedies: Vec<_> =
+        REMEDIES.iter().map(|it| CureTold { name: it.name, settings: it.settings, why: it.why }).collect();
+    let page = cures_markdown(&[two_gateways()], &remedies);
+    assert!(page.contains("\n| none | **never** |"), "{page}");
+    assert!(page.contains("\n| recommended | 4.0 s |"), "{page}");
+    assert!(!page.contains("\n| http2-ping |") || page.matches("\n| http2-ping |").count() == 1, "{page}");
+    for remedy in REMEDIES {
+        assert!(page.contains(&format!("\n| {} | {}", remedy.name, remedy.settings)), "{} has no reason", remedy.name);
+    }
+}
+
+#[test]
+fn a_recording_without_such_a_fault_has_nothing_to_tell() {
+    assert_eq!(cures(&Recording { header: header(None, &[]), observations: Vec::new() }), []);
+}

@@ -1,0 +1,194 @@
+//! What the SESSION verdicts say about sessions into a pod.
+
+use rollproof::timeline::*;
+use rollproof::timing::{CLOSE_NOTICED, millis, secs};
+
+use crate::shorthand::*;
+
+/// apiserver-0 gets its signal then, and its process ends then.
+const SIGNAL: u64 = 5000;
+const EXIT: u64 = 11_000;
+const NEXT_SIGNAL: u64 = 15_000;
+const NEXT_EXIT: u64 = 21_000;
+const ALL: [&str; 4] = ["SESSION-1", "SESSION-2", "SESSION-3", "SESSION-4"];
+
+fn session(probe: &str, server: &str, open: std::ops::Range<u64>, end: SessionEnd) -> [(u64, Event); 2] {
+    let audit_id = format!("{probe}-{}", open.start);
+    let session = Session {
+        probe: probe.into(),
+        kind: SessionKind::Exec,
+        audit_id: audit_id.clone(),
+        quiet: None,
+        opened_after: Some(millis(20)),
+        lines: 10,
+        after_silence: 0,
+        longest_wait: millis(20),
+        last_line: Some(Moment((open.end - 100) * 1_000_000)),
+        ended: Moment(open.end * 1_000_000),
+        end,
+    };
+    let audited = Audited { server: server.into(), audit_id, stages: Vec::new(), status: Some(101) };
+    [(open.start, Event::Session(session)), (60_000, Event::Audited(audited))]
+}
+
+fn reset() -> SessionEnd {
+    SessionEnd::Failed(Failure { class: ErrorClass::ConnectionReset, text: "reset".into() })
+}
+
+/// A session that keeps silent for 12 s at a time, and has answered so often after it.
+fn quiet(open: std::ops::Range<u64>, answers: u64, end: SessionEnd) -> [(u64, Event); 2] {
+    let mut seen = session("exec-quiet", "apiserver-1", open, end);
+    if let Event::Session(session) = &mut seen[0].1 {
+        (session.quiet, session.after_silence) = (Some(secs(12)), answers);
+    }
+    seen
+}
+
+/// Two apiservers are restarted like that.
+fn restarts(how: Restart) -> Vec<(u64, Event)> {
+    let mut seen = Vec::new();
+    for (server, signal, exit) in [(SERVERS[0], SIGNAL, EXIT), (SERVERS[1], NEXT_SIGNAL, NEXT_EXIT)] {
+        let fault = Fault { restart: how, server: server.into() };
+        let exit = if how == Restart::Killed { signal + 10 } else { exit };
+        seen.push((signal, Event::FaultOn(fault.clone())));
+        match how {
+            Restart::Graceful => {
+                seen.push((signal, life(server, Step::TermSent)));
+                seen.push((signal + 10, life(server, Step::ShutdownInitiated)));
+            }
+            Restart::Killed => seen.push((signal, life(server, Step::KillSent))),
+        }
+        seen.extend([(exit, life(server, Step::Exited)), (exit + 10, life(server, Step::Started))]);
+        seen.push((exit + 3000, Event::FaultOff(fault)));
+    }
+    seen
+}
+
+/// Sessions with which all is well: one on each apiserver, a quiet one, and new ones.
+fn well(how: Restart) -> Vec<(u64, Event)> {
+    let (exit, next) = match how {
+        Restart::Graceful => (EXIT, NEXT_EXIT),
+        Restart::Killed => (SIGNAL + 10, NEXT_SIGNAL + 10),
+    };
+    let news = (SIGNAL..NEXT_EXIT).step_by(500);
+    let news = news.flat_map(|at| session("exec-new", "apiserver-1", at..at + 200, SessionEnd::Ours));
+    let mut seen = restarts(how);
+    seen.extend(news);
+    seen.extend(session("exec-0", "apiserver-0", 1000..exit + 5, reset()));
+    seen.extend(session("exec-1", "apiserver-1", 1000..next - 5, reset()));
+    seen.extend(quiet(1000..next + 5, 1, reset()));
+    seen
+}
+
+fn recording(how: Option<Restart>, judged_by: &[&str], mut seen: Vec<(u64, Event)>) -> Recording {
+    seen.sort_by_key(|(at, _)| *at);
+    let observations = seen.into_iter().map(|(at, event)| observed(at, event)).collect();
+    Recording { header: header(how, judged_by), observations }
+}
+
+/// A graceful roll in which all is well but for that.
+fn roll_with(more: impl IntoIterator<Item = (u64, Event)>) -> Recording {
+    let mut seen = well(Restart::Graceful);
+    seen.extend(more);
+    recording(Some(Restart::Graceful), &ALL, seen)
+}
+
+/// A session in use that ends while its apiserver drains.
+pub(crate) fn cut_while_draining() -> Recording {
+    roll_with(session("exec-2", "apiserver-0", 1000..SIGNAL + 1500, reset()))
+}
+
+/// A quiet one that ends while nobody touches its apiserver.
+pub(crate) fn cut_while_quiet() -> Recording {
+    roll_with(quiet(1000..SIGNAL + 6000, 0, reset()))
+}
+
+/// One whose apiserver is gone, and nobody says so.
+pub(crate) fn left_hanging() -> Recording {
+    roll_with(session("exec-2", "apiserver-0", 1000..EXIT + 10_000, SessionEnd::Silence))
+}
+
+/// One that is not to be had.
+pub(crate) fn not_opened() -> Recording {
+    roll_with([refused(SIGNAL + 3000)])
+}
+
+fn refused(at: u64) -> (u64, Event) {
+    let failure = Failure { class: ErrorClass::ConnectionRefused, text: "refused".into() };
+    let mut seen = session("exec-new", "", at..at + 200, SessionEnd::Failed(failure));
+    if let Event::Session(session) = &mut seen[0].1 {
+        (session.opened_after, session.last_line, session.lines) = (None, None, 0);
+    }
+    let [(at, event), _] = seen;
+    (at, event)
+}
+
+#[test]
+fn a_session_may_end_with_its_apiserver_and_not_before() {
+    upheld().compare(&roll_with([]));
+    let ends = |at| roll_with(session("exec-2", "apiserver-0", 1000..at, reset()));
+    violated("SESSION-1", "exec-2 was over at +6.500s (connection reset by peer (reset)), 0.100 s after its last line; apiserver-0 still ran, 1.500 s after its signal")
+        .compare(&cut_while_draining());
+    // The keeper may learn of the end of a process a little later than its clients.
+    upheld().compare(&ends(EXIT - CLOSE_NOTICED.as_millis() as u64));
+    violated("SESSION-1", "still ran").compare(&ends(EXIT - CLOSE_NOTICED.as_millis() as u64 - 1));
+    let clean = session("exec-2", "apiserver-0", 1000..SIGNAL + 1500, SessionEnd::Clean);
+    violated("SESSION-1", "ended without an error").compare(&roll_with(clean));
+}
+
+#[test]
+fn a_session_beside_a_restart_goes_on() {
+    let beside = session("exec-2", "apiserver-1", 1000..SIGNAL + 1500, reset());
+    violated("SESSION-1", "which nobody was restarting").compare(&roll_with(beside));
+}
+
+#[test]
+fn each_kind_has_to_be_there_when_its_apiserver_is_stopped() {
+    let mut logs = session("logs", "apiserver-1", 1000..NEXT_EXIT, reset());
+    if let Event::Session(session) = &mut logs[0].1 {
+        session.kind = SessionKind::Logs;
+    }
+    inconclusive("SESSION-1", "no logs was open on apiserver-0 when it was stopped").compare(&roll_with(logs));
+}
+
+#[test]
+fn a_quiet_session_has_to_answer() {
+    violated("SESSION-2", "exec-quiet was over at +11.000s").compare(&cut_while_quiet());
+    let silent = quiet(1000..14_000, 0, SessionEnd::Silence);
+    violated("SESSION-2", "no line any more, and no word why")
+        .and_violated("SESSION-3", "no line any more")
+        .compare(&roll_with(silent));
+    let short = || recording(None, &["SESSION-2"], quiet(1000..9000, 0, SessionEnd::Ours).into());
+    inconclusive("SESSION-2", "no quiet session was there for long enough").compare(&short());
+    upheld().compare(&recording(None, &["SESSION-2"], quiet(1000..14_000, 1, SessionEnd::Ours).into()));
+}
+
+#[test]
+fn the_end_has_to_be_told_soon() {
+    let told = |after| roll_with(session("exec-2", "apiserver-0", 1000..EXIT + after, reset()));
+    upheld().compare(&told(1000));
+    violated("SESSION-3", "1.001 s after the end of apiserver-0").compare(&told(1001));
+    violated("SESSION-3", "exec-2: no line any more, and no word why").compare(&left_hanging());
+    upheld().compare(&recording(Some(Restart::Killed), &["SESSION-1", "SESSION-3"], well(Restart::Killed)));
+    let none = recording(Some(Restart::Graceful), &["SESSION-3"], restarts(Restart::Graceful));
+    inconclusive("SESSION-3", "no session was open when its apiserver ended").compare(&none);
+}
+
+#[test]
+fn a_session_that_is_asked_for_is_opened() {
+    violated("SESSION-4", "exec-new: connection refused (refused)").compare(&not_opened());
+    // What fails when no apiserver is being restarted is no matter of restarts.
+    upheld().compare(&roll_with([refused(1000)]));
+    let few = recording(Some(Restart::Graceful), &["SESSION-4"], restarts(Restart::Graceful));
+    inconclusive("SESSION-4", "0 sessions were asked for during the disturbance, it takes 10").compare(&few);
+}
+
+#[test]
+fn a_session_that_no_audit_log_has_proves_nothing() {
+    let [stranger, _] = session("exec-2", "apiserver-0", 1000..2000, reset());
+    let recording = roll_with([stranger]);
+    inconclusive("SESSION-1", "in no apiserver's audit log")
+        .and_inconclusive("SESSION-2", "in no apiserver's audit log")
+        .and_inconclusive("SESSION-3", "in no apiserver's audit log")
+        .compare(&recording);
+}
