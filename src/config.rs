@@ -303,8 +303,8 @@ fn require(value: &str) -> Result<Require, String> {
     for name in value.split(',').map(str::trim).filter(|name| !name.is_empty()) {
         match Need::ALL.into_iter().find(|need| need.name() == name) {
             Some(need) => required.push(need),
-            // A balancer that was chosen is not lacking.
-            None if name == "all" => required.extend(Need::ALL.into_iter().filter(|need| !need.is_of_balancer())),
+            // A balancer or a control plane that was chosen is not lacking.
+            None if name == "all" => required.extend(Need::ALL.into_iter().filter(|need| !need.is_of_choice())),
             None => wrong.push(format!("{} is no need; {}", shown(OsStr::new(name)), takes(name, &names))),
         }
     }

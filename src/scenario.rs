@@ -17,6 +17,7 @@ use crate::config::{BalancerKind, Config, ControlPlaneKind, Product};
 use crate::lab::control_plane::kind;
 use crate::lab::gateway::{self, Remedy};
 use crate::lab::material::{self, Material, Planned, Say};
+use crate::lab::provision::image::balancer::balancer_image;
 use crate::lab::provision::{self, Sources};
 use crate::lab::{self, Lab, Setup, narrated};
 use crate::probe::{self, Ticker};
@@ -139,8 +140,8 @@ impl Scenario {
             setup.timers = Timers::of(Profile::Pr);
         }
         if let Ok(Planned::Cluster(_, timers)) = &planned {
-            let Timers { shutdown_delay, watch_termination_grace, .. } = *timers;
-            setup.timers = Timers { shutdown_delay, watch_termination_grace, ..setup.timers };
+            let Timers { shutdown_delay, watch_termination_grace, health_timeout, .. } = *timers;
+            setup.timers = Timers { shutdown_delay, watch_termination_grace, health_timeout, ..setup.timers };
             setup.given = Some(*timers);
         }
         std::mem::replace(&mut self.adjust, Box::new(|_| ()))(&mut setup);
@@ -244,6 +245,9 @@ impl Scenario {
                     Some(reason) => reason,
                     None => continue,
                 },
+                Need::Nodes if !on_kind => {
+                    format!("on the control plane {} no node and no controller is a client", config.control_plane)
+                }
                 Need::Docker => match kind::unmet() {
                     Some(reason) => reason,
                     None => continue,
@@ -398,8 +402,14 @@ async fn provide(name: &str, config: &Config, planned: Planned, setup: &Setup) -
         }
         None => None,
     };
-    if config.balancer == BalancerKind::Product(Product::Envoy) {
-        tokio::task::spawn_blocking(move || provision::envoy(&sources, &|text| say(text))).await??;
+    if let BalancerKind::Product(product) = config.balancer {
+        let on_kind = config.control_plane == ControlPlaneKind::Kind;
+        tokio::task::spawn_blocking(move || match product {
+            product if on_kind => balancer_image(product, &sources, &|text| say(text)).map(drop),
+            Product::Envoy => provision::envoy(&sources, &|text| say(text)).map(drop),
+            Product::Haproxy | Product::Nginx => Ok(()),
+        })
+        .await??;
     }
     Ok(Materials { control_plane, older })
 }

@@ -149,6 +149,9 @@ pub fn timer_observation(idle_timeout: Duration) -> Duration {
     idle_timeout * 5 / 4 + CLOSE_NOTICED
 }
 
+/// A pod's terminationGracePeriodSeconds where it says nothing, as kubeadm's kube-apiserver does.
+pub const POD_GRACE_PERIOD: Duration = secs(30);
+
 /// A pod's default grace period of 30 s, as a kubelet enforces it, compressed: shorter than the shutdown delay, so that an
 /// apiserver is killed in the middle of it.
 pub const SHORT_GRACE_PERIOD: Duration = millis(1300);
@@ -368,6 +371,8 @@ pub const HEARTBEAT_EVERY: Duration = millis(200);
 pub const SESSION_NEW_EVERY: Duration = millis(250);
 /// Between two looks at an apiserver's own /readyz and /livez.
 pub const SERVER_HEALTH_EVERY: Duration = millis(100);
+/// Between two looks at the nodes and leases of a cluster.
+pub const CLUSTER_READ_EVERY: Duration = millis(250);
 /// Between two ticks of the ticker that watches for our own stalls.
 pub const TICK_EVERY: Duration = millis(20);
 /// Between two looks at a file that grows (a log), or at a condition that nothing announces.
@@ -418,6 +423,13 @@ pub const UPDATE_PATIENCE: Duration = secs(60);
 pub const SCRAPE: Duration = secs(5);
 /// What a load left behind, asked for until one apiserver answers.
 pub const LOAD_LISTED: Duration = secs(15);
+/// A node whose kubelet is not heard of, until its controller has called it Unknown: node-monitor-grace-period is 50 s, looked at
+/// every 5 s.
+pub const NODE_MISSED: Duration = secs(70);
+/// A process that was sent SIGTERM and does not drain, until it has ended. Measured under 1 s.
+pub const SIGNAL_ACTS: Duration = secs(3);
+/// Controllers that were started anew, until some of them lead: the last leader's lease holds for 15 s.
+pub const LEADERS_BACK: Duration = secs(90);
 /// A namespace that is deleted, until it is gone: its controller takes a few seconds.
 pub const NAMESPACE_GONE: Duration = secs(30);
 /// A new namespace of a cluster, until its controllers have put into it what is in every one. Measured up to 8 s, after all
@@ -455,6 +467,9 @@ pub const NODE_COMMAND: Duration = secs(30);
 pub const KUBEADM: Duration = secs(240);
 /// Nodes that have joined, until they are ready; what they are given on the way to that.
 pub const NODES_READY: Duration = secs(90);
+/// How long a health check of a scenario's balancer may take where apiservers are on nodes that share a machine: while one of them
+/// starts, the others may be slow. Twice that and the interval is still much less than their shutdown delay.
+pub const NODE_HEALTH_TIMEOUT: Duration = secs(2);
 /// Between two health checks of the balancer inside a cluster's network, and how long one may take.
 pub const NODE_HEALTH_EVERY: Duration = millis(500);
 /// Containers and networks of a cluster, from the order to remove them until they are gone. Measured 1 to 3 s.

@@ -3,19 +3,30 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
+
+use super::control_plane::kind::NodeFault;
 use super::network::BlackHole;
 use super::{Lab, wait};
 use crate::timeline::{Event, Loss, Lost, Recorder};
 use crate::timing;
 
 impl Lab {
-    /// Loses packets between the balancer and an apiserver until the guard is healed or dropped.
+    /// Loses packets between the balancer and an apiserver until the guard is healed or dropped. In a cluster, its node is cut off
+    /// from everybody.
     ///
     /// # Errors
-    /// The lab has no namespaces ([`Setup::namespaces`]), or the kernel refuses.
+    /// The lab has no namespaces ([`Setup::namespaces`]) and no nodes, the kernel refuses, or a node is to lose only some packets.
     pub async fn lose(&self, index: u8, lost: Lost) -> anyhow::Result<Losing> {
         let loss = Loss { server: self.servers()[usize::from(index)].name().to_owned(), lost };
-        let hole = self.network.black_hole(index, lost).await?;
+        let hole = match self.control_plane.cluster() {
+            None => Hole::Packets(self.network.black_hole(index, lost).await?),
+            Some(cluster) => {
+                ensure!(lost == Lost::Both, "a node can only be cut off as a whole");
+                let node = cluster.control_planes().nth(index.into()).context("there is no such node")?;
+                Hole::Node(node.cut_off().await?)
+            }
+        };
         self.recorder.record(Event::LossOn(loss.clone()));
         Ok(Losing { hole, loss, recorder: self.recorder.clone() })
     }
@@ -52,9 +63,15 @@ impl Lab {
 /// Packets that get lost until this is healed, or dropped.
 #[must_use = "dropping the guard ends the fault"]
 pub struct Losing {
-    hole: BlackHole,
+    hole: Hole,
     loss: Loss,
     recorder: Recorder,
+}
+
+/// Where they get lost.
+enum Hole {
+    Packets(BlackHole),
+    Node(NodeFault),
 }
 
 impl Losing {
@@ -63,7 +80,10 @@ impl Losing {
     /// # Errors
     /// The kernel refuses.
     pub async fn heal(self) -> anyhow::Result<()> {
-        self.hole.heal().await?;
+        match self.hole {
+            Hole::Packets(hole) => hole.heal().await?,
+            Hole::Node(node) => node.heal().await?,
+        }
         self.recorder.record(Event::LossOff(self.loss));
         Ok(())
     }

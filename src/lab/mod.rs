@@ -133,7 +133,9 @@ impl Lab {
             }
             Material::Cluster(provided) => {
                 let grace = setup.grace_period.unwrap_or_else(|| setup.timers.graceful_stop());
-                control_plane::start_on_kind(&claim, &provided.cluster, &flags, grace, &recorder).await?
+                let through_balancer = setup.controllers_through_balancer;
+                control_plane::start_on_kind(&claim, &provided.cluster, &flags, grace, through_balancer, &recorder)
+                    .await?
             }
         };
         let balancer =
@@ -199,11 +201,8 @@ impl Lab {
     pub fn through_balancer(&self) -> Endpoint {
         let direct = &self.control_plane.servers[0].endpoint;
         let (site, address) = (self.network.client.clone(), self.balancer.address());
-        let ends_tls = self.balancer.ends_tls();
-        let token = ends_tls.then(|| self.control_plane.token.clone());
-        // It shows a certificate of its own, for its address.
-        let named = direct.named.clone().filter(|_| !ends_tls);
-        Endpoint { address, site, token, named, ..direct.clone() }
+        let token = self.balancer.ends_tls().then(|| self.control_plane.token.clone());
+        Endpoint { address, site, token, ..direct.clone() }
     }
 
     /// A gateway, as an administrator's client in that lane meets it.

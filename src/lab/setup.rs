@@ -18,6 +18,8 @@ pub struct Setup {
     pub flags: Vec<(String, String)>,
     /// Whether the balancer follows /readyz.
     pub health: HealthPolicy,
+    /// What the balancer asks for to know how a backend is.
+    pub health_path: &'static str,
     /// What the balancer does to established connections of an unhealthy backend.
     pub on_unhealthy: OnUnhealthy,
     /// Whether the balancer tries another backend when one refuses.
@@ -33,6 +35,9 @@ pub struct Setup {
     pub grace_period: Option<Duration>,
     /// Whether the balancer carries clients on an apiserver's node to that apiserver always, whatever its health.
     pub hairpin: bool,
+    /// Whether the controllers of a cluster go through the balancer in its network, and not, as kubeadm has it, to the apiserver
+    /// of their node.
+    pub controllers_through_balancer: bool,
     /// How many apiservers the scenario is about; `None` leaves it to `ROLLPROOF_APISERVERS`. Where that says otherwise, the
     /// scenario is skipped: whoever asks for a number means it.
     pub apiservers: Option<usize>,
@@ -60,6 +65,7 @@ impl Setup {
             timers: Timers::of(config.profile),
             flags: Vec::new(),
             health: HealthPolicy::Follow,
+            health_path: "/readyz",
             on_unhealthy: OnUnhealthy::Keep,
             redispatch: false,
             on_idle: None,
@@ -67,6 +73,7 @@ impl Setup {
             idle_timeout_kept: None,
             grace_period: None,
             hairpin: false,
+            controllers_through_balancer: false,
             apiservers: None,
             namespaces: false,
             gateways: Vec::new(),

@@ -4,6 +4,7 @@
 //! "after", lets the writer end with a fence write, and the watches until they have seen the fence. What the subject does
 //! to a probe, a hang included, is an observation and never an `Err`: an error here is one of the lab.
 
+mod cluster;
 mod gateway;
 mod in_flight;
 pub mod kube_client;
@@ -19,6 +20,7 @@ mod watch;
 mod watcher;
 mod writer;
 
+pub use cluster::{ClusterProbe, cluster};
 pub use gateway::{GatewayClients, gateway_clients};
 pub use in_flight::{InFlightProbe, in_flight};
 pub use kube_requester::{KubeRequester, kube_requests};

@@ -4,6 +4,7 @@
 //! from here (`rollproof list --markdown`) and checked by the suite's own tests.
 
 pub mod balancer;
+pub mod cluster;
 pub mod gateway;
 pub mod idle;
 pub mod lost;
@@ -76,6 +77,8 @@ pub enum Need {
     BalancerPolicies,
     /// A Docker engine answers, and may be used.
     Docker,
+    /// Nodes and controllers are clients of the apiservers, as in every cluster.
+    Nodes,
     /// Envoy is there, or can be downloaded.
     Envoy,
     /// There can be a pod that sessions lead into: of a real kubelet, or of its stand-in.
@@ -84,7 +87,7 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -95,14 +98,16 @@ impl Need {
         Self::Namespaces,
         Self::BalancerPolicies,
         Self::Docker,
+        Self::Nodes,
         Self::Envoy,
         Self::Pods,
     ];
 
-    /// Whether it is about the balancer that was chosen: what that one cannot do, no machine and no right brings back.
-    pub const fn is_of_balancer(self) -> bool {
-        use Need::{BalancerForwards, BalancerIgnoresHealth, BalancerPolicies, BalancerWithoutRetry};
-        matches!(self, BalancerIgnoresHealth | BalancerWithoutRetry | BalancerForwards | BalancerPolicies)
+    /// Whether it is about the balancer or the control plane that was chosen: what that one cannot do, no machine and no right
+    /// brings back.
+    pub const fn is_of_choice(self) -> bool {
+        use Need::{BalancerForwards, BalancerIgnoresHealth, BalancerPolicies, BalancerWithoutRetry, Nodes};
+        matches!(self, BalancerIgnoresHealth | BalancerWithoutRetry | BalancerForwards | BalancerPolicies | Nodes)
     }
 
     /// As `ROLLPROOF_REQUIRE` names it.
@@ -118,6 +123,7 @@ impl Need {
             Self::Namespaces => "namespaces",
             Self::BalancerPolicies => "balancer-policies",
             Self::Docker => "docker",
+            Self::Nodes => "nodes",
             Self::Envoy => "envoy",
             Self::Pods => "pods",
         }
@@ -132,6 +138,7 @@ pub fn requirements() -> impl Iterator<Item = &'static Requirement> {
         .chain(balancer::ALL)
         .chain(idle::ALL)
         .chain(lost::ALL)
+        .chain(cluster::ALL)
         .chain(gateway::ALL)
         .chain(session::ALL)
         .copied()

@@ -3,6 +3,7 @@
 //! Nothing here judges. A recording is all that a verdict may look at, so whatever a requirement speaks about has to be
 //! observed and written down here first.
 
+mod cluster;
 mod file;
 mod gateway;
 mod in_flight;
@@ -20,6 +21,7 @@ mod symptom;
 mod timer;
 mod trigger;
 
+pub use cluster::{ClusterSeen, LeaseSeen};
 pub use file::{FORMAT, FileError, compress};
 pub use gateway::{Answered, GatewayStream, Heard, Shape, StreamEnd};
 pub use in_flight::{Held, InFlight};

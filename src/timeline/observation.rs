@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{GatewayStream, InFlight, Load, LoadLeft, Loss, Moment, Packets, Session, TimerConnection, Trigger};
+use super::{
+    ClusterSeen, GatewayStream, InFlight, Load, LoadLeft, Loss, Moment, Packets, Session, TimerConnection, Trigger,
+};
 use crate::timing::{self, nanos};
 
 /// Something that was seen.
@@ -57,6 +59,8 @@ pub enum Event {
     Lifecycle(Lifecycle),
     /// An apiserver, asked past the balancer, said how it is.
     ServerHealth(ServerHealth),
+    /// What a cluster said of its nodes and leaders was read.
+    Cluster(ClusterSeen),
     /// An apiserver's audit log has a request of ours.
     Audited(Audited),
     /// A fault was put on.

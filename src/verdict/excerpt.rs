@@ -149,6 +149,13 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
             };
             format!("{}: {} says {answer}", health.server, health.path)
         }
+        Event::Cluster(seen) => {
+            let nodes = seen.ready.iter().map(|(node, ready)| format!("{node} Ready={ready}"));
+            let leases = seen.leases.iter().map(|(name, lease)| {
+                format!("{name} of {} renewed {:.1} s ago", lease.holder, lease.age.as_secs_f64())
+            });
+            format!("{}: {}", seen.probe, nodes.chain(leases).collect::<Vec<_>>().join(", "))
+        }
         Event::GatewayStream(stream) => through_gateway(stream),
         Event::Audited(audited) => {
             format!("{}: audited {} ({})", audited.server, audited.audit_id, audited.stages.join(", "))

@@ -7,6 +7,7 @@
 mod attribution;
 mod back;
 mod carried;
+mod cluster;
 mod conclusive;
 mod cures;
 mod drains;
@@ -194,6 +195,9 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&spec::idle::NOT_REUSED, pooled::judge),
     (&spec::lost::NOTICED, lost::judge),
     (&spec::lost::NOT_TWICE, reused::judge),
+    (&spec::cluster::NODES_READY, cluster::nodes_ready),
+    (&spec::cluster::LEASES_RENEWED, cluster::leases_renewed),
+    (&spec::cluster::LEADERS_STAY, cluster::leaders_stay),
     (&spec::gateway::ENDED, gateway::dead_streams_end),
     (&spec::gateway::ELSEWHERE, gateway::new_ones_go_elsewhere),
     (&spec::gateway::UNTOUCHED, gateway::others_are_untouched),

@@ -76,6 +76,24 @@ async fn three_control_planes_are_ready_in_time_serve_and_leave_nothing() {
     assert_eq!(left("three").await, [""; 0]);
 }
 
+/// Of the same image. It comes second, and does without kind's own balancer: neither decides about the time.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn three_control_planes_are_ready_no_later_than_with_the_real_kind() {
+    let Some(stage) = Stage::new("beside", 3, 0) else { return };
+    let began = Instant::now();
+    let Some(kind) = RealKind::create(&stage) else { return };
+    let theirs = began.elapsed();
+    kind.delete().await;
+    let began = Instant::now();
+    let cluster = stage.create().await.unwrap();
+    let ours = began.elapsed();
+    cluster.strike().await.unwrap();
+    let ratio = ours.div_duration_f64(theirs);
+    eprintln!("three control planes: {ours:.1?}, with the real kind {theirs:.1?}: {ratio:.2} times its time");
+    assert!(ours <= theirs);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
 async fn a_node_runs_commands_takes_files_and_can_be_frozen_and_cut_off() {

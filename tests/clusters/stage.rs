@@ -60,6 +60,7 @@ impl Stage {
             image: &self.image,
             kubernetes: &self.kubernetes,
             patches: &[],
+            files: &[],
             balancer_image: &self.balancer_image,
             health: Health::Readyz,
         };

@@ -3,6 +3,7 @@
 //! A scenario's body only acts; verdicts come from its recording. Every test is one lab, so they run one at a time.
 
 mod balancer;
+mod cluster;
 mod gateway;
 mod idle_timeout;
 mod load;

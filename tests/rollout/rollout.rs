@@ -88,6 +88,25 @@ async fn without_a_shutdown_delay_new_connections_fail() {
         .await;
 }
 
+/// A control: a balancer that asks /healthz, as kind's own does, learns of a shutdown when the listener is closed already.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn behind_a_balancer_that_asks_healthz_new_connections_fail() {
+    disturbed_by(Restart::Graceful)
+        .compressed()
+        .in_a_lab(|lab| lab.health_path = "/healthz")
+        .needs(Need::BalancerIgnoresHealth)
+        .needs(Need::BalancerWithoutRetry)
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE, &balancer::DRAINS])
+        .violates(&[&rollout::NO_OUTAGE_NEW, &balancer::NEVER_LATE, &balancer::FOLLOWS])
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
 /// A control: a balancer that never asks /readyz sends new connections to an apiserver that has closed its listener.
 #[tokio::test(flavor = "multi_thread")]
 #[serial]

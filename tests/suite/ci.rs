@@ -17,8 +17,8 @@ fn expectations() -> Expectations {
     Expectations::parse(&read("ci/expectations.toml")).unwrap()
 }
 
-/// The rows of the nightly matrix: name, and the configuration that it stands for.
-fn rows() -> Vec<(String, Config)> {
+/// The rows of the nightly matrix: name, the configuration that it stands for, and its scenarios, if not all.
+fn rows() -> Vec<(String, Config, Option<BTreeSet<String>>)> {
     let matrix: Value = serde_json::from_str(&read("ci/matrix.json")).unwrap();
     let rows = matrix["include"].as_array().unwrap().iter();
     rows.map(|row| {
@@ -30,7 +30,9 @@ fn rows() -> Vec<(String, Config)> {
             ("ROLLPROOF_PROFILE", text("profile")),
         ];
         let config = Config::parse(settings.into_iter().map(|(name, value)| (name.into(), value.into()))).unwrap();
-        (text("row"), config)
+        let scenarios = row["scenarios"].as_array();
+        let scenarios = scenarios.map(|names| names.iter().map(|name| name.as_str().unwrap().to_owned()).collect());
+        (text("row"), config, scenarios)
     })
     .collect()
 }
@@ -38,15 +40,20 @@ fn rows() -> Vec<(String, Config)> {
 #[test]
 fn every_row_of_the_matrix_is_a_configuration_with_expectations() {
     let (expectations, mut seen) = (expectations(), Vec::new());
-    for (row, config) in rows() {
+    for (row, config, scenarios) in rows() {
         assert!(!seen.contains(&row), "two rows are called {row}");
-        let Config { kubernetes_version, balancer, profile, .. } = &config;
-        let cell =
-            format!("local/{}x2/{balancer}/http1+http2/kube-rs/{profile}", kubernetes_version.as_deref().unwrap());
-        assert!(expectations.cells.iter().any(|it| it.name.matches(&cell)), "no [[cell]] for row {row}: {cell}");
+        let Config { control_plane, kubernetes_version, balancer, profile, .. } = &config;
+        let version = kubernetes_version.as_deref().unwrap();
+        let cell = format!("{control_plane}/{version}x2/{balancer}/http1+http2/kube-rs/{profile}");
+        let expected = expectations.cells.iter().find(|it| it.name.matches(&cell));
+        let expected = expected.unwrap_or_else(|| panic!("no [[cell]] for row {row}: {cell}"));
+        assert_eq!(expected.scenarios, scenarios, "{cell} expects other scenarios than its row runs");
+        if let Some(strange) = scenarios.and_then(|its| its.difference(&expectations.scenarios).next().cloned()) {
+            panic!("row {row} runs {strange}, and there is no such scenario");
+        }
         seen.push(row);
     }
-    assert!(rows().iter().any(|(_, config)| config.profile == Profile::Nightly), "no row has the real durations");
+    assert!(rows().iter().any(|(_, config, _)| config.profile == Profile::Nightly), "no row has the real durations");
 }
 
 /// Every scenario in tests/rollout, as libtest names it.

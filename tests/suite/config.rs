@@ -78,9 +78,9 @@ fn names_handed_to_balancer_commands_are_let_through() {
 }
 
 #[test]
-fn require_all_means_every_need_but_those_about_the_chosen_balancer() {
+fn require_all_means_every_need_but_those_about_what_was_chosen() {
     let config = parse(&[("ROLLPROOF_REQUIRE", "all")]).unwrap();
-    assert!(Need::ALL.into_iter().all(|need| config.require.includes(need) != need.is_of_balancer()));
+    assert!(Need::ALL.into_iter().all(|need| config.require.includes(need) != need.is_of_choice()));
     assert!(parse(&[("ROLLPROOF_REQUIRE", "balancer-policies")]).unwrap().require.includes(Need::BalancerPolicies));
     assert!(!Config::default().require.includes(Need::ServerLogs));
 }

@@ -155,6 +155,23 @@ fn a_required_cell_without_results_and_an_unexpected_cell_are_red() {
 }
 
 #[test]
+fn of_some_cells_the_others_are_not_missed() {
+    let expectations = Expectations::parse(EXPECTATIONS).unwrap().of_some_cells();
+    assert!(expectations.judge(&[], TODAY).green());
+    assert!(!expectations.judge(&as_expected()[..2], TODAY).green(), "what is there is judged all the same");
+}
+
+#[test]
+fn a_cell_may_name_the_scenarios_that_run_in_it() {
+    let only = |scenarios: &str| {
+        let text = EXPECTATIONS.replace("required = true", &format!("scenarios = {scenarios}"));
+        Expectations::parse(&text).unwrap().judge(&as_expected()[..2], TODAY).problems
+    };
+    assert_eq!(only(r#"["rollout::gracefully"]"#), []);
+    assert!(only(r#"["rollout::control"]"#)[0].what.starts_with("has reported nothing"));
+}
+
+#[test]
 fn a_summary_survives_hostile_text() {
     let mut lines = as_expected();
     lines[0].verdict = "violated".into();

@@ -5,6 +5,7 @@ mod balancer_verdicts;
 mod cases;
 mod ci;
 mod cli;
+mod cluster_verdicts;
 mod config;
 mod cures;
 mod error_classes;

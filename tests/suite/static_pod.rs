@@ -52,6 +52,16 @@ fn flags_are_changed_in_place_and_others_added() {
 }
 
 #[test]
+fn a_mount_is_known_by_both_of_its_ends() {
+    let mut changed = manifest();
+    assert!(changed.mounts("/etc/kubernetes/pki") && !changed.mounts("/var/log/audit"));
+    changed.mount("audit", "/var/log/audit", true);
+    assert!(changed.mounts("/var/log/audit"));
+    let elsewhere = KUBEADM.replace("{path: /etc/kubernetes/pki", "{path: /elsewhere");
+    assert!(!Manifest::parse(&elsewhere).unwrap().mounts("/etc/kubernetes/pki"));
+}
+
+#[test]
 fn what_is_written_is_read_again() {
     let mut changed = manifest();
     changed.mount("audit", "/var/log/audit", true);

@@ -53,6 +53,7 @@ impl Balancer {
         let settings = Settings {
             site: network.balancer.clone(),
             listen,
+            readyz: setup.health_path.to_owned(),
             health: setup.health,
             on_unhealthy: setup.on_unhealthy,
             redispatch: setup.redispatch,
@@ -106,7 +107,7 @@ impl Balancer {
             Self::Builtin(_) | Self::Kernel(_) => {
                 wait::until(limit, "a request to be served through the balancer", async || serves(through).await).await
             }
-            Self::Product(product) => product.command.ready(through, limit).await,
+            Self::Product(product) => product.ready(through).await,
             Self::Command(command) => command.ready(through, limit).await,
         }
     }
@@ -123,7 +124,7 @@ impl Balancer {
         match self {
             Self::Builtin(builtin) => builtin.address(),
             Self::Kernel(kernel) => kernel.address(),
-            Self::Product(product) => product.command.address(),
+            Self::Product(product) => product.address(),
             Self::Command(command) => command.address(),
         }
     }
@@ -161,7 +162,7 @@ impl Balancer {
         match self {
             Self::Builtin(_) => Ok(()),
             Self::Kernel(kernel) => kernel.check(),
-            Self::Product(product) => product.command.check(),
+            Self::Product(product) => product.check(),
             Self::Command(command) => command.check(),
         }
     }

@@ -91,7 +91,7 @@ enum Base {
     /// Processes of this machine.
     Local(local::Etcd, Option<Box<kwok::Kubelet>>),
     /// Nodes.
-    Kind(on_kind::Nodes),
+    Kind(Box<on_kind::Nodes>),
 }
 
 impl ControlPlane {
@@ -111,6 +111,14 @@ impl ControlPlane {
     /// Whether it goes on when the lab is struck, for the next one.
     pub fn is_shared(&self) -> bool {
         matches!(self.base, Base::Kind(_))
+    }
+
+    /// The cluster that it is, if it is one.
+    pub fn cluster(&self) -> Option<&kind::Cluster> {
+        match &self.base {
+            Base::Local(..) => None,
+            Base::Kind(nodes) => Some(&nodes.cluster),
+        }
     }
 
     /// The pod that sessions lead into, where there is one.

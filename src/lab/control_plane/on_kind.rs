@@ -12,6 +12,7 @@ use futures::future::try_join_all;
 use serde_json::Value;
 
 use super::apiserver::{Apiserver, Life, Runner, Shared};
+use super::kind::equipment::{self, CONFIGURATION};
 use super::kind::{Cluster, Node};
 use super::pki::{self, Authority, Identity};
 use super::static_pod::manifest::Manifest;
@@ -23,15 +24,12 @@ use crate::lab::network::{self, Site};
 use crate::lab::tls;
 use crate::timeline::{Protocol, Recorder};
 
-/// The folders of a node that its kube-apiserver needs for our observations: what it reads, and what it writes.
-const CONFIGURATION: &str = "/etc/kubernetes/rollproof-lab";
-const LOGS: &str = "/var/log/rollproof-lab";
-
 /// What stands in every serving certificate that kubeadm makes, whatever the address that leads to it.
 const SERVED_AS: &str = "kubernetes.default.svc";
 
 /// What a control plane on kind stands on.
 pub(super) struct Nodes {
+    pub(super) cluster: Cluster,
     nodes: Vec<Node>,
     folder: PathBuf,
 }
@@ -39,19 +37,33 @@ pub(super) struct Nodes {
 /// The manifest as the cluster was made with it, which each scenario starts from.
 const ORIGINAL: &str = "/etc/kubernetes/rollproof-lab/kube-apiserver.original.yaml";
 
-/// Flags without which a kube-apiserver would not tell us what we have to know.
-fn observed(flags: &Flags, manifest: &Manifest) -> Flags {
+/// The flags of a scenario, and those that our observations need, as far as the manifest has not seen to that itself.
+async fn observed(node: &Node, flags: &Flags, manifest: &Manifest) -> Flags {
+    let audits = audits_all(node, manifest).await;
     let mut flags = flags.clone();
-    // Lifecycle signals are logged from here on.
-    if manifest.flag("v").is_none() {
-        flags.set("v", "1");
+    for (name, value) in equipment::flags().iter() {
+        let theirs_will_do = match name.as_str() {
+            "v" => manifest.flag(name).is_some(),
+            "audit-policy-file" | "audit-log-path" => audits,
+            _ => false,
+        };
+        if !theirs_will_do {
+            flags.set(name, value);
+        }
     }
-    flags.set("audit-policy-file", format!("{CONFIGURATION}/audit-policy.json"));
-    flags.set("audit-log-path", format!("{LOGS}/audit.log"));
-    // Rotation would drop what a recording is joined with. MiB.
-    flags.set("audit-log-maxsize", "100000");
-    flags.set("token-auth-file", format!("{CONFIGURATION}/tokens.csv"));
     flags
+}
+
+/// Whether an apiserver writes of every request into a log that lies on its node.
+async fn audits_all(node: &Node, manifest: &Manifest) -> bool {
+    let (Some(policy), Some(log)) = (manifest.flag("audit-policy-file"), manifest.flag("audit-log-path")) else {
+        return false;
+    };
+    let folder = log.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let read = |text: &str| serde_saphyr::from_str::<Value>(text).ok();
+    manifest.mounts(folder)
+        && (manifest.mounts(&policy) || policy.starts_with(&format!("{CONFIGURATION}/")))
+        && node.read(&policy).await.is_ok_and(|theirs| read(&theirs) == read(audit::POLICY))
 }
 
 /// Takes a cluster into service: its kube-apiservers run with these flags and this grace period, and are ready.
@@ -63,6 +75,7 @@ pub(in crate::lab) async fn start(
     cluster: &Cluster,
     flags: &Flags,
     grace: Duration,
+    controllers_through_balancer: bool,
     recorder: &Recorder,
 ) -> anyhow::Result<ControlPlane> {
     let pki_folder = claim.folder.join("pki");
@@ -77,10 +90,12 @@ pub(in crate::lab) async fn start(
     let ca_file = pki_folder.join("all-ca.crt");
     pki::write_private(&ca_file, &ca)?;
     let admin = administrator(first, &pki_folder).await?;
-    let token = token(&nodes, &authority).await?;
+    let token = token(&nodes).await?;
     let tls = tls::client_config(&ca, Some((&admin.certificate, &admin.key)))?;
 
     try_join_all(nodes.iter().map(|node| adjust(node, &claim.folder, flags, grace))).await?;
+
+    cluster.controllers_ask(controllers_through_balancer).await?;
 
     let mut certificates = Vec::new();
     for node in &nodes {
@@ -107,21 +122,23 @@ pub(in crate::lab) async fn start(
         std::fs::create_dir(&own_folder)?;
         let [log, audit_log] = ["kube-apiserver.log", "audit.log"].map(|file| own_folder.join(file));
         let audits = Mirror::new(node.clone(), audit_log.clone())?;
-        audits.follow_file(&format!("{LOGS}/audit.log")).await?;
         let life = Life { name, recorder: recorder.clone() };
         let pod = StaticPod::follow(node.clone(), life.clone(), Mirror::new(node.clone(), log.clone())?).await?;
-        let flags = pod.manifest().flags();
+        let manifest = pod.manifest();
+        audits.follow_file(&manifest.flag("audit-log-path").context("an apiserver without an audit log")?).await?;
+        let flags = manifest.flags();
         let runner = Runner::StaticPod { pod, audits };
         servers.push(Arc::new(Apiserver::new(life, endpoint, certificate, flags, [log, audit_log], runner)));
     }
     try_join_all(servers.iter().map(|server| server.ready())).await?;
-    let base = Base::Kind(Nodes { nodes, folder: claim.folder.clone() });
+    let base = Base::Kind(Box::new(Nodes { cluster: cluster.clone(), nodes, folder: claim.folder.clone() }));
     Ok(ControlPlane { servers, roster, ca, ca_file, admin, token, gateway, base })
 }
 
 /// Makes a node's kube-apiserver run with these flags. Nothing of it is recorded: the scenario has not begun.
 async fn adjust(node: &Node, folder: &Path, flags: &Flags, grace: Duration) -> anyhow::Result<()> {
-    node.write(&format!("{CONFIGURATION}/audit-policy.json"), "600", audit::POLICY.as_bytes()).await?;
+    let policy = equipment::audit_policy();
+    node.write(&policy.path, "600", policy.content.as_bytes()).await?;
     let life = Life { name: node.name.clone(), recorder: Recorder::default() };
     let log = folder.join(format!("{}-before.log", node.name));
     let pod = StaticPod::follow(node.clone(), life, Mirror::new(node.clone(), log)?).await?;
@@ -134,9 +151,10 @@ async fn adjust(node: &Node, folder: &Path, flags: &Flags, grace: Duration) -> a
         }
         false => Manifest::parse(&original).context(ORIGINAL)?,
     };
-    let flags = observed(flags, &wanted);
-    wanted.mount("rollproof-lab", CONFIGURATION, false);
-    wanted.mount("rollproof-lab-logs", LOGS, true);
+    let flags = observed(node, flags, &wanted).await;
+    for (name, folder, writable) in equipment::MOUNTS {
+        wanted.mount(name, folder, writable);
+    }
     wanted.set_flags(&flags);
     wanted.set_grace_period(Some(grace));
     pod.replace_manifest(wanted).await.with_context(|| format!("cannot give the kube-apiserver on {node} its flags"))
@@ -157,17 +175,16 @@ async fn administrator(node: &Node, folder: &Path) -> anyhow::Result<Identity> {
     Identity::adopted("admin", folder, data("client-certificate-data")?, data("client-key-data")?)
 }
 
-/// The bearer token that all kube-apiservers of the cluster know, made when it is first asked for.
-async fn token(nodes: &[Node], authority: &Authority) -> anyhow::Result<Arc<str>> {
-    let file = format!("{CONFIGURATION}/tokens.csv");
-    let (token, tokens) = authority.token("rollproof-admin", "system:masters")?;
-    let known = nodes[0].run(&["sh", "-c", &format!("cat {file} 2>/dev/null || true")], &[]).await?;
+/// The bearer token that all kube-apiservers of the cluster know; made now where the cluster was not made with one.
+async fn token(nodes: &[Node]) -> anyhow::Result<Arc<str>> {
+    let token = pki::random_token()?;
+    let file = equipment::tokens(&token);
+    let known = nodes[0].run(&["sh", "-c", &format!("cat {} 2>/dev/null || true", file.path)], &[]).await?;
     if let Some((known, _)) = known.split_once(',') {
         return Ok(known.into());
     }
-    let tokens = std::fs::read(tokens)?;
-    try_join_all(nodes.iter().map(|node| node.write(&file, "600", &tokens))).await?;
-    Ok(token)
+    try_join_all(nodes.iter().map(|node| node.write(&file.path, "600", file.content.as_bytes()))).await?;
+    Ok(token.into())
 }
 
 impl Nodes {

@@ -105,10 +105,7 @@ impl Authority {
     /// # Errors
     /// The folder cannot be written, or there is no randomness.
     pub fn token(&self, user: &str, group: &str) -> anyhow::Result<(Arc<str>, PathBuf)> {
-        let mut random = [0; 32];
-        let source = rustls::crypto::ring::default_provider().secure_random;
-        source.fill(&mut random).ok().context("no randomness for a token")?;
-        let (token, file) = (hex(&random), self.folder.join("tokens.csv"));
+        let (token, file) = (random_token()?, self.folder.join("tokens.csv"));
         write_private(&file, &format!("{token},{user},{user},{group}\n"))?;
         Ok((token.into(), file))
     }
@@ -148,6 +145,17 @@ impl Identity {
         write_private(&identity.key_file, &identity.key)?;
         Ok(identity)
     }
+}
+
+/// A bearer token that nobody can guess.
+///
+/// # Errors
+/// There is no randomness.
+pub(super) fn random_token() -> anyhow::Result<String> {
+    let mut random = [0; 32];
+    let source = rustls::crypto::ring::default_provider().secure_random;
+    source.fill(&mut random).ok().context("no randomness for a token")?;
+    Ok(hex(&random))
 }
 
 /// SHA-256 of a certificate's DER, hex.

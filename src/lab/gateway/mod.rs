@@ -85,8 +85,9 @@ impl Gateway {
             ..Settings::new(backends, control_plane.ca.clone(), timers)
         };
         let idle = timing::COMMAND_IDLE_TIMEOUT;
-        let mut configuration =
-            envoy::configuration(&settings, &control_plane.ca_file, idle, &folder, &control_plane.gateway);
+        let shown = &control_plane.gateway;
+        let shown = [shown.certificate_file.as_path(), shown.key_file.as_path()];
+        let mut configuration = envoy::configuration(&settings, &control_plane.ca_file, idle, &folder, shown);
         let resources = &mut configuration["static_resources"];
         let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
         for (lane, port) in ports.iter().enumerate() {

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use rollproof::lab::balancer::product::{envoy, haproxy, nginx};
 use rollproof::lab::balancer::{Backend, HealthPolicy, OnUnhealthy, Settings};
-use rollproof::lab::control_plane::pki::Authority;
 use rollproof::timing::{Profile, Timers, secs};
 use serde_json::Value;
 
@@ -27,9 +26,8 @@ fn nginx(adjust: impl FnOnce(&mut Settings)) -> String {
 }
 
 fn envoy(adjust: impl FnOnce(&mut Settings)) -> Value {
-    let folder = tempfile::tempdir().unwrap();
-    let gateway = Authority::new(folder.path()).unwrap().server("gateway", &[]).unwrap();
-    envoy::configuration(&settings(adjust), Path::new("/lab/ca.crt"), secs(260), Path::new("/lab"), &gateway)
+    let gateway = ["/lab/gateway.crt", "/lab/gateway.key"].map(Path::new);
+    envoy::configuration(&settings(adjust), Path::new("/lab/ca.crt"), secs(260), Path::new("/lab"), gateway)
 }
 
 #[test]

@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use tokio::net::UnixStream;
 
 use super::super::{HealthPolicy, Settings};
-use crate::lab::control_plane::pki::Identity;
 use crate::lab::http::UPSTREAM_HEADER;
 
 /// One worker: each has its own connections to the apiservers, and with one a run is like the next.
@@ -32,9 +31,10 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// More than any lab opens: watches count as requests, and Envoy's default is 1024.
 const UNLIMITED: u32 = 1_000_000;
 
-/// The configuration that does what `settings` say. `ca` is a PEM file, `gateway` the certificate it shows to clients, `idle`
-/// how long a client's connection may be without a request.
-pub fn configuration(settings: &Settings, ca: &Path, idle: Duration, folder: &Path, gateway: &Identity) -> Value {
+/// The configuration that does what `settings` say. `ca` is a PEM file, `gateway` those of the certificate it shows to clients
+/// and of its key, `idle` how long a client's connection may be without a request.
+pub fn configuration(settings: &Settings, ca: &Path, idle: Duration, folder: &Path, gateway: [&Path; 2]) -> Value {
+    let [certificate, key] = gateway;
     let address =
         |of: std::net::SocketAddr| json!({"socket_address": {"address": of.ip().to_string(), "port_value": of.port()}});
     let endpoints: Vec<_> =
@@ -168,8 +168,8 @@ pub fn configuration(settings: &Settings, ca: &Path, idle: Duration, folder: &Pa
                         "common_tls_context": {
                             "alpn_protocols": ["h2", "http/1.1"],
                             "tls_certificates": [{
-                                "certificate_chain": {"filename": gateway.certificate_file},
-                                "private_key": {"filename": gateway.key_file},
+                                "certificate_chain": {"filename": certificate},
+                                "private_key": {"filename": key},
                             }],
                         },
                     })),

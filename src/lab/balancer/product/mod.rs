@@ -1,8 +1,9 @@
-//! Products as balancers: a process of this machine, configured as a careful team would, from the same [`Settings`] as the
-//! builtin balancer.
+//! Products as balancers: a process of this machine or a container of a cluster's network, configured as a careful team would,
+//! from the same [`Settings`] as the builtin balancer.
 //!
 //! Each has its own file: what it is told, and what it cannot be told ([`suits`]).
 
+mod contained;
 pub mod envoy;
 pub mod haproxy;
 pub mod nginx;
@@ -10,6 +11,7 @@ pub mod nginx;
 use std::collections::BTreeMap;
 use std::env;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,33 +20,45 @@ use anyhow::Context as _;
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
+use contained::Contained;
+
 use super::command::Command;
 use super::{OnUnhealthy, Settings};
 use crate::config::Product;
 use crate::lab::Setup;
+use crate::lab::control_plane::kind::{Beside, Cluster, File};
 use crate::lab::control_plane::{ControlPlane, pki};
+use crate::lab::http::Endpoint;
 use crate::lab::keeper::{Claim, Keeper};
-use crate::lab::provision::{self, Sources};
+use crate::lab::provision::{self, Sources, image};
 use crate::timeline::Subject;
 use crate::timing;
 
 /// A product at work.
 pub struct Running {
-    /// Its process.
-    pub command: Command,
-    /// Name, version and digest of its binary.
+    /// Name, version and digest of its binary, or of its image.
     pub subject: Subject,
+    at: Place,
     product: Product,
     folder: PathBuf,
 }
 
+/// Where it runs.
+enum Place {
+    /// As a process of this machine.
+    Process(Command),
+    /// In a cluster's network.
+    Container(Contained),
+}
+
 impl Running {
-    /// Writes its configuration into the lab's folder, and starts it there.
+    /// Writes its configuration, and starts it: as a process in the lab's folder or, where the control plane is a cluster, in a
+    /// container of its network.
     ///
     /// `idle` is how long a connection may be idle.
     ///
     /// # Errors
-    /// It is not installed, or cannot be executed.
+    /// It is not installed, or there is no image, or it cannot be started.
     pub async fn start(
         product: Product,
         keeper: &Keeper,
@@ -54,36 +68,116 @@ impl Running {
         idle: Duration,
     ) -> anyhow::Result<Self> {
         let folder = claim.folder.clone();
-        let ca = &control_plane.ca_file;
+        let (at, subject) = match control_plane.cluster() {
+            None => {
+                let (command, subject) =
+                    Self::start_process(product, keeper, claim, settings, control_plane, idle).await?;
+                (Place::Process(command), subject)
+            }
+            Some(cluster) => {
+                let (container, subject) =
+                    Self::start_container(product, keeper, claim, settings, (control_plane, cluster), idle).await?;
+                (Place::Container(container), subject)
+            }
+        };
+        Ok(Self { subject, at, product, folder })
+    }
+
+    async fn start_process(
+        product: Product,
+        keeper: &Keeper,
+        claim: &Claim,
+        settings: &Settings,
+        control_plane: &ControlPlane,
+        idle: Duration,
+    ) -> anyhow::Result<(Command, Subject)> {
         let binary = binary(product).await?;
         let printed = about(product, &binary).await?;
         let version = version_in(&printed).with_context(|| format!("{} tells no version", binary.display()))?;
         let digest = Sha256::digest(tokio::fs::read(&binary).await?);
-        let (name, text, args): (_, _, &[&str]) = match product {
-            Product::Haproxy => {
-                ("haproxy.cfg", haproxy::configuration(settings, ca, idle, &folder), haproxy::ARGUMENTS)
-            }
-            Product::Envoy => {
-                let it = envoy::configuration(settings, ca, idle, &folder, &control_plane.gateway);
-                ("envoy.json", serde_json::to_string_pretty(&it)?, envoy::ARGUMENTS)
-            }
-            Product::Nginx => {
-                let module = nginx::stream_module(&printed);
-                ("nginx.conf", nginx::configuration(settings, idle, &folder, module.as_deref()), nginx::ARGUMENTS)
-            }
+        let module = nginx::stream_module(&printed);
+        let gateway = &control_plane.gateway;
+        let files = Files {
+            folder: &claim.folder,
+            ca: &control_plane.ca_file,
+            certificate: &gateway.certificate_file,
+            key: &gateway.key_file,
         };
-        let file = folder.join(name);
+        let text = configuration(product, settings, idle, files, module.as_deref())?;
+        let file = claim.folder.join(file_name(product));
         pki::write_private(&file, &text)?;
-        let args = args.iter().map(|&arg| arg.to_owned());
-        let words: Vec<_> =
-            [binary.display().to_string()].into_iter().chain(args).chain([file.display().to_string()]).collect();
+        let words: Vec<_> = words(product, &binary.display().to_string(), &file.display().to_string());
         let subject = Subject {
             name: product.to_string(),
             version,
             digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         };
         let command = Command::start(keeper, claim, &words, BTreeMap::new(), &settings.site, settings.listen).await?;
-        Ok(Self { command, subject, product, folder })
+        Ok((command, subject))
+    }
+
+    async fn start_container(
+        product: Product,
+        keeper: &Keeper,
+        claim: &Claim,
+        settings: &Settings,
+        (control_plane, cluster): (&ControlPlane, &Cluster),
+        idle: Duration,
+    ) -> anyhow::Result<(Contained, Subject)> {
+        /// As an apiserver's, so that who reads addresses knows what they are.
+        const PORT: u16 = 6443;
+        let sources = Sources::from_env()?;
+        let say = |text: &str| drop(writeln!(std::io::stderr(), "{text}"));
+        let image = spawn_blocking(move || image::balancer::balancer_image(product, &sources, &say)).await??;
+        let settings = Settings { listen: (Ipv4Addr::UNSPECIFIED, PORT).into(), ..settings.clone() };
+        let inside = |name: &str| Path::new(contained::FOLDER).join(name);
+        let [ca, certificate, key] = ["ca.crt", "gateway.crt", "gateway.key"].map(inside);
+        let files = Files { folder: Path::new(contained::FOLDER), ca: &ca, certificate: &certificate, key: &key };
+        // Debian's is a module; in the official image it is built in.
+        let module = (!image.official).then_some(nginx::DEBIANS_STREAM_MODULE);
+        let text = configuration(product, &settings, idle, files, module)?;
+        let file = inside(file_name(product));
+        let file_of =
+            |path: &Path, content: &str| File { path: path.display().to_string(), content: content.to_owned() };
+        let mut contents = vec![file_of(&file, &text), file_of(&ca, &control_plane.ca)];
+        if product == Product::Envoy {
+            let gateway = &control_plane.gateway;
+            contents.extend([file_of(&certificate, &gateway.certificate), file_of(&key, &gateway.key)]);
+        }
+        let command = words(product, &product.to_string(), &file.display().to_string());
+        let beside = Beside { name: "balancer", image: &image.reference, files: &contents, command: &command };
+        let subject = Subject { name: product.to_string(), version: image.reference.clone(), digest: image.digest };
+        Ok((Contained::start(keeper, claim, cluster, beside, PORT).await?, subject))
+    }
+
+    /// Waits until a request through it is served.
+    ///
+    /// # Errors
+    /// It ended, or served nothing in time; with the end of what it printed.
+    pub async fn ready(&self, through: &Endpoint) -> anyhow::Result<()> {
+        match &self.at {
+            Place::Process(command) => command.ready(through, timing::BALANCER_READY).await,
+            Place::Container(container) => container.ready(through).await,
+        }
+    }
+
+    /// Where clients reach it.
+    pub fn address(&self) -> SocketAddr {
+        match &self.at {
+            Place::Process(command) => command.address(),
+            Place::Container(container) => container.address(),
+        }
+    }
+
+    /// Says so if it has ended by itself.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match &self.at {
+            Place::Process(command) => command.check(),
+            Place::Container(container) => container.check(),
+        }
     }
 
     /// Whether it ends TLS itself.
@@ -94,11 +188,19 @@ impl Running {
     /// Its log, and its statistics where [`Running::end`] has left some: the names as evidence, and the files.
     pub fn logs(&self) -> Vec<(String, PathBuf)> {
         let statistics = Some(("balancer-stats.log".to_owned(), self.statistics())).filter(|(_, file)| file.exists());
-        std::iter::once(("balancer.log".to_owned(), self.command.log().to_owned())).chain(statistics).collect()
+        let log = match &self.at {
+            Place::Process(command) => Some(command.log().to_owned()),
+            Place::Container(container) => container.log(),
+        };
+        log.map(|log| ("balancer.log".to_owned(), log)).into_iter().chain(statistics).collect()
     }
 
     /// Asks for its statistics, as far as it keeps any, then ends it.
     pub async fn end(&self) {
+        let command = match &self.at {
+            Place::Process(command) => command,
+            Place::Container(container) => return container.end().await,
+        };
         let asked = tokio::time::timeout(timing::COMMAND_STOP, async {
             match self.product {
                 Product::Haproxy => haproxy::statistics(&self.folder).await.map(Some),
@@ -110,12 +212,58 @@ impl Running {
         if let Ok(Ok(Some(text))) = asked.await {
             let _ = tokio::fs::write(self.statistics(), text).await;
         }
-        self.command.end().await;
+        command.end().await;
     }
 
     fn statistics(&self) -> PathBuf {
         self.folder.join("balancer-stats.log")
     }
+}
+
+/// Where a product's files are, as it sees them.
+#[derive(Clone, Copy)]
+struct Files<'a> {
+    /// It may write there.
+    folder: &'a Path,
+    ca: &'a Path,
+    certificate: &'a Path,
+    key: &'a Path,
+}
+
+/// The configuration that does what `settings` say; `module` is nginx's, where that has to be loaded.
+fn configuration(
+    product: Product,
+    settings: &Settings,
+    idle: Duration,
+    files: Files<'_>,
+    module: Option<&str>,
+) -> anyhow::Result<String> {
+    let Files { folder, ca, certificate, key } = files;
+    Ok(match product {
+        Product::Haproxy => haproxy::configuration(settings, ca, idle, folder),
+        Product::Nginx => nginx::configuration(settings, idle, folder, module),
+        Product::Envoy => {
+            serde_json::to_string_pretty(&envoy::configuration(settings, ca, idle, folder, [certificate, key]))?
+        }
+    })
+}
+
+const fn file_name(product: Product) -> &'static str {
+    match product {
+        Product::Haproxy => "haproxy.cfg",
+        Product::Nginx => "nginx.conf",
+        Product::Envoy => "envoy.json",
+    }
+}
+
+/// The command that runs it in the foreground with this configuration.
+fn words(product: Product, binary: &str, file: &str) -> Vec<String> {
+    let arguments = match product {
+        Product::Haproxy => haproxy::ARGUMENTS,
+        Product::Nginx => nginx::ARGUMENTS,
+        Product::Envoy => envoy::ARGUMENTS,
+    };
+    [binary].iter().chain(arguments).chain(&[file]).map(|word| (*word).to_owned()).collect()
 }
 
 /// Whether this product can be told to carry connections as that lab asks.

@@ -14,6 +14,9 @@ use crate::timing::secs;
 /// Errors before the configuration is read go to stderr too; then the configuration's file.
 pub(super) const ARGUMENTS: &[&str] = &["-e", "stderr", "-c"];
 
+/// Where Debian's package libnginx-mod-stream puts it.
+pub(super) const DEBIANS_STREAM_MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
 /// What connections it carries at once, two for each; a lab opens a few dozen.
 const CONNECTIONS: u32 = 4096;
 

@@ -8,11 +8,12 @@ use kube::config::Kubeconfig;
 
 use super::balancer::Health;
 use super::config::KindConfig;
-use super::container::APISERVER_PORT;
+use super::container::{self, APISERVER_PORT, Plan};
 use super::create::Creation;
 use super::docker::{self, containers, engine, label};
+use super::equipment::File;
 use super::kubeconfig;
-use super::names::{CLUSTER_LABEL, ROLE_LABEL, Role, place};
+use super::names::{CLUSTER_LABEL, ROLE_LABEL, Role, own_labels, place};
 use super::node::Node;
 use crate::lab::keeper::{Claim, Keeper};
 use crate::lab::provision::Version;
@@ -31,10 +32,25 @@ pub struct Order<'a> {
     pub kubernetes: &'a Version,
     /// `kubeadmConfigPatches` of the suite's own, applied before the configuration's.
     pub patches: &'a [String],
+    /// What control planes are to have before kubeadm runs on them.
+    pub files: &'a [File],
     /// The image of the balancer in front of several control planes: haproxy.
     pub balancer_image: &'a str,
     /// What that balancer asks apiservers for.
     pub health: Health,
+}
+
+/// A container that is to stand beside the nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Beside<'a> {
+    /// What it is: part of its name.
+    pub name: &'a str,
+    /// Its image.
+    pub image: &'a str,
+    /// Files that are there before it runs.
+    pub files: &'a [File],
+    /// What it runs.
+    pub command: &'a [String],
 }
 
 /// A running cluster. Plain data, so that tests with runtimes of their own can share it; it ends when it is struck, or with the
@@ -137,6 +153,26 @@ impl Cluster {
     /// Whether this suite has made it.
     pub fn is_ours(&self) -> bool {
         self.held.is_some()
+    }
+
+    /// Starts a container in the cluster's network, for the lab that was claimed: it ends with that.
+    ///
+    /// # Errors
+    /// There is no such image, or Docker refuses.
+    pub async fn start_beside(&self, claim: &Claim, beside: Beside<'_>) -> anyhow::Result<Node> {
+        let Beside { name, image, files, command } = beside;
+        container::expect_image(image).await?;
+        let first = self.nodes.first().context("a cluster without nodes")?;
+        let plan = Plan {
+            labels: own_labels(&claim.folder).into(),
+            network: &first.network().await?,
+            name: format!("{}-{name}-{}", self.name, claim.lab),
+            role: Role::LoadBalancer,
+            image,
+            mounts: Vec::new(),
+            ports: Vec::new(),
+        };
+        container::start_balancer(plan, files, command).await
     }
 
     /// Ends the cluster: nothing of it is left. One that was adopted is left as it is.

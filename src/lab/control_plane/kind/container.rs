@@ -21,7 +21,8 @@ use testcontainers::{ContainerRequest, GenericImage, ImageExt as _, ReuseDirecti
 
 use super::config;
 use super::docker::{engine, is_missing, within, worded, worded_by_testcontainers};
-use super::names::{Role, labels};
+use super::equipment::File;
+use super::names::Role;
 use super::node::{Node, inspect};
 use crate::lab::wait;
 use crate::timing;
@@ -31,14 +32,13 @@ pub(super) const APISERVER_PORT: u16 = 6443;
 
 /// What is to become a container.
 pub(super) struct Plan<'a> {
-    pub(super) cluster: &'a str,
+    /// What it is to its cluster, and the lab folder that it belongs to.
+    pub(super) labels: Vec<(String, String)>,
     /// The cluster's network, by id.
     pub(super) network: &'a str,
     pub(super) name: String,
     pub(super) role: Role,
     pub(super) image: &'a str,
-    /// The lab folder that it belongs to.
-    pub(super) folder: &'a Path,
     /// What the user's configuration adds, and the API's port.
     pub(super) mounts: Vec<Mount>,
     pub(super) ports: Vec<(String, PortBinding)>,
@@ -152,15 +152,18 @@ pub(super) async fn start_node(plan: Plan<'_>) -> anyhow::Result<Node> {
     Ok(node)
 }
 
-/// Starts the container of a balancer, with files that are there before it runs.
+/// Starts the container of a balancer, with files that are there before it runs. Without a `command` it runs its image's.
 ///
 /// # Errors
 /// Docker refuses.
-pub(super) async fn start_balancer(plan: Plan<'_>, files: Vec<(String, &'static str)>) -> anyhow::Result<Node> {
+pub(super) async fn start_balancer(plan: Plan<'_>, files: &[File], command: &[String]) -> anyhow::Result<Node> {
     let name = plan.name.clone();
     let mut request = request(&plan, |_| ());
-    for (content, path) in files {
-        request = request.with_copy_to(path, content.into_bytes());
+    for File { path, content } in files {
+        request = request.with_copy_to(path, content.clone().into_bytes());
+    }
+    if !command.is_empty() {
+        request = request.with_cmd(command);
     }
     start(request, &name).await?;
     expect_running(&name, Role::LoadBalancer).await
@@ -190,7 +193,7 @@ fn request(
     image
         .with_container_name(&plan.name)
         .with_hostname(&plan.name)
-        .with_labels(labels(plan.cluster, plan.role, plan.folder))
+        .with_labels(plan.labels.clone())
         .with_reuse(ReuseDirective::Always)
         .with_startup_timeout(timing::NODE_UP)
         .with_host_config_modifier(move |host| {
@@ -242,9 +245,14 @@ async fn has_ended(name: &str) -> anyhow::Result<bool> {
 }
 
 /// The end of a container's log, as far as it can be had.
-async fn log(name: &str) -> String {
+pub(super) async fn log(name: &str) -> String {
+    tail(name, "12").await
+}
+
+/// A container's log, or so many lines of it, as far as it can be had.
+pub(super) async fn tail(name: &str, lines: &str) -> String {
     let Ok(docker) = engine().await else { return String::new() };
-    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail("12").build();
+    let options = LogsOptionsBuilder::new().stdout(true).stderr(true).tail(lines).build();
     let lines = docker.logs(name, Some(options)).map_ok(|line| line.to_string()).try_collect::<String>();
     within(timing::DOCKER_ANSWER, "a log", lines).await.unwrap_or_default()
 }

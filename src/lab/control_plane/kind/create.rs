@@ -10,6 +10,7 @@ use super::cluster::{Cluster, Order, administrator, file};
 use super::config::{self, KindConfig, NodePlace, containerd_config, kubeadm_config};
 use super::container::{self, APISERVER_PORT, Plan};
 use super::docker::{containers, engine, label};
+use super::equipment::File;
 use super::names::{self, CLUSTER_LABEL, LAB_LABEL, Role};
 use super::node::Node;
 use super::{balancer, cni, join, network};
@@ -130,12 +131,11 @@ impl<'a> Creation<'a> {
             let extra: Vec<_> =
                 node.extra_port_mappings.iter().map(container::mapped).collect::<anyhow::Result<_>>()?;
             Ok(container::start_node(Plan {
-                cluster: self.name,
+                labels: names::labels(self.name, role, &self.claim.folder),
                 network,
                 name,
                 role,
                 image: self.image(node),
-                folder: &self.claim.folder,
                 mounts: node.extra_mounts.iter().map(container::mounted).collect(),
                 ports: extra.into_iter().chain(api.map(|port| container::published(APISERVER_PORT, port))).collect(),
             }))
@@ -152,18 +152,17 @@ impl<'a> Creation<'a> {
         let backends: Vec<(String, IpAddr)> =
             control_planes.iter().map(|node| (node.name.clone(), node.address)).collect();
         let plan = Plan {
-            cluster: self.name,
+            labels: names::labels(self.name, role, &self.claim.folder),
             network,
             name: self.balancer_name(),
             role,
             image: self.order.balancer_image,
-            folder: &self.claim.folder,
             mounts: Vec::new(),
             ports: vec![container::published(APISERVER_PORT, port)],
         };
-        let configuration = balancer::configuration(&backends, self.order.health);
-        let file = image::balancer::configuration(Product::Haproxy);
-        container::start_balancer(plan, vec![(configuration, file)]).await
+        let content = balancer::configuration(&backends, self.order.health);
+        let path = image::balancer::configuration(Product::Haproxy).to_owned();
+        container::start_balancer(plan, &[File { path, content }], &[]).await
     }
 
     async fn configure(&self, node: &Node, endpoint: SocketAddr, patches: &[String]) -> anyhow::Result<()> {
@@ -185,6 +184,9 @@ impl<'a> Creation<'a> {
             patches,
         };
         node.write(join::CONFIGURATION, "600", kubeadm_config(config, &place)?.as_bytes()).await?;
+        for file in self.order.files.iter().filter(|_| node.role == Role::ControlPlane) {
+            node.write(&file.path, "600", file.content.as_bytes()).await?;
+        }
         if !config.containerd_config_patches.is_empty() || !config.containerd_config_patches_json6902.is_empty() {
             let patched = containerd_config(config, &node.read(CONTAINERD).await?)?;
             node.write(CONTAINERD, "644", patched.as_bytes()).await?;

@@ -5,20 +5,24 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use testcontainers::bollard::container::LogOutput;
 use testcontainers::bollard::exec::{CreateExecOptions, StartExecResults};
 use testcontainers::bollard::models::{
     ContainerInspectResponse, EndpointIpamConfig, EndpointSettings, NetworkConnectRequest, NetworkDisconnectRequest,
 };
-use testcontainers::bollard::query_parameters::{InspectContainerOptions, KillContainerOptions};
+use testcontainers::bollard::query_parameters::{
+    InspectContainerOptions, KillContainerOptions, StopContainerOptionsBuilder,
+};
 use tokio::io::AsyncWriteExt as _;
 use tokio_util::codec::{FramedRead, LinesCodec};
 use tokio_util::io::StreamReader;
 
+use super::container;
 use super::docker::{asked, engine, worded};
 use super::names::Role;
+use super::strike::blocking;
 use crate::timing;
 
 /// A container of a cluster. It holds no connection, so that it can be shared by tests with runtimes of their own.
@@ -178,6 +182,53 @@ impl Node {
     pub async fn kill(&self) -> anyhow::Result<()> {
         let options = None::<KillContainerOptions>;
         asked(&format!("the end of {self}"), engine().await?.kill_container(&self.name, options)).await
+    }
+
+    /// Asks the container to end, and kills it after [`timing::COMMAND_STOP`].
+    ///
+    /// # Errors
+    /// Docker refuses.
+    pub async fn stop(&self) -> anyhow::Result<()> {
+        let options = StopContainerOptionsBuilder::new().t(timing::COMMAND_STOP.as_secs() as i32).build();
+        asked(&format!("the end of {self}"), engine().await?.stop_container(&self.name, Some(options))).await
+    }
+
+    /// Says so if the container does not run.
+    ///
+    /// # Errors
+    /// It does not; or Docker does not tell.
+    pub async fn expect_running(&self) -> anyhow::Result<()> {
+        let state = inspect(&self.name).await?.state.unwrap_or_default();
+        ensure!(state.running == Some(true), "{self} has ended with code {}", state.exit_code.unwrap_or_default());
+        Ok(())
+    }
+
+    /// [`Node::expect_running`] for whoever cannot wait.
+    ///
+    /// # Errors
+    /// As that.
+    pub fn check_running(&self) -> anyhow::Result<()> {
+        blocking(async || self.expect_running().await)
+    }
+
+    /// The end of what its container has printed, as far as that can be had.
+    pub async fn last_log(&self) -> String {
+        container::log(&self.name).await
+    }
+
+    /// All that its container has printed, as far as that can be had.
+    pub async fn whole_log(&self) -> String {
+        container::tail(&self.name, "all").await
+    }
+
+    /// The network that it is in, by id.
+    ///
+    /// # Errors
+    /// It is in none.
+    pub(super) async fn network(&self) -> anyhow::Result<String> {
+        let found = inspect(&self.name).await?;
+        let id = networks(&found).find_map(|endpoint| endpoint.network_id.clone());
+        id.with_context(|| format!("{self} is in no network"))
     }
 
     /// Starts the container again, at the address that it had. In a network whose subnet Docker has chosen (a cluster that was

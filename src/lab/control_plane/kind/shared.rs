@@ -9,11 +9,12 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::balancer::Health;
 use super::cluster::{Cluster, Order};
 use super::config::{self, KindConfig, NodePlace};
+use super::equipment;
 use crate::config::Product;
 use crate::lab::material::Say;
 use crate::lab::provision::image::balancer;
 use crate::lab::provision::{Sources, Version, node_image};
-use crate::timing::Timers;
+use crate::timing::{self, Profile, Timers};
 
 /// The configuration of a run's cluster, in the current folder.
 const FILE: &str = "kind-config.yaml";
@@ -57,7 +58,8 @@ impl Plan {
         self.config.nodes.iter().filter(|node| node.role == config::Role::ControlPlane).count()
     }
 
-    /// Timers with what the planned flags of the kube-apiservers say, which are Kubernetes' defaults where they say nothing.
+    /// Timers with what the planned flags of the kube-apiservers say, which are Kubernetes' defaults where they say nothing, and with
+    /// more patience of the balancer: their delays are long, and all nodes share this machine.
     ///
     /// # Errors
     /// A patch cannot be applied, or a flag is no duration.
@@ -66,11 +68,23 @@ impl Plan {
         Ok(Timers {
             shutdown_delay: flag("shutdown-delay-duration")?,
             watch_termination_grace: flag("shutdown-watch-termination-grace-period")?,
+            health_timeout: timers.health_timeout.max(timing::NODE_HEALTH_TIMEOUT),
             ..timers
         })
     }
 
     fn duration(&self, flag: &str) -> anyhow::Result<Duration> {
+        let Some(given) = self.flag(flag)? else { return Ok(Duration::ZERO) };
+        let parsed: Result<jiff::SignedDuration, _> = given.parse();
+        let parsed = parsed.ok().and_then(|parsed| Duration::try_from(parsed).ok());
+        parsed.with_context(|| format!("{FILE}: {flag}: {given:?} is no duration"))
+    }
+
+    /// A planned flag of the kube-apiservers, by name without dashes.
+    ///
+    /// # Errors
+    /// A patch cannot be applied.
+    pub(super) fn flag(&self, flag: &str) -> anyhow::Result<Option<String>> {
         let index = self.config.nodes.iter().position(|node| node.role == config::Role::ControlPlane).unwrap_or(0);
         let place = NodePlace {
             cluster: "planned",
@@ -92,10 +106,7 @@ impl Plan {
             Some(Value::Array(list)) => list.iter().rfind(|arg| arg["name"] == flag).map(|arg| arg["value"].clone()),
             _ => None,
         };
-        let Some(given) = given.as_ref().and_then(Value::as_str) else { return Ok(Duration::ZERO) };
-        let parsed: Result<jiff::SignedDuration, _> = given.parse();
-        let parsed = parsed.ok().and_then(|parsed| Duration::try_from(parsed).ok());
-        parsed.with_context(|| format!("{FILE}: {flag}: {given:?} is no duration"))
+        Ok(given.as_ref().and_then(Value::as_str).map(str::to_owned))
     }
 }
 
@@ -143,7 +154,8 @@ async fn make(plan: &Plan, sources: Sources, say: Say) -> anyhow::Result<Provide
         name: None,
         image: &node.reference,
         kubernetes: &version,
-        patches: &[SAYS_WHOM_IT_STOPS.to_owned()],
+        patches: &[equipment::patches(), vec![SAYS_WHOM_IT_STOPS.to_owned()]].concat(),
+        files: &equipment::files(plan, plan.timers(Timers::of(Profile::Pr))?.graceful_stop())?,
         balancer_image: &balancer.reference,
         health: Health::Readyz,
     };

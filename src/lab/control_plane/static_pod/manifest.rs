@@ -83,6 +83,14 @@ impl Manifest {
         }
     }
 
+    /// Whether a path of the node is mounted at the same place in the container.
+    pub fn mounts(&self, path: &str) -> bool {
+        let all = |place: &str| self.0.pointer(place).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        let mut mounts = all("/spec/containers/0/volumeMounts").iter().filter(|mount| mount["mountPath"] == path);
+        let volumes = all("/spec/volumes").iter().filter(|volume| volume["hostPath"]["path"] == path);
+        mounts.any(|mount| volumes.clone().any(|volume| volume["name"] == mount["name"]))
+    }
+
     /// The same pod to Kubernetes, another one to the kubelet.
     pub fn roll(&mut self, mark: &str) {
         if let Some(metadata) = self.0.pointer_mut("/metadata").and_then(Value::as_object_mut) {
