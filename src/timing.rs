@@ -423,9 +423,9 @@ pub const UPDATE_PATIENCE: Duration = secs(60);
 pub const SCRAPE: Duration = secs(5);
 /// What a load left behind, asked for until one apiserver answers.
 pub const LOAD_LISTED: Duration = secs(15);
-/// A node whose kubelet is not heard of, until its controller has called it Unknown: node-monitor-grace-period is 50 s, looked at
-/// every 5 s.
-pub const NODE_MISSED: Duration = secs(70);
+/// A node whose kubelet is not heard of, until its controller has called it Unknown: 17 s until another one leads, if that node's did; from
+/// its first look, node-monitor-grace-period (50 s), looked at every 5 s.
+pub const NODE_MISSED: Duration = secs(95);
 /// A process that was sent SIGTERM and does not drain, until it has ended. Measured under 1 s.
 pub const SIGNAL_ACTS: Duration = secs(3);
 /// Controllers that were started anew, until some of them lead: the last leader's lease holds for 15 s.

@@ -134,6 +134,7 @@ impl Library {
         let http = legacy::Builder::new(TokioExecutor::new()).pool_max_idle_per_host(idle).build(connector);
         // A layer cannot be copied, so each client makes its own: here it is only to be seen whether that works.
         config.auth_layer()?;
+        config.extra_headers_layer()?;
         Ok(Self { config, http, used: (idle > 0).then(Arc::default) })
     }
 
@@ -150,6 +151,8 @@ impl Library {
             .layer(self.config.base_uri_layer())
             .option_layer(retry)
             .option_layer(self.config.auth_layer().ok().flatten())
+            // Impersonation, where the kubeconfig asks for it.
+            .option_layer(self.config.extra_headers_layer().ok())
             .layer(observe)
             .map_err(BoxError::from)
             .service(self.http.clone());

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, LocalBoxFuture};
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -41,6 +42,8 @@ pub struct Rounds {
 /// What the watcher has seen.
 #[derive(Clone, Copy)]
 struct Seen {
+    /// Whether it has been told of all that was there when it began.
+    began: bool,
     change: u64,
     /// When it was last told of anything.
     at: Moment,
@@ -57,11 +60,23 @@ impl Rounds {
         interrupted: impl Fn(Failure) + Send + 'static,
     ) -> Self {
         let now = Moment::now();
-        let (tell, seen) = latest::channel(Seen { change: 0, at: now });
+        let (tell, seen) = latest::channel(Seen { began: false, change: 0, at: now });
         // What an earlier run has left there is no change of ours.
         let run = format!("{}-{:x}", jiff::Timestamp::now().as_second(), now.0);
         let watching = tokio::spawn(follow(watches, config, run.clone(), tell, interrupted));
         Self { updates, run, change: 0, patience, seen, _watching: AbortOnDropHandle::new(watching) }
+    }
+
+    /// Returns when the watcher is there: what is changed before is not for it to notice.
+    ///
+    /// # Errors
+    /// It does not get its first list, or is not allowed to.
+    pub async fn ready(&mut self) -> anyhow::Result<()> {
+        let began = tokio::time::timeout(timing::PROBE_READY, self.seen.wait_for(|seen| seen.began));
+        let began = began.await.ok().and_then(Result::ok);
+        began
+            .map(drop)
+            .with_context(|| format!("the watch of ConfigMaps has not begun within {:?}", timing::PROBE_READY))
     }
 
     /// One round: when the update was sent, and what came of it. An update that fails is not repeated here.
@@ -121,8 +136,9 @@ async fn follow(
         match event {
             Ok(WatcherEvent::Apply(map) | WatcherEvent::InitApply(map)) => {
                 let change = change_of(&map, &run);
-                tell.send_modify(|seen| *seen = Seen { change: seen.change.max(change), at: Moment::now() });
+                tell.send_modify(|seen| *seen = Seen { change: seen.change.max(change), at: Moment::now(), ..*seen });
             }
+            Ok(WatcherEvent::InitDone) => tell.send_modify(|seen| seen.began = true),
             Ok(_) => {}
             Err(error) => interrupted(classify(&error)),
         }
@@ -163,6 +179,7 @@ impl Probe for TriggerProbe {
                 }
             };
             let mut rounds = Rounds::begin(updates, watches, config, timing::CHANGE_NOTICED, ended);
+            rounds.ready().await?;
             let idle_timeout = lab.setup().on_idle.map(|_| lab.setup().idle_timeout);
             let (_, interval) = timing::timer_intervals(lab.setup().idle_timeout);
             let (tasks, samples) = (Tasks::default(), Samples::default());

@@ -14,6 +14,7 @@ use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::{Figure, Verdict};
 use crate::timeline::{Call, Event, Moment, Trigger};
+use crate::timing::CLOSE_NOTICED;
 
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let rounds: Vec<_> = facts
@@ -58,14 +59,15 @@ fn was_idle(round: &Trigger) -> bool {
     round.failure.is_none() && round.idle_timeout.is_some_and(|timeout| round.idle > timeout)
 }
 
-/// Whether another watch was asked for in the idle time.
+/// Whether another watch was asked for when the balancer's timeout could have come: not before.
 fn was_replaced(facts: &Facts<'_>, at: Moment, round: &Trigger) -> bool {
+    let Some(timeout) = round.idle_timeout else { return false };
     let mut calls = facts.recording.each(|event| match event {
         Event::ListWatch(call) if call.probe == round.probe && call.call == Call::Watch => Some(call),
         _ => None,
     });
     let noticed = at + round.took + round.noticed.unwrap_or(round.patience);
-    calls.any(|(asked, _)| asked + round.idle > at && asked < noticed)
+    calls.any(|(asked, _)| asked + round.idle + CLOSE_NOTICED > at + timeout && asked < noticed)
 }
 
 fn concerns(round: &Trigger, event: &Event) -> bool {

@@ -100,14 +100,25 @@ impl RealKind {
             .env("KIND_EXPERIMENTAL_DOCKER_NETWORK", &name)
             .output()
             .unwrap();
+        let kind = Self(name);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        Some(Self(name))
+        Some(kind)
     }
 
-    pub(crate) async fn delete(self) {
-        let deleted = Command::new("kind").args(["delete", "cluster", "--name", &self.0]).output().unwrap();
+    pub(crate) async fn delete(mut self) {
+        let name = std::mem::take(&mut self.0);
+        let deleted = Command::new("kind").args(["delete", "cluster", "--name", &name]).output().unwrap();
         assert!(deleted.status.success(), "{}", String::from_utf8_lossy(&deleted.stderr));
-        Docker::connect_with_defaults().unwrap().remove_network(&self.0).await.unwrap();
+        Docker::connect_with_defaults().unwrap().remove_network(&name).await.unwrap();
+    }
+}
+
+/// Where the test fails before it deletes it.
+impl Drop for RealKind {
+    fn drop(&mut self) {
+        if !self.0.is_empty() {
+            let _ = Command::new("kind").args(["delete", "cluster", "--name", &self.0]).output();
+        }
     }
 }
 

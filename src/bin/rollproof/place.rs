@@ -61,10 +61,11 @@ impl Place {
         if there["metadata"]["deletionTimestamp"].is_string() {
             bail!("the namespace {namespace} is still being deleted: wait for it, or name another with --namespace");
         }
+        // Of an earlier run, or of one that goes on.
         note(&format!(
-            "the namespace {namespace} is left over from an earlier run: it is used, and removed at the end"
+            "the namespace {namespace} is there from another run: it is used, and left; `kubectl delete namespace {namespace}` removes it"
         ));
-        Ok(Self { namespace, owner, ours: true })
+        Ok(Self { namespace, owner, ours: false })
     }
 
     pub(crate) fn namespace(&self) -> &str {

@@ -67,6 +67,7 @@ async fn by_hand(options: &Options) -> anyhow::Result<Ended> {
     let config = config(options.kubeconfig.as_deref(), options.context.as_deref()).await?;
     let target = Target::Remote(Arc::new(Remote::new(&config)?));
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     let metrics = Arc::new(Metrics::default());
     let served = match options.metrics {
         Some(address) => Some(metrics.serve(address).await?),
@@ -86,6 +87,7 @@ async fn by_hand(options: &Options) -> anyhow::Result<Ended> {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
             }
         };
         match options.span {
@@ -93,11 +95,15 @@ async fn by_hand(options: &Options) -> anyhow::Result<Ended> {
             None => told.await,
         }
     };
-    tokio::select! {
-        () = until_told => {}
-        broken = watch(&config, place.namespace(), options, &metrics, &mut tally) => broken?,
-    }
+    let ended = tokio::select! {
+        () = until_told => Ok(()),
+        broken = watch(&config, place.namespace(), options, &metrics, &mut tally) => broken,
+    };
     drop(served);
+    if let Err(broken) = ended {
+        place.leave(&target).await.unwrap_or_else(|left| note(&format!("{left:#}")));
+        return Err(broken);
+    }
     say(&tally.summary(options.patience, metrics.interruptions()));
     if tally.unnoticed > 0 {
         note(&format!(
@@ -108,7 +114,9 @@ async fn by_hand(options: &Options) -> anyhow::Result<Ended> {
     }
     tokio::select! {
         left = place.leave(&target) => left?,
-        _ = interrupt.recv() => bail!("interrupted: the namespace {} may be left", place.namespace()),
+        _ = async { tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} } } => {
+            bail!("interrupted: the namespace {} may be left", place.namespace())
+        }
     }
     if tally.noticed == 0 {
         bail!("no change was acknowledged and noticed: {}", tally.trouble("there was no time for one"));
@@ -141,6 +149,7 @@ async fn watch(
         }
     };
     let mut rounds = Rounds::begin(updates.clone(), watches, watcher::Config::default(), options.patience, interrupted);
+    rounds.ready().await?;
     let mut schedule = tokio::time::interval(options.interval);
     schedule.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -76,7 +76,12 @@ impl Metrics {
         let metrics = self.clone();
         Ok(AbortOnDropHandle::new(tokio::spawn(async move {
             // One that scrapes at a time is enough, and none can make us grow.
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                // Out of descriptors, say: it may get better.
+                let Ok((stream, _)) = listener.accept().await else {
+                    tokio::time::sleep(rollproof::timing::LOOK_EVERY).await;
+                    continue;
+                };
                 let answer = service_fn(async |_: http::Request<Incoming>| {
                     let mut text = String::new();
                     // Writing to a string does not fail.
