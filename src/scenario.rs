@@ -208,6 +208,10 @@ impl Scenario {
         if on_kind && (setup.namespaces || config.balancer == BalancerKind::Kernel) {
             return skipped("namespaces", "the nodes of a cluster have a network of their own".to_owned());
         }
+        if setup.pods && config.balancer == BalancerKind::Product(Product::Envoy) {
+            // Its HTTP/2 to the apiservers takes none; a gateway that is told to does (tests/rollout/gateway.rs).
+            return skipped("upgrades", "envoy, as the suite configures it, carries no upgraded connection".to_owned());
+        }
         let policies = setup.sets_policies().then_some(&Need::BalancerPolicies);
         let needs = self
             .judged_by

@@ -19,9 +19,10 @@ use tokio::net::UnixStream;
 use super::super::{HealthPolicy, Settings};
 use crate::lab::http::UPSTREAM_HEADER;
 
-/// One worker: each has its own connections to the apiservers, and with one a run is like the next.
+/// One worker: each has its own connections to the apiservers, and with one a run is like the next. No hot restart: it would leave shared memory
+/// behind that nobody removes.
 pub(in crate::lab) const ARGUMENTS: &[&str] =
-    &["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "info", "-c"];
+    &["--concurrency", "1", "--disable-hot-restart", "--log-level", "info", "-c"];
 
 /// What a connection buffers, in bytes, and a stream's window: as Envoy's documentation advises for the edge.
 const BUFFER: u32 = 32 * 1024;
