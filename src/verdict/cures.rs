@@ -31,6 +31,8 @@ pub struct Cure {
     pub new_watches: Recovery,
     /// The quiet stream on the other apiserver: for how long it was quiet and lived, or after how long it was ended.
     pub quiet: Option<Result<Duration, Duration>>,
+    /// A quiet `exec` there, likewise; one that had not a line come back at last counts as ended then.
+    pub quiet_exec: Option<Result<Duration, Duration>>,
     /// What requests were answered with while they failed, or `hung`, and how often.
     pub failures: BTreeMap<String, usize>,
     /// How many connections the clients of each lane had, at most: 1 where none was ever closed.
@@ -109,6 +111,7 @@ pub fn cures(recording: &Recording) -> Vec<Cure> {
             requests: requests(&all, Shape::Request, &death),
             new_watches: requests(&all, Shape::NewWatch, &death),
             quiet: quiet(&all, &death),
+            quiet_exec: quiet_exec(&all, &death),
             failures: failures(&all, &death),
             connections: connections(&all),
         })
@@ -171,6 +174,20 @@ fn quiet(all: &[Stream<'_>], death: &Death<'_>) -> Option<Result<Duration, Durat
     })
 }
 
+fn quiet_exec(all: &[Stream<'_>], death: &Death<'_>) -> Option<Result<Duration, Duration>> {
+    let healthy = |stream: &&Stream<'_>| {
+        stream.1.shape == Shape::QuietExec
+            && stream.1.server.as_deref().is_some_and(|server| server != death.server)
+            && (stream.1.told.is_some() || stream.1.spoken_to.is_some())
+    };
+    let (_, stream) = all.iter().find(healthy)?;
+    Some(match (&stream.told, stream.spoken_to) {
+        (Some(end), _) => Err(end.after),
+        (None, Some(spoken)) if stream.heard.iter().any(|heard| heard.after >= spoken) => Ok(spoken),
+        (None, _) => Err(stream.lasted),
+    })
+}
+
 fn failures(all: &[Stream<'_>], death: &Death<'_>) -> BTreeMap<String, usize> {
     let mut failures = BTreeMap::new();
     for (_, stream) in asked(all, Shape::Request, death).filter(|(_, stream)| !answered_in_time(stream)) {
@@ -192,6 +209,8 @@ fn connections(all: &[Stream<'_>]) -> usize {
         Shape::WatchAlone | Shape::Quiet => 0,
         Shape::WatchBusy | Shape::Request => 1,
         Shape::NewWatch => 2,
+        // Each has its own.
+        Shape::QuietExec | Shape::Exec => 3,
     };
     let mut locals: BTreeMap<i32, std::collections::BTreeSet<&str>> = BTreeMap::new();
     for (_, stream) in all.iter().filter(|(_, stream)| !stream.local.is_empty()) {
