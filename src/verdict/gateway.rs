@@ -5,8 +5,9 @@
 //! lost at 10 s, a watch from there ended at 14.1 s, bound 12 s                         ->  GATEWAY-1 upheld
 //! lost at 10 s, a watch from there not ended at 30 s                                   ->  GATEWAY-1 violated
 //! lost at 10 s, a GET of 23 s not answered within 3 s, or with 503                     ->  GATEWAY-2 violated
-//! lost at 10 s, a watch on the other apiserver ended at 18 s                           ->  GATEWAY-3 violated
-//! a quiet stream on an apiserver that was never lost ended after 8 s                   ->  GATEWAY-4 violated
+//! lost at 10 s, a watch or an exec on the other apiserver ended at 18 s                ->  GATEWAY-3 violated
+//! a quiet stream or exec on an apiserver that was never lost ended after 8 s           ->  GATEWAY-4 violated
+//! a quiet exec there had no line come back when it was spoken to after 30 s            ->  GATEWAY-4 violated
 //! a quiet stream was not changed, or not quiet for long enough                         ->  GATEWAY-4 inconclusive
 //! lost at 10 s, a GET answered with 503 at 14 s                                        ->  GATEWAY-5 violated
 //! a watch ended, went on, and change 7, acknowledged meanwhile, never came             ->  GATEWAY-6 violated
@@ -214,7 +215,9 @@ pub(super) fn quiet_ones_live(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
         // One that its client ended itself says nothing.
         stream.shape.is_quiet() && healthy && (stream.told.is_some() || stream.spoken_to.is_some())
     });
-    let quiet: Vec<_> = quiet.collect();
+    let mut quiet: Vec<_> = quiet.collect();
+    // A session has no one who opens it again: its end is the one to tell of.
+    quiet.sort_by_key(|(_, stream)| !stream.shape.is_session());
     let bound = facts.bounds.gateway_quiet;
     let verdicts = quiet.iter().map(|(began, stream)| {
         let before = stream.told.as_ref().filter(|end| stream.spoken_to.is_none_or(|spoken| end.after < spoken));
