@@ -42,6 +42,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
 - **quiet stream**: on the *other* apiserver, which answers. It says nothing until the end, and then has to tell of one change.
 - **quiet exec**: an `exec` session there by WebSocket (kube-rs), in a lane of its own which takes upgrades under every remedy: through an explicit HTTP/2 upstream none can be opened. It
   says nothing until the end, and then has to echo a line. Its kubelet is a stand-in (kwok).
+- **execs on the dead one**: when the gateway ended a quiet `exec` on the apiserver that does not answer, and one in which its user types; `?`: it was over before.
 - `never` means: not before the fault was over, after 20 s. All clients of a gateway had one connection in each lane, and where nothing else is
   said it was never closed: its port never changed, as in the field report.
 ";
@@ -70,8 +71,8 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         let _ = write!(
             page,
             "\n## Fault: {}\n\n{}, {}; Linux {}.\n\n\
-             | remedy | watch alone | watch beside requests | requests | new watches | requests failed | quiet stream | quiet exec | client connections |\n\
-             | --- | --: | --: | --: | --: | --- | --- | --- | --: |\n",
+             | remedy | watch alone | watch beside requests | requests | new watches | requests failed | quiet stream | quiet exec | execs on the dead one | client connections |\n\
+             | --- | --: | --: | --: | --: | --- | --- | --- | --- | --: |\n",
             one_line(&first.fault, 100),
             one_line(&header.scenario, 200),
             one_line(&versions.join(", "), 200),
@@ -100,7 +101,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
 fn row(cure: &Cure) -> String {
     let failures: Vec<_> = cure.failures.iter().map(|(what, count)| format!("{count} x {what}")).collect();
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {} |\n",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} / {} | {} |\n",
         cure.gateway,
         recovery(cure.watch_alone),
         recovery(cure.watch_busy),
@@ -109,6 +110,8 @@ fn row(cure: &Cure) -> String {
         if failures.is_empty() { "none".to_owned() } else { failures.join(", ") },
         quiet(cure.quiet),
         quiet(cure.quiet_exec),
+        recovery(cure.dead_quiet_exec),
+        recovery(cure.dead_exec),
         cure.connections,
     )
 }

@@ -60,7 +60,7 @@ pub static REPEATABLE: Requirement = Requirement {
     level: Level::Should,
     title: "errors that clients repeat",
     sentence: "What a client is told when its apiserver ceases to answer is something after which it tries again by itself: a watch by an end, a reset, or 429 \
-               or 5xx; a read by a closed connection, or not at all, since the gateway has repeated it.",
+               or 5xx; a read by a closed connection, or not at all, since the gateway has repeated it. An answer that has begun cannot be repeated, and is not meant.",
     source: "client-go reflector.go (a watch is always opened again), rest/request.go (a read is repeated after an unexpected EOF or a reset \
              connection; 503 without Retry-After and a reset stream come to its user)",
     needs: NEEDS,

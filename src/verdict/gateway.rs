@@ -10,6 +10,7 @@
 //! a quiet exec there had no line come back when it was spoken to after 30 s            ->  GATEWAY-4 violated
 //! a quiet stream was not changed, or not quiet for long enough                         ->  GATEWAY-4 inconclusive
 //! lost at 10 s, a GET answered with 503 at 14 s                                        ->  GATEWAY-5 violated
+//! lost at 10 s, in the middle of an answer, which is reset at 14 s                     ->  says nothing
 //! a watch ended, went on, and change 7, acknowledged meanwhile, never came             ->  GATEWAY-6 violated
 //! ```
 
@@ -253,6 +254,10 @@ pub(super) fn quiet_ones_live(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
 pub(super) fn errors_can_be_repeated(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     use ErrorClass::{BrokenPipe, ConnectionReset, Goaway, StreamReset, Timeout, UnexpectedEof};
     let during = |death: &Death<'_>, (began, _): &Stream<'_>, at: Moment| at >= death.on && *began <= death.off;
+    // Its headers are with the client, and the rest is lost: no gateway can repeat it.
+    let begun = |death: &Death<'_>, (began, stream): &Stream<'_>| {
+        stream.succeeded() && stream.server.as_deref() == Some(death.server) && *began <= death.on
+    };
     let told = |death: &Death<'_>, stream: &Stream<'_>| {
         let ours = stream.1.told.as_ref().and_then(|end| end.failure.as_ref()).is_some_and(|it| it.class == Timeout);
         let error = stream.1.told.is_some() && (is_watch(stream.1) || !stream.1.succeeded() || failed(stream.1));
@@ -260,6 +265,7 @@ pub(super) fn errors_can_be_repeated(facts: &Facts<'_>) -> (Verdict, Vec<Figure>
             && !ours
             && !stream.1.shape.is_quiet()
             && !stream.1.shape.is_session()
+            && !(stream.1.shape == Shape::Request && begun(death, stream))
             && ended(stream).is_some_and(|at| during(death, stream, at))
     };
     let found = each(

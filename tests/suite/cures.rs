@@ -28,6 +28,7 @@ fn two_gateways() -> Recording {
     let hung = |at| GatewayStream { answered: None, server: None, ..stream(Shape::Request, "busy", at, "") };
     let quiet = stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1");
     let exec = stream(Shape::QuietExec, "quietexec-1", 1000, "apiserver-1");
+    let typed = |after, class| told(stream(Shape::Exec, "exec-0", 1000, "apiserver-0"), after, class);
     let echoed = Heard { after: millis(34_005), change: None };
     let echoes = GatewayStream { spoken_to: Some(secs(34)), heard: vec![echoed], ..exec.clone() };
     let segment = |after, kind| Segment { after: millis(after), from: Party::Client, kind };
@@ -41,6 +42,8 @@ fn two_gateways() -> Recording {
         through(NONE.name, 1000, told(quiet.clone(), 8000, ErrorClass::StreamReset)),
         through(NONE.name, 1000, told(exec, 8000, ErrorClass::UnexpectedEof)),
         through(RECOMMENDED.name, 1000, echoes),
+        through(NONE.name, 1000, typed(20_000, ErrorClass::Timeout)),
+        through(RECOMMENDED.name, 1000, typed(14_000, ErrorClass::UnexpectedEof)),
         through(RECOMMENDED.name, 1000, ends),
         through(RECOMMENDED.name, 14_000, goes_on),
         through(RECOMMENDED.name, 1000, quiet),
@@ -65,6 +68,9 @@ fn what_hangs_has_not_recovered_and_what_goes_on_has() {
     assert_eq!(recommended.quiet, Some(Ok(secs(35))));
     // A session that was cut stays cut, whenever that was.
     assert_eq!((none.quiet_exec, recommended.quiet_exec), (Some(Err(secs(8))), Some(Ok(secs(34)))));
+    // Whose user lost patience was not ended by the gateway.
+    assert_eq!((none.dead_exec, recommended.dead_exec), (Recovery::Never, Recovery::After(secs(5))));
+    assert_eq!(recommended.dead_quiet_exec, Recovery::Unknown);
     assert_eq!(on_the_wire(&two_gateways()), Some(OnTheWire { probed: 1, repeated: 1, both: 0 }));
 }
 

@@ -184,6 +184,21 @@ fn without_a_fault_or_the_streams_it_is_about_nothing_is_proven() {
 }
 
 #[test]
+fn an_answer_that_was_lost_in_its_middle_is_no_gateways_fault() {
+    let broken = |at: u64, server: &str| {
+        let begun = GatewayStream { server: Some(server.into()), ..request(at, 200) };
+        let requests = [(at, told(begun, 4000, ErrorClass::StreamReset))];
+        let requests = requests.into_iter().chain(Parts::good().requests).collect();
+        Parts { requests, ..Parts::good() }.recording()
+    };
+    upheld().compare(&broken(9990, "apiserver-0"));
+    // The gateway should have known.
+    violated("GATEWAY-5", "a request of +12.500s through gateway got stream reset")
+        .compare(&broken(12_500, "apiserver-0"));
+    violated("GATEWAY-5", "got stream reset").compare(&broken(9990, "apiserver-1"));
+}
+
+#[test]
 fn a_session_in_which_nothing_is_said_is_not_to_be_cut_either() {
     let with = |session: GatewayStream| {
         let mut recording = Parts::good().recording();
