@@ -256,17 +256,16 @@ pub(super) fn errors_can_be_repeated(facts: &Facts<'_>) -> (Verdict, Vec<Figure>
     let during = |death: &Death<'_>, (began, _): &Stream<'_>, at: Moment| at >= death.on && *began <= death.off;
     // Its headers are with the client, and the rest is lost: no gateway can repeat it.
     let begun = |death: &Death<'_>, (began, stream): &Stream<'_>| {
-        stream.succeeded() && stream.server.as_deref() == Some(death.server) && *began <= death.on
+        stream.shape == Shape::Request
+            && stream.succeeded()
+            && stream.server.as_deref() == Some(death.server)
+            && *began <= death.on
     };
     let told = |death: &Death<'_>, stream: &Stream<'_>| {
         let ours = stream.1.told.as_ref().and_then(|end| end.failure.as_ref()).is_some_and(|it| it.class == Timeout);
         let error = stream.1.told.is_some() && (is_watch(stream.1) || !stream.1.succeeded() || failed(stream.1));
-        error
-            && !ours
-            && !stream.1.shape.is_quiet()
-            && !stream.1.shape.is_session()
-            && !(stream.1.shape == Shape::Request && begun(death, stream))
-            && ended(stream).is_some_and(|at| during(death, stream, at))
+        let excused = stream.1.shape.is_quiet() || stream.1.shape.is_session() || begun(death, stream);
+        error && !ours && !excused && ended(stream).is_some_and(|at| during(death, stream, at))
     };
     let found = each(
         facts,
