@@ -213,6 +213,12 @@ impl Lab {
         Endpoint { address, site, token: Some(self.control_plane.token.clone()), named: None, ..direct.clone() }
     }
 
+    /// A kubeconfig for the lab through a gateway, in that lane.
+    pub fn gateway_kubeconfig(&self, gateway: &Gateway, lane: Lane) -> kube::config::Kubeconfig {
+        let ControlPlane { ca, admin, token, .. } = &self.control_plane;
+        kubeconfig::kubeconfig(gateway.address(lane), ca, admin, Some(&**token), None)
+    }
+
     /// The gateways beside the balancer.
     pub fn gateways(&self) -> &[Gateway] {
         &self.gateways

@@ -1,7 +1,7 @@
 //! Sessions into a pod, through the balancer: one of each kind on each apiserver, and opened again wherever the balancer leads
 //! when it has ended; a quiet `exec` on each; and an `exec` of one line every now and then, as by a user who comes now.
 
-mod open;
+pub(super) mod open;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::open::{Desk, Open, Said};
-use super::{Fence, Probe, Running, Samples, Tasks, found_within};
+use super::{AuditIds, Fence, Probe, Running, Samples, Tasks, found_within};
 use crate::lab::Lab;
 use crate::lab::control_plane::Shared;
 use crate::timeline::{Event, Failure, Moment, Recorder, Session, SessionEnd, SessionKind};
@@ -30,7 +30,10 @@ impl Probe for SessionsProbe {
     fn start<'a>(self: Box<Self>, lab: &'a Lab) -> LocalBoxFuture<'a, anyhow::Result<Box<dyn Running>>> {
         Box::pin(async move {
             let pod = lab.pod().context("this lab has no pod: set Setup::pods")?;
-            let desk = Arc::new(Desk::new(lab, pod.clone()).await?);
+            let desk = Arc::new(
+                Desk::new((lab.kubeconfig(), lab.through_balancer().site), pod.clone(), AuditIds::of("sessions"))
+                    .await?,
+            );
             let (tasks, samples) = (Tasks::default(), Samples::default());
             let quiet = lab.setup().quiet();
             let kinds = SessionKind::ALL.map(|kind| (kind, None)).into_iter().chain([(SessionKind::Exec, Some(quiet))]);

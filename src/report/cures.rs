@@ -1,6 +1,7 @@
 //! `docs/gateway-cures.md`: what each remedy came to, from recordings, with the reasons and the configuration that follows.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::one_line;
 use crate::timeline::Recording;
@@ -39,6 +40,9 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
 - **watch alone**: a watch on an upstream connection on which the gateway sends nothing; **watch beside requests**: GETs every quarter of a second on the same.
 - **requests**, **new watches**: on connections that were there before the fault. The time is when the last one was asked for that had no good answer within 3 s.
 - **quiet stream**: on the *other* apiserver, which answers. It says nothing until the end, and then has to tell of one change.
+- **quiet exec**: an `exec` session there by WebSocket (kube-rs), in a lane of its own which takes upgrades under every remedy: through an explicit HTTP/2 upstream none can be opened. It
+  says nothing until the end, and then has to echo a line. Its kubelet is a stand-in (kwok).
+- **execs on the dead one**: when the gateway ended a quiet `exec` on the apiserver that does not answer, and one in which its user types; `?`: it was over before.
 - `never` means: not before the fault was over, after 20 s. All clients of a gateway had one connection in each lane, and where nothing else is
   said it was never closed: its port never changed, as in the field report.
 ";
@@ -67,8 +71,8 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         let _ = write!(
             page,
             "\n## Fault: {}\n\n{}, {}; Linux {}.\n\n\
-             | remedy | watch alone | watch beside requests | requests | new watches | requests failed | quiet stream | client connections |\n\
-             | --- | --: | --: | --: | --: | --- | --- | --: |\n",
+             | remedy | watch alone | watch beside requests | requests | new watches | requests failed | quiet stream | quiet exec | execs on the dead one | client connections |\n\
+             | --- | --: | --: | --: | --: | --- | --- | --- | --- | --: |\n",
             one_line(&first.fault, 100),
             one_line(&header.scenario, 200),
             one_line(&versions.join(", "), 200),
@@ -96,21 +100,28 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
 
 fn row(cure: &Cure) -> String {
     let failures: Vec<_> = cure.failures.iter().map(|(what, count)| format!("{count} x {what}")).collect();
-    let quiet = match cure.quiet {
-        Some(Ok(lived)) => format!("lived {}", seconds(lived)),
-        Some(Err(after)) => format!("**cut after {}**", seconds(after)),
-        None => "?".to_owned(),
-    };
     format!(
-        "| {} | {} | {} | {} | {} | {} | {quiet} | {} |\n",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} / {} | {} |\n",
         cure.gateway,
         recovery(cure.watch_alone),
         recovery(cure.watch_busy),
         recovery(cure.requests),
         recovery(cure.new_watches),
         if failures.is_empty() { "none".to_owned() } else { failures.join(", ") },
+        quiet(cure.quiet),
+        quiet(cure.quiet_exec),
+        recovery(cure.dead_quiet_exec),
+        recovery(cure.dead_exec),
         cure.connections,
     )
+}
+
+fn quiet(lived: Option<Result<Duration, Duration>>) -> String {
+    match lived {
+        Some(Ok(lived)) => format!("lived {}", seconds(lived)),
+        Some(Err(after)) => format!("**cut after {}**", seconds(after)),
+        None => "?".to_owned(),
+    }
 }
 
 fn recovery(recovery: Recovery) -> String {
@@ -122,6 +133,6 @@ fn recovery(recovery: Recovery) -> String {
     }
 }
 
-fn seconds(span: std::time::Duration) -> String {
+fn seconds(span: Duration) -> String {
     format!("{:.1} s", span.as_secs_f64())
 }

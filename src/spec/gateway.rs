@@ -37,7 +37,7 @@ pub static UNTOUCHED: Requirement = Requirement {
     id: "GATEWAY-3",
     level: Level::Must,
     title: "other upstreams' streams untouched",
-    sentence: "While one apiserver does not answer, watches that a gateway carries to others go on.",
+    sentence: "While one apiserver does not answer, watches and sessions that a gateway carries to others go on.",
     source: "RFC 9113, 5.4.2 (a stream error ends one stream); field report of a watch hang",
     needs: NEEDS,
     remedy: "Nothing that ends streams or connections by their age: max_connection_duration, max_stream_duration.",
@@ -48,7 +48,7 @@ pub static QUIET: Requirement = Requirement {
     id: "GATEWAY-4",
     level: Level::Must,
     title: "a quiet healthy stream is not cut",
-    sentence: "A gateway never ends a stream of an apiserver that answers, however long nothing is said on it.",
+    sentence: "A gateway never ends a stream of an apiserver that answers, watch or exec, however long nothing is said on it.",
     source: "field report of a watch hang (stream_idle_timeout also ended exec sessions in which nothing was typed, and was given up for that)",
     needs: NEEDS,
     remedy: "stream_idle_timeout 0 and no route timeout; let the connection be asked (HTTP/2 PING), not the stream be watched.",
@@ -60,7 +60,7 @@ pub static REPEATABLE: Requirement = Requirement {
     level: Level::Should,
     title: "errors that clients repeat",
     sentence: "What a client is told when its apiserver ceases to answer is something after which it tries again by itself: a watch by an end, a reset, or 429 \
-               or 5xx; a read by a closed connection, or not at all, since the gateway has repeated it.",
+               or 5xx; a read by a closed connection, or not at all, since the gateway has repeated it. An answer that has begun cannot be repeated, and is not meant.",
     source: "client-go reflector.go (a watch is always opened again), rest/request.go (a read is repeated after an unexpected EOF or a reset \
              connection; 503 without Retry-After and a reset stream come to its user)",
     needs: NEEDS,

@@ -55,6 +55,22 @@ pub enum Shape {
     NewWatch,
     /// A stream that says nothing for longer than any timer, as an `exec` session in which nobody types.
     Quiet,
+    /// An `exec` session, upgraded to WebSocket, in which nothing is said for longer than any timer.
+    QuietExec,
+    /// One in which lines go to and fro all the time.
+    Exec,
+}
+
+impl Shape {
+    /// Whether nothing is said on it until the end.
+    pub fn is_quiet(self) -> bool {
+        matches!(self, Self::Quiet | Self::QuietExec)
+    }
+
+    /// Whether it is a session: nothing repeats it when it has ended, its user has to.
+    pub fn is_session(self) -> bool {
+        matches!(self, Self::QuietExec | Self::Exec)
+    }
 }
 
 impl fmt::Display for Shape {
@@ -65,6 +81,8 @@ impl fmt::Display for Shape {
             Self::Request => "request",
             Self::NewWatch => "new watch",
             Self::Quiet => "quiet stream",
+            Self::QuietExec => "quiet exec",
+            Self::Exec => "exec",
         })
     }
 }
@@ -102,6 +120,6 @@ pub struct StreamEnd {
 impl GatewayStream {
     /// Whether it was answered with 2xx.
     pub fn succeeded(&self) -> bool {
-        self.answered.is_some_and(|answered| (200..300).contains(&answered.status))
+        self.answered.is_some_and(|answered| answered.status == 101 || (200..300).contains(&answered.status))
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::facts::Facts;
 use super::gateway::{Death, Stream, deaths, ended, open_at, streams};
-use crate::timeline::{Event, Moment, Party, Recording, SegmentKind, Shape};
+use crate::timeline::{ErrorClass, Event, Moment, Party, Recording, SegmentKind, Shape};
 use crate::timing::gateway as times;
 
 /// What became of one gateway's streams under one fault.
@@ -31,6 +31,12 @@ pub struct Cure {
     pub new_watches: Recovery,
     /// The quiet stream on the other apiserver: for how long it was quiet and lived, or after how long it was ended.
     pub quiet: Option<Result<Duration, Duration>>,
+    /// A quiet `exec` there, likewise; one that had not a line come back at last counts as ended then.
+    pub quiet_exec: Option<Result<Duration, Duration>>,
+    /// When a quiet `exec` on the dead apiserver was ended by the gateway.
+    pub dead_quiet_exec: Recovery,
+    /// When one there was in which its user types.
+    pub dead_exec: Recovery,
     /// What requests were answered with while they failed, or `hung`, and how often.
     pub failures: BTreeMap<String, usize>,
     /// How many connections the clients of each lane had, at most: 1 where none was ever closed.
@@ -109,6 +115,9 @@ pub fn cures(recording: &Recording) -> Vec<Cure> {
             requests: requests(&all, Shape::Request, &death),
             new_watches: requests(&all, Shape::NewWatch, &death),
             quiet: quiet(&all, &death),
+            quiet_exec: quiet_exec(&all, &death),
+            dead_quiet_exec: dead_exec(&all, Shape::QuietExec, &death),
+            dead_exec: dead_exec(&all, Shape::Exec, &death),
             failures: failures(&all, &death),
             connections: connections(&all),
         })
@@ -171,6 +180,34 @@ fn quiet(all: &[Stream<'_>], death: &Death<'_>) -> Option<Result<Duration, Durat
     })
 }
 
+fn quiet_exec(all: &[Stream<'_>], death: &Death<'_>) -> Option<Result<Duration, Duration>> {
+    let healthy = |stream: &&Stream<'_>| {
+        stream.1.shape == Shape::QuietExec
+            && stream.1.server.as_deref().is_some_and(|server| server != death.server)
+            && (stream.1.told.is_some() || stream.1.spoken_to.is_some())
+    };
+    let (_, stream) = all.iter().find(healthy)?;
+    Some(match (&stream.told, stream.spoken_to) {
+        (Some(end), _) => Err(end.after),
+        (None, Some(spoken)) if stream.heard.iter().any(|heard| heard.after >= spoken) => Ok(spoken),
+        (None, _) => Err(stream.lasted),
+    })
+}
+
+/// When a session on the dead apiserver was ended; that its user lost patience is no end.
+fn dead_exec(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
+    let there = |stream: &&Stream<'_>| {
+        stream.1.shape == shape && stream.1.server.as_deref() == Some(death.server) && open_at(stream, death.on)
+    };
+    let Some(stream) = all.iter().find(there) else { return Recovery::Unknown };
+    let end = stream.1.told.as_ref().and_then(|end| end.failure.as_ref());
+    let by_gateway = end.is_some_and(|failure| failure.class != ErrorClass::Timeout);
+    match ended(stream).filter(|end| by_gateway && *end < death.off) {
+        Some(end) => Recovery::After(end.since(death.on)),
+        None => Recovery::Never,
+    }
+}
+
 fn failures(all: &[Stream<'_>], death: &Death<'_>) -> BTreeMap<String, usize> {
     let mut failures = BTreeMap::new();
     for (_, stream) in asked(all, Shape::Request, death).filter(|(_, stream)| !answered_in_time(stream)) {
@@ -192,6 +229,8 @@ fn connections(all: &[Stream<'_>]) -> usize {
         Shape::WatchAlone | Shape::Quiet => 0,
         Shape::WatchBusy | Shape::Request => 1,
         Shape::NewWatch => 2,
+        // Each has its own.
+        Shape::QuietExec | Shape::Exec => 3,
     };
     let mut locals: BTreeMap<i32, std::collections::BTreeSet<&str>> = BTreeMap::new();
     for (_, stream) in all.iter().filter(|(_, stream)| !stream.local.is_empty()) {

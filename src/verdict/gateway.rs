@@ -5,10 +5,12 @@
 //! lost at 10 s, a watch from there ended at 14.1 s, bound 12 s                         ->  GATEWAY-1 upheld
 //! lost at 10 s, a watch from there not ended at 30 s                                   ->  GATEWAY-1 violated
 //! lost at 10 s, a GET of 23 s not answered within 3 s, or with 503                     ->  GATEWAY-2 violated
-//! lost at 10 s, a watch on the other apiserver ended at 18 s                           ->  GATEWAY-3 violated
-//! a quiet stream on an apiserver that was never lost ended after 8 s                   ->  GATEWAY-4 violated
+//! lost at 10 s, a watch or an exec on the other apiserver ended at 18 s                ->  GATEWAY-3 violated
+//! a quiet stream or exec on an apiserver that was never lost ended after 8 s           ->  GATEWAY-4 violated
+//! a quiet exec there had no line come back when it was spoken to after 30 s            ->  GATEWAY-4 violated
 //! a quiet stream was not changed, or not quiet for long enough                         ->  GATEWAY-4 inconclusive
 //! lost at 10 s, a GET answered with 503 at 14 s                                        ->  GATEWAY-5 violated
+//! lost at 10 s, in the middle of an answer, which is reset at 14 s                     ->  says nothing
 //! a watch ended, went on, and change 7, acknowledged meanwhile, never came             ->  GATEWAY-6 violated
 //! ```
 
@@ -147,7 +149,10 @@ pub(super) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
 pub(super) fn new_ones_go_elsewhere(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let (bound, answered) = (facts.bounds.gateway_ended, facts.bounds.gateway_answered);
     let concerned = |death: &Death<'_>, (began, stream): &Stream<'_>| {
-        stream.shape != Shape::Quiet && *began > death.on + bound && *began + answered < death.off
+        !stream.shape.is_quiet()
+            && !stream.shape.is_session()
+            && *began > death.on + bound
+            && *began + answered < death.off
     };
     let found = each(
         facts,
@@ -181,7 +186,7 @@ pub(super) fn new_ones_go_elsewhere(facts: &Facts<'_>) -> (Verdict, Vec<Figure>)
 pub(super) fn others_are_untouched(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let concerned = |death: &Death<'_>, stream: &Stream<'_>| {
         let elsewhere = stream.1.server.as_deref().is_some_and(|server| server != death.server);
-        is_watch(stream.1) && elsewhere && open_at(stream, death.on)
+        (is_watch(stream.1) || stream.1.shape == Shape::Exec) && elsewhere && open_at(stream, death.on)
     };
     let found = each(
         facts,
@@ -193,12 +198,12 @@ pub(super) fn others_are_untouched(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) 
                 let (shape, gateway) = (stream.1.shape, &stream.1.gateway);
                 Err((
                     end,
-                    format!("watches on {server} to go on while {} is lost", death.server),
+                    format!("what is open on {server} to go on while {} is lost", death.server),
                     format!("the {shape} through {gateway} was ended at {}", facts.clock(end)),
                 ))
             }
         },
-        "no watch was open on another apiserver",
+        "nothing was open on another apiserver",
     );
     (found, Vec::new())
 }
@@ -209,22 +214,24 @@ pub(super) fn quiet_ones_live(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let quiet = streams(facts, facts.gateway).into_iter().filter(|(_, stream)| {
         let healthy = stream.server.as_deref().is_some_and(|server| !dead.contains(server));
         // One that its client ended itself says nothing.
-        stream.shape == Shape::Quiet && healthy && (stream.told.is_some() || stream.spoken_to.is_some())
+        stream.shape.is_quiet() && healthy && (stream.told.is_some() || stream.spoken_to.is_some())
     });
-    let quiet: Vec<_> = quiet.collect();
+    let mut quiet: Vec<_> = quiet.collect();
+    // A session has no one who opens it again: its end is the one to tell of.
+    quiet.sort_by_key(|(_, stream)| !stream.shape.is_session());
     let bound = facts.bounds.gateway_quiet;
     let verdicts = quiet.iter().map(|(began, stream)| {
         let before = stream.told.as_ref().filter(|end| stream.spoken_to.is_none_or(|spoken| end.after < spoken));
-        let gateway = &stream.gateway;
+        let (shape, gateway) = (stream.shape, &stream.gateway);
         let actual = match (before, stream.spoken_to) {
-            (Some(end), _) => format!("a quiet stream through {gateway} was ended after {}", seconds(end.after)),
+            (Some(end), _) => format!("a {shape} through {gateway} was ended after {}", seconds(end.after)),
             (None, Some(spoken)) if spoken < bound => {
                 return Verdict::inconclusive(format!("it was quiet for {} only", seconds(spoken)));
             }
             (None, Some(spoken)) if stream.heard.iter().any(|heard| heard.after >= spoken) => return Verdict::Upheld,
-            _ => format!("a quiet stream through {gateway} did not tell of what happened at last"),
+            _ => format!("a {shape} through {gateway} did not tell of what happened at last"),
         };
-        let concern = |event: &Event| matches!(event, Event::GatewayStream(it) if it.shape == Shape::Quiet);
+        let concern = |event: &Event| matches!(event, Event::GatewayStream(it) if it.shape.is_quiet());
         Verdict::Violated {
             expected: "a quiet stream of an apiserver that answers to go on, and to tell of what happens at last"
                 .to_owned(),
@@ -234,7 +241,12 @@ pub(super) fn quiet_ones_live(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     });
     let found = Verdict::worst(verdicts).unwrap_or_else(|| Verdict::inconclusive("no quiet stream was spoken to"));
     let longest = quiet.iter().filter_map(|(_, stream)| stream.spoken_to).max();
-    let figures = longest.map(|span| Figure::seconds("quiet for", span)).into_iter().collect();
+    let mut figures: Vec<_> = longest.map(|span| Figure::seconds("quiet for", span)).into_iter().collect();
+    let sessions: Vec<_> = quiet.iter().filter(|(_, stream)| stream.shape.is_session()).collect();
+    if !sessions.is_empty() {
+        let cut = sessions.iter().filter(|(_, stream)| stream.told.is_some()).count();
+        figures.extend([Figure::count("quiet sessions", sessions.len()), Figure::count("of them cut", cut)]);
+    }
     (conclude(facts, &[], found), figures)
 }
 
@@ -242,10 +254,18 @@ pub(super) fn quiet_ones_live(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
 pub(super) fn errors_can_be_repeated(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     use ErrorClass::{BrokenPipe, ConnectionReset, Goaway, StreamReset, Timeout, UnexpectedEof};
     let during = |death: &Death<'_>, (began, _): &Stream<'_>, at: Moment| at >= death.on && *began <= death.off;
+    // Its headers are with the client, and the rest is lost: no gateway can repeat it.
+    let begun = |death: &Death<'_>, (began, stream): &Stream<'_>| {
+        stream.shape == Shape::Request
+            && stream.succeeded()
+            && stream.server.as_deref() == Some(death.server)
+            && *began <= death.on
+    };
     let told = |death: &Death<'_>, stream: &Stream<'_>| {
         let ours = stream.1.told.as_ref().and_then(|end| end.failure.as_ref()).is_some_and(|it| it.class == Timeout);
         let error = stream.1.told.is_some() && (is_watch(stream.1) || !stream.1.succeeded() || failed(stream.1));
-        error && !ours && stream.1.shape != Shape::Quiet && ended(stream).is_some_and(|at| during(death, stream, at))
+        let excused = stream.1.shape.is_quiet() || stream.1.shape.is_session() || begun(death, stream);
+        error && !ours && !excused && ended(stream).is_some_and(|at| during(death, stream, at))
     };
     let found = each(
         facts,

@@ -24,7 +24,7 @@ async fn the_recommended_gateway_survives_a_silently_lost_apiserver() {
     undisturbed()
         .compressed()
         .in_a_lab(|lab| {
-            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            (lab.namespaces, lab.apiservers, lab.pods) = (true, Some(2), true);
             lab.gateways = vec![gateways::RECOMMENDED, gateways::NONE, gateways::STREAM_IDLE_TIMEOUT];
         })
         .upholds_through(&gateways::RECOMMENDED, ALL)
@@ -63,7 +63,7 @@ async fn each_remedy_does_what_it_can_when(#[case] silence: Silence) {
         .only_in(Profile::Nightly)
         .compressed()
         .in_a_lab(|lab| {
-            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            (lab.namespaces, lab.apiservers, lab.pods) = (true, Some(2), true);
             lab.gateways = gateways::REMEDIES.to_vec();
         })
         .upholds_through(&gateways::RECOMMENDED, ALL)

@@ -27,6 +27,10 @@ fn two_gateways() -> Recording {
     let goes_on = hearing(watch(14_000, "apiserver-1"), 14_000, 14_000, 36_000);
     let hung = |at| GatewayStream { answered: None, server: None, ..stream(Shape::Request, "busy", at, "") };
     let quiet = stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1");
+    let exec = stream(Shape::QuietExec, "quietexec-1", 1000, "apiserver-1");
+    let typed = |after, class| told(stream(Shape::Exec, "exec-0", 1000, "apiserver-0"), after, class);
+    let echoed = Heard { after: millis(34_005), change: None };
+    let echoes = GatewayStream { spoken_to: Some(secs(34)), heard: vec![echoed], ..exec.clone() };
     let segment = |after, kind| Segment { after: millis(after), from: Party::Client, kind };
     let packets = |segments: Vec<Segment>| {
         let (client, server) = ("127.0.0.1:2".into(), "127.0.0.1:1".into());
@@ -36,6 +40,10 @@ fn two_gateways() -> Recording {
         through(NONE.name, 1000, hangs),
         through(NONE.name, 25_000, hung(25_000)),
         through(NONE.name, 1000, told(quiet.clone(), 8000, ErrorClass::StreamReset)),
+        through(NONE.name, 1000, told(exec, 8000, ErrorClass::UnexpectedEof)),
+        through(RECOMMENDED.name, 1000, echoes),
+        through(NONE.name, 1000, typed(20_000, ErrorClass::Timeout)),
+        through(RECOMMENDED.name, 1000, typed(14_000, ErrorClass::UnexpectedEof)),
         through(RECOMMENDED.name, 1000, ends),
         through(RECOMMENDED.name, 14_000, goes_on),
         through(RECOMMENDED.name, 1000, quiet),
@@ -58,6 +66,11 @@ fn what_hangs_has_not_recovered_and_what_goes_on_has() {
     // It was cut before the fault: then there was nobody to survive it.
     assert_eq!(none.quiet, None);
     assert_eq!(recommended.quiet, Some(Ok(secs(35))));
+    // A session that was cut stays cut, whenever that was.
+    assert_eq!((none.quiet_exec, recommended.quiet_exec), (Some(Err(secs(8))), Some(Ok(secs(34)))));
+    // Whose user lost patience was not ended by the gateway.
+    assert_eq!((none.dead_exec, recommended.dead_exec), (Recovery::Never, Recovery::After(secs(5))));
+    assert_eq!(recommended.dead_quiet_exec, Recovery::Unknown);
     assert_eq!(on_the_wire(&two_gateways()), Some(OnTheWire { probed: 1, repeated: 1, both: 0 }));
 }
 

@@ -184,6 +184,53 @@ fn without_a_fault_or_the_streams_it_is_about_nothing_is_proven() {
 }
 
 #[test]
+fn an_answer_that_was_lost_in_its_middle_is_no_gateways_fault() {
+    let broken = |at: u64, server: &str| {
+        let begun = GatewayStream { server: Some(server.into()), ..request(at, 200) };
+        let requests = [(at, told(begun, 4000, ErrorClass::StreamReset))];
+        let requests = requests.into_iter().chain(Parts::good().requests).collect();
+        Parts { requests, ..Parts::good() }.recording()
+    };
+    upheld().compare(&broken(9990, "apiserver-0"));
+    // The gateway should have known.
+    violated("GATEWAY-5", "a request of +12.500s through gateway got stream reset")
+        .compare(&broken(12_500, "apiserver-0"));
+    violated("GATEWAY-5", "got stream reset").compare(&broken(9990, "apiserver-1"));
+}
+
+#[test]
+fn a_session_in_which_nothing_is_said_is_not_to_be_cut_either() {
+    let with = |session: GatewayStream| {
+        let mut recording = Parts::good().recording();
+        recording.observations.insert(0, observed(1000, Event::GatewayStream(session)));
+        recording
+    };
+    let opened = |shape, client: &str| {
+        let answered = Some(Answered { after: millis(70), status: 101 });
+        GatewayStream { answered, ..stream(shape, client, 1000, "apiserver-1") }
+    };
+    let quiet = || opened(Shape::QuietExec, "quietexec-1");
+    upheld().compare(&with(spoken_to(quiet(), 34_000)));
+    violated("GATEWAY-4", "a quiet exec through gateway was ended after 8.000 s").compare(&with(told(
+        quiet(),
+        8000,
+        ErrorClass::UnexpectedEof,
+    )));
+    let hangs = GatewayStream { spoken_to: Some(millis(34_000)), ..quiet() };
+    violated("GATEWAY-4", "a quiet exec through gateway did not tell of what happened at last").compare(&with(hangs));
+
+    upheld().compare(&with(opened(Shape::Exec, "exec-1")));
+    violated("GATEWAY-3", "the exec through gateway was ended at +18.000s").compare(&with(told(
+        opened(Shape::Exec, "exec-1"),
+        17_000,
+        ErrorClass::UnexpectedEof,
+    )));
+    // On the dead apiserver it may end; to open another is for its user.
+    let dead = GatewayStream { server: Some("apiserver-0".into()), ..opened(Shape::Exec, "exec-0") };
+    upheld().compare(&with(told(dead, 14_000, ErrorClass::UnexpectedEof)));
+}
+
+#[test]
 fn a_frozen_apiserver_is_as_good_as_lost() {
     let mut recording = Parts::good().recording();
     for seen in &mut recording.observations {

@@ -104,8 +104,8 @@ fn what_is_no_text_file_is_one_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     assert!(load_error(&folder.path().join("none")).starts_with("No such file or directory"));
     assert!(load_error(folder.path()).starts_with("Is a directory"));
-    let program = std::env::current_exe().unwrap();
-    assert_eq!(load_error(&program), "line 1: stream did not contain valid UTF-8");
+    // As a program begins, or nearly: where its first line ends is chance.
+    assert_eq!(load_error(&save(&folder, b"\x7fELF\xff\n")), "line 1: stream did not contain valid UTF-8");
     assert!(load_error(&save(&folder, [0; 4096])).starts_with("it does not begin with a recording's header; line 1, "));
 }
 

@@ -36,11 +36,13 @@ pub enum Lane {
     Busy,
     /// Watches that are opened all the time.
     New,
+    /// Sessions, whose connections are upgraded.
+    Sessions,
 }
 
 impl Lane {
     /// All of them, in the order of their ports.
-    pub const ALL: [Self; 3] = [Self::Alone, Self::Busy, Self::New];
+    pub const ALL: [Self; 4] = [Self::Alone, Self::Busy, Self::New, Self::Sessions];
 }
 
 /// One Envoy with one remedy.
@@ -48,7 +50,7 @@ pub struct Gateway {
     /// What it does about a dead upstream.
     pub remedy: Remedy,
     /// Where it listens, in the order of [`Lane::ALL`].
-    ports: [SocketAddr; 3],
+    ports: [SocketAddr; 4],
     child: Child,
     folder: PathBuf,
 }
@@ -75,7 +77,7 @@ impl Gateway {
     ) -> anyhow::Result<Self> {
         let folder = claim.folder.join(format!("gateway-{}", remedy.name));
         tokio::fs::create_dir(&folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
-        let ports = [0, 1, 2].map(|lane| network::gateway(claim.lab, index, lane));
+        let ports = Lane::ALL.map(|lane| network::gateway(claim.lab, index, lane as u8));
         let servers = control_plane.servers.iter();
         let backends = servers.map(|it| Backend { name: it.name().to_owned(), address: it.address() }).collect();
         let settings = Settings {
@@ -90,8 +92,8 @@ impl Gateway {
         let mut configuration = envoy::configuration(&settings, &control_plane.ca_file, idle, &folder, shown);
         let resources = &mut configuration["static_resources"];
         let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
-        for (lane, port) in ports.iter().enumerate() {
-            let name = format!("lane-{lane}");
+        for (lane, port) in Lane::ALL.iter().zip(&ports) {
+            let name = format!("{lane:?}").to_lowercase();
             let (mut cluster, mut listener) = (resources["clusters"][0].clone(), resources["listeners"][0].clone());
             cluster["name"] = json!(name);
             cluster["load_assignment"]["cluster_name"] = json!(name);
@@ -99,7 +101,7 @@ impl Gateway {
             listener["address"]["socket_address"]["port_value"] = json!(port.port());
             let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
             manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"] = json!(name);
-            remedy.apply(&mut cluster, manager);
+            remedy.apply(*lane, &mut cluster, manager);
             clusters.push(cluster);
             listeners.push(listener);
         }

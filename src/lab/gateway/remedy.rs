@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::Lane;
 use crate::timing::gateway as times;
 
 /// A setting of a gateway that is said to end what hangs on a dead upstream, or several together.
@@ -198,9 +199,11 @@ impl Remedy {
         self.parts.contains(&Part::HealthCheck)
     }
 
-    /// Changes the configuration of one cluster and of the connection manager before it.
-    pub(super) fn apply(&self, cluster: &mut Value, manager: &mut Value) {
-        for part in self.parts {
+    /// Changes the configuration of one lane's cluster and of the connection manager before it. Sessions could not be opened
+    /// through an explicit HTTP/2 upstream, so their lane always takes upgrades.
+    pub(super) fn apply(&self, lane: Lane, cluster: &mut Value, manager: &mut Value) {
+        let upgrades = lane == Lane::Sessions && !self.parts.contains(&Part::Upgrades);
+        for part in self.parts.iter().chain(upgrades.then_some(&Part::Upgrades)) {
             part.apply(cluster, manager);
         }
     }

@@ -36,7 +36,7 @@ impl Client {
         let shapes: &[Shape] = match self.lane {
             Lane::Alone => &[Shape::WatchAlone, Shape::Quiet],
             Lane::Busy => &[Shape::WatchBusy],
-            Lane::New => &[],
+            Lane::New | Lane::Sessions => &[],
         };
         for shape in shapes {
             for watch in self.clone().spread(*shape, servers, from).await? {
@@ -47,7 +47,7 @@ impl Client {
             }
         }
         let every = match self.lane {
-            Lane::Alone => return Ok(()),
+            Lane::Alone | Lane::Sessions => return Ok(()),
             Lane::Busy => (Shape::Request, times::REQUEST_EVERY),
             Lane::New => (Shape::NewWatch, times::WATCH_EVERY),
         };

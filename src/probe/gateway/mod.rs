@@ -2,9 +2,10 @@
 //! gateway's upstream connections.
 //!
 //! In each lane a gateway has one client with one connection. Of watches and quiet streams there is one on each apiserver, so whichever
-//! is lost, one of each is on it, and one is not.
+//! is lost, one of each is on it, and one is not. Where the lab has a pod, there are sessions as well.
 
 mod client;
+mod session;
 mod stream;
 mod watch;
 
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use futures::future::{BoxFuture, LocalBoxFuture};
+use futures::future::{BoxFuture, LocalBoxFuture, try_join_all};
 use http::Method;
 use tokio::sync::watch as latest;
 
@@ -48,11 +49,14 @@ impl Probe for GatewayClients {
             };
             let tasks = Tasks::default();
             for gateway in lab.gateways() {
-                for lane in Lane::ALL {
+                for lane in [Lane::Alone, Lane::Busy, Lane::New] {
                     let client = Arc::new(Client::of(lab, gateway, lane, crew.clone()));
                     client.start(lab.servers().len(), from, &tasks).await?;
                 }
             }
+            // All at once: the first is not to be quiet for much longer than the last.
+            let sessions = lab.gateways().iter().map(|gateway| session::start(lab, gateway, &crew, &tasks));
+            try_join_all(sessions).await?;
             let direct = lab.servers().iter().map(|server| server.endpoint.clone()).collect();
             Ok(Box::new(RunningClients { crew, tasks, direct }) as Box<dyn Running>)
         })

@@ -48,6 +48,18 @@ impl Story {
         self.stream.from = Some(revision);
     }
 
+    /// Under which Audit-ID it was asked for at last.
+    pub(super) fn asked_as(&mut self, audit_id: String) {
+        self.stream.audit_id = audit_id;
+    }
+
+    /// A session is open, on that apiserver.
+    pub(super) fn upgraded(&mut self, server: Option<String>) {
+        let status = http::StatusCode::SWITCHING_PROTOCOLS.as_u16();
+        self.stream.answered = Some(Answered { after: self.age(), status });
+        self.stream.server = server;
+    }
+
     pub(super) fn answered<B>(&mut self, answer: &Response<B>, server: Option<String>) {
         self.stream.answered = Some(Answered { after: self.age(), status: answer.status().as_u16() });
         self.stream.server = server;

@@ -12,32 +12,38 @@ use futures::stream::{BoxStream, try_unfold};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{Api, AttachParams, AttachedProcess, LogParams};
+use kube::config::Kubeconfig;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 
-use crate::lab::Lab;
 use crate::lab::control_plane::Pod as Target;
 use crate::lab::http::classify;
+use crate::lab::network::Site;
 use crate::probe::AuditIds;
 use crate::probe::kube_client::Library;
 use crate::timeline::{ErrorClass, Failure, SessionEnd, SessionKind};
 use crate::timing;
 
 /// What it takes to open sessions.
-pub(super) struct Desk {
+pub(in crate::probe) struct Desk {
     library: Library,
     audit_ids: AuditIds,
     pod: Target,
 }
 
 impl Desk {
-    pub(super) async fn new(lab: &Lab, pod: Target) -> anyhow::Result<Self> {
+    /// Where a kubeconfig leads, from that place.
+    pub(in crate::probe) async fn new(
+        (kubeconfig, site): (Kubeconfig, Site),
+        pod: Target,
+        audit_ids: AuditIds,
+    ) -> anyhow::Result<Self> {
         // As kubectl does: each session has a connection of its own, and gives none back.
-        let library = Library::without_pool(lab.kubeconfig(), lab.through_balancer().site).await?;
-        Ok(Self { library, audit_ids: AuditIds::of("sessions"), pod })
+        let library = Library::without_pool(kubeconfig, site).await?;
+        Ok(Self { library, audit_ids, pod })
     }
 
     /// Asks for a session. The Audit-ID is that of the last request that it took.
-    pub(super) async fn open(&self, kind: SessionKind) -> (String, Result<Open, Failure>) {
+    pub(in crate::probe) async fn open(&self, kind: SessionKind) -> (String, Result<Open, Failure>) {
         let last = Arc::new(Mutex::new(String::new()));
         let (audit_ids, sent) = (self.audit_ids.clone(), last.clone());
         let next = move || {
@@ -92,7 +98,7 @@ impl Desk {
 }
 
 /// An open session.
-pub(super) struct Open {
+pub(in crate::probe) struct Open {
     /// Where lines go that come back; `None`: the pod speaks by itself.
     to: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     lines: BoxStream<'static, io::Result<String>>,
@@ -105,7 +111,7 @@ pub(super) struct Open {
 }
 
 /// What came of waiting for a line.
-pub(super) enum Said {
+pub(in crate::probe) enum Said {
     Line,
     Over(SessionEnd),
 }
@@ -123,12 +129,12 @@ impl Open {
     }
 
     /// Whether each line comes back.
-    pub(super) fn echoes(&self) -> bool {
+    pub(in crate::probe) fn echoes(&self) -> bool {
         self.to.is_some()
     }
 
     /// Sends a line, where lines come back, and waits for the next one.
-    pub(super) async fn ask_and_wait(&mut self, line: &str) -> Said {
+    pub(in crate::probe) async fn ask_and_wait(&mut self, line: &str) -> Said {
         let Self { to, lines, over, .. } = self;
         let next = async {
             if let Some(to) = to {
@@ -160,7 +166,7 @@ impl Open {
     }
 
     /// Waits for its end, and nothing else: nobody reads meanwhile.
-    pub(super) async fn over(&mut self) -> SessionEnd {
+    pub(in crate::probe) async fn over(&mut self) -> SessionEnd {
         self.said = (&mut self.over).await;
         self.end().await
     }

@@ -1,0 +1,147 @@
+//! Sessions through a gateway: on each apiserver an `exec` in which nothing is said until the end, and one that talks all the time.
+//! None is opened again: that is for its user to do.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use super::Crew;
+use super::stream::Story;
+use crate::lab::gateway::{Gateway, Lane};
+use crate::lab::{Lab, wait};
+use crate::probe::sessions::open::{Desk, Open, Said};
+use crate::probe::{Tasks, requester};
+use crate::timeline::{ErrorClass, Failure, SessionEnd, SessionKind, Shape};
+use crate::timing;
+
+/// Opens them, in a lab that has a pod, and lets them run.
+pub(super) async fn start(lab: &Lab, gateway: &Gateway, crew: &Crew, tasks: &Tasks) -> anyhow::Result<()> {
+    let Some(pod) = lab.pod() else { return Ok(()) };
+    let there = (lab.gateway_kubeconfig(gateway, Lane::Sessions), lab.through_gateway(gateway, Lane::Sessions).site);
+    let desk = Desk::new(there, pod.clone(), crew.audit_ids.clone()).await?;
+    for shape in [Shape::QuietExec, Shape::Exec] {
+        for exec in spread(lab, gateway, (&desk, crew), shape).await? {
+            let (crew, end) = (crew.clone(), tasks.end.clone());
+            tasks.running.spawn(async move {
+                end.run_until_cancelled(exec.follow(crew)).await;
+            });
+        }
+    }
+    Ok(())
+}
+
+/// One on each apiserver.
+async fn spread(lab: &Lab, gateway: &Gateway, (desk, crew): (&Desk, &Crew), shape: Shape) -> anyhow::Result<Vec<Exec>> {
+    let mut found: Vec<Exec> = Vec::new();
+    let what = format!("a {shape} on each apiserver, through the gateway {}", gateway.remedy.name);
+    wait::until(timing::PROBE_READY, &what, async || {
+        let client = format!("{shape:?}-{}", found.len()).to_lowercase();
+        let mut story = Story::begin(crew.recorder.clone(), gateway.remedy.name, shape, &client, String::new());
+        let (audit_id, open) = desk.open(SessionKind::Exec).await;
+        story.asked_as(audit_id.clone());
+        let mut open = match open {
+            Ok(open) => open,
+            Err(failure) => {
+                story.told(Some(failure.clone()));
+                return ControlFlow::Continue(failure.text);
+            }
+        };
+        if let Said::Over(end) = open.ask_and_wait("the first line\n").await {
+            story.told(told(end));
+            return ControlFlow::Continue("it was over at once".to_owned());
+        }
+        let server = on(lab, &audit_id).await;
+        story.upgraded(server.clone());
+        if server.is_some() && found.iter().all(|other| other.story.server() != server) {
+            found.push(Exec { shape, open, story, done: Arc::default() });
+        }
+        match found.len() {
+            enough if enough == lab.servers().len() => ControlFlow::Break(()),
+            few => ControlFlow::Continue(format!("{few} of {}", lab.servers().len())),
+        }
+    })
+    .await?;
+    if shape.is_quiet() {
+        let mut newest = crew.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.extend(found.iter().map(|exec| exec.done.clone()));
+    }
+    Ok(found)
+}
+
+/// The apiserver whose audit log has it.
+async fn on(lab: &Lab, audit_id: &str) -> Option<String> {
+    for server in lab.servers() {
+        let log = tokio::fs::read_to_string(&server.audit_log).await.unwrap_or_default();
+        if log.contains(audit_id) {
+            return Some(server.name().to_owned());
+        }
+    }
+    None
+}
+
+/// An open session.
+struct Exec {
+    shape: Shape,
+    open: Open,
+    story: Story,
+    /// The greatest number, once there is nothing to wait for any more.
+    done: Arc<AtomicU64>,
+}
+
+impl Exec {
+    async fn follow(mut self, crew: Crew) {
+        let over = if self.shape.is_quiet() { self.keep_quiet(&crew).await } else { Some(self.talk(&crew).await) };
+        if let Some(over) = over {
+            self.story.told(told(over));
+        }
+        self.done.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// Says nothing until everybody is spoken to.
+    async fn keep_quiet(&mut self, crew: &Crew) -> Option<SessionEnd> {
+        let mut spoken = crew.spoken.subscribe();
+        self.story.waits_for(spoken.clone());
+        let woken = async { drop(spoken.wait_for(Option::is_some).await) };
+        tokio::select! {
+            over = self.open.over() => return Some(over),
+            () = woken => {}
+        }
+        match self.open.ask_and_wait("the last line\n").await {
+            Said::Line => {
+                self.story.heard(None);
+                crew.samples.add_one();
+                None
+            }
+            Said::Over(over) => Some(over),
+        }
+    }
+
+    async fn talk(&mut self, crew: &Crew) -> SessionEnd {
+        let mut schedule = requester::schedule(timing::HEARTBEAT_EVERY);
+        loop {
+            tokio::select! {
+                over = self.open.over() => return over,
+                _ = schedule.tick() => {}
+            }
+            match self.open.ask_and_wait("a line\n").await {
+                Said::Line => {
+                    self.story.heard(None);
+                    crew.samples.add_one();
+                }
+                Said::Over(over) => return over,
+            }
+        }
+    }
+}
+
+/// The end as its user was told of it.
+fn told(end: SessionEnd) -> Option<Failure> {
+    match end {
+        SessionEnd::Failed(failure) => Some(failure),
+        SessionEnd::Silence => {
+            let text = format!("no line for {:?}", timing::REQUEST_TIMEOUT);
+            Some(Failure { class: ErrorClass::Timeout, text })
+        }
+        SessionEnd::Ours | SessionEnd::Clean => None,
+    }
+}
