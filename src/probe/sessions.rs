@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, LocalBoxFuture};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::open::{Desk, Open, Said};
+use self::open::{Desk, Open, Over, Said};
 use super::{AuditIds, Fence, Probe, Running, Samples, Tasks, found_within};
 use crate::lab::Lab;
 use crate::lab::control_plane::Shared;
@@ -154,7 +154,7 @@ impl User {
             let (mut story, open) = asked;
             let ended = match open {
                 Ok(open) => self.talk(open, &mut story, &end).await,
-                Err(failure) => SessionEnd::Failed(failure),
+                Err(failure) => Over::now(SessionEnd::Failed(failure)),
             };
             self.record(story, ended);
             if end.run_until_cancelled(sleep_until(Instant::now() + timing::WATCH_RETRY)).await.is_none() {
@@ -165,7 +165,7 @@ impl User {
     }
 
     /// Talks until the session is over, or we are told to end.
-    async fn talk(&self, mut open: Open, story: &mut Story, end: &CancellationToken) -> SessionEnd {
+    async fn talk(&self, mut open: Open, story: &mut Story, end: &CancellationToken) -> Over {
         loop {
             let began = Moment::now();
             match open.ask_and_wait("a line\n").await {
@@ -184,12 +184,12 @@ impl User {
             // A pod that speaks by itself does so in its own time.
             let pause = self.quiet.unwrap_or(if open.echoes() { timing::HEARTBEAT_EVERY } else { Duration::ZERO });
             tokio::select! {
-                over = open.over() => return over,
+                () = open.over() => return open.end().await,
                 () = sleep_until(Instant::now() + pause) => {}
                 // It has to be seen alive at its end.
                 () = end.cancelled() => {
                     return match open.ask_and_wait("the last line\n").await {
-                        Said::Line => SessionEnd::Ours,
+                        Said::Line => Over::now(SessionEnd::Ours),
                         Said::Over(over) => over,
                     };
                 }
@@ -207,16 +207,16 @@ impl User {
                     let took = now.since(story.asked);
                     (story.opened_after, story.longest_wait) = (Some(took), took);
                     (story.lines, story.last_line) = (1, Some(now));
-                    SessionEnd::Ours
+                    Over::now(SessionEnd::Ours)
                 }
                 Said::Over(over) => over,
             },
-            Err(failure) => SessionEnd::Failed(failure),
+            Err(failure) => Over::now(SessionEnd::Failed(failure)),
         };
         self.record(story, ended);
     }
 
-    fn record(&self, story: Story, end: SessionEnd) {
+    fn record(&self, story: Story, Over { at, end }: Over) {
         let Story { asked, audit_id, opened_after, lines, after_silence, longest_wait, last_line } = story;
         let session = Session {
             probe: self.probe.clone(),
@@ -228,7 +228,7 @@ impl User {
             after_silence,
             longest_wait,
             last_line,
-            ended: Moment::now(),
+            ended: at,
             end,
         };
         self.recorder.record_at(asked, Event::Session(session));

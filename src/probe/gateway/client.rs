@@ -121,6 +121,9 @@ impl Client {
                 let mut body = Lines::of(answer.into_body());
                 while body.next().await.map_err(|error| open.failure(&error))?.is_some() {}
                 story.told(None);
+            } else if !story.succeeded() {
+                // One that was refused is over.
+                story.told(None);
             }
             Ok(())
         };

@@ -9,7 +9,7 @@ use super::Crew;
 use super::stream::Story;
 use crate::lab::gateway::{Gateway, Lane};
 use crate::lab::{Lab, wait};
-use crate::probe::sessions::open::{Desk, Open, Said};
+use crate::probe::sessions::open::{Desk, Open, Over, Said};
 use crate::probe::{Tasks, requester};
 use crate::timeline::{ErrorClass, Failure, SessionEnd, SessionKind, Shape};
 use crate::timing;
@@ -46,8 +46,8 @@ async fn spread(lab: &Lab, gateway: &Gateway, (desk, crew): (&Desk, &Crew), shap
                 return ControlFlow::Continue(failure.text);
             }
         };
-        if let Said::Over(end) = open.ask_and_wait("the first line\n").await {
-            story.told(told(end));
+        if let Said::Over(over) = open.ask_and_wait("the first line\n").await {
+            story.told_at(over.at, told(over.end));
             return ControlFlow::Continue("it was over at once".to_owned());
         }
         let server = on(lab, &audit_id).await;
@@ -92,18 +92,18 @@ impl Exec {
     async fn follow(mut self, crew: Crew) {
         let over = if self.shape.is_quiet() { self.keep_quiet(&crew).await } else { Some(self.talk(&crew).await) };
         if let Some(over) = over {
-            self.story.told(told(over));
+            self.story.told_at(over.at, told(over.end));
         }
         self.done.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// Says nothing until everybody is spoken to.
-    async fn keep_quiet(&mut self, crew: &Crew) -> Option<SessionEnd> {
+    async fn keep_quiet(&mut self, crew: &Crew) -> Option<Over> {
         let mut spoken = crew.spoken.subscribe();
         self.story.waits_for(spoken.clone());
         let woken = async { drop(spoken.wait_for(Option::is_some).await) };
         tokio::select! {
-            over = self.open.over() => return Some(over),
+            () = self.open.over() => return Some(self.open.end().await),
             () = woken => {}
         }
         match self.open.ask_and_wait("the last line\n").await {
@@ -116,11 +116,11 @@ impl Exec {
         }
     }
 
-    async fn talk(&mut self, crew: &Crew) -> SessionEnd {
+    async fn talk(&mut self, crew: &Crew) -> Over {
         let mut schedule = requester::schedule(timing::HEARTBEAT_EVERY);
         loop {
             tokio::select! {
-                over = self.open.over() => return over,
+                () = self.open.over() => return self.open.end().await,
                 _ = schedule.tick() => {}
             }
             match self.open.ask_and_wait("a line\n").await {

@@ -75,7 +75,12 @@ impl Story {
     }
 
     pub(super) fn told(&mut self, failure: Option<Failure>) {
-        self.stream.told = Some(StreamEnd { after: self.age(), failure });
+        self.told_at(Moment::now(), failure);
+    }
+
+    /// Told of its end then.
+    pub(super) fn told_at(&mut self, at: Moment, failure: Option<Failure>) {
+        self.stream.told = Some(StreamEnd { after: at.since(self.began), failure });
     }
 
     pub(super) fn server(&self) -> Option<String> {

@@ -20,7 +20,7 @@ use crate::lab::http::classify;
 use crate::lab::network::Site;
 use crate::probe::AuditIds;
 use crate::probe::kube_client::Library;
-use crate::timeline::{ErrorClass, Failure, SessionEnd, SessionKind};
+use crate::timeline::{ErrorClass, Failure, Moment, SessionEnd, SessionKind};
 use crate::timing;
 
 /// What it takes to open sessions.
@@ -78,6 +78,7 @@ impl Desk {
                     lines: from.map_or_else(|| futures::stream::empty().boxed(), lines),
                     over: Box::pin(async move { error?.await.map(|text| Failure { class: ErrorClass::Other, text }) }),
                     join: Box::pin(async move { forward.join().await.map_err(|error| classify(&error)) }),
+                    over_at: None,
                     said: None,
                 }
             }
@@ -90,6 +91,7 @@ impl Desk {
                     lines: futures::io::AsyncBufReadExt::lines(log).boxed(),
                     over: Box::pin(futures::future::pending()),
                     join: Box::pin(async { Ok(()) }),
+                    over_at: None,
                     said: None,
                 }
             }
@@ -106,6 +108,8 @@ pub(in crate::probe) struct Open {
     over: BoxFuture<'static, Option<Failure>>,
     /// What the library says about the end.
     join: BoxFuture<'static, Result<(), Failure>>,
+    /// When `over` came: it must not be asked again.
+    over_at: Option<Moment>,
     /// What has been said about the end.
     said: Option<Failure>,
 }
@@ -113,7 +117,20 @@ pub(in crate::probe) struct Open {
 /// What came of waiting for a line.
 pub(in crate::probe) enum Said {
     Line,
-    Over(SessionEnd),
+    Over(Over),
+}
+
+/// The end of a session, and when it came: what the library says about it may come later.
+pub(in crate::probe) struct Over {
+    pub(in crate::probe) at: Moment,
+    pub(in crate::probe) end: SessionEnd,
+}
+
+impl Over {
+    /// One that has come now.
+    pub(in crate::probe) fn now(end: SessionEnd) -> Self {
+        Self { at: Moment::now(), end }
+    }
 }
 
 impl Open {
@@ -124,6 +141,7 @@ impl Open {
             lines: from.map_or_else(|| futures::stream::empty().boxed(), lines),
             over: Box::pin(async move { refused(&status?.await?) }),
             join: Box::pin(async move { process.join().await.map_err(|error| classify(&error)) }),
+            over_at: None,
             said: None,
         }
     }
@@ -135,7 +153,7 @@ impl Open {
 
     /// Sends a line, where lines come back, and waits for the next one.
     pub(in crate::probe) async fn ask_and_wait(&mut self, line: &str) -> Said {
-        let Self { to, lines, over, .. } = self;
+        let Self { to, lines, over, over_at, said, .. } = self;
         let next = async {
             if let Some(to) = to {
                 to.write_all(line.as_bytes()).await?;
@@ -145,10 +163,7 @@ impl Open {
         };
         let next = tokio::select! {
             next = tokio::time::timeout(timing::REQUEST_TIMEOUT, next) => next,
-            said = over => {
-                self.said = said;
-                return Said::Over(self.end().await);
-            }
+            () = came(over, over_at, said) => return Said::Over(self.end().await),
         };
         match next {
             Ok(Ok(Some(_))) => Said::Line,
@@ -156,28 +171,37 @@ impl Open {
             Ok(Err(error)) => {
                 // What the library says of it goes before what its pipe says.
                 let failure = classify(&error);
-                Said::Over(match self.end().await {
-                    SessionEnd::Failed(told) => SessionEnd::Failed(told),
-                    _ => SessionEnd::Failed(failure),
-                })
+                let Over { at, end } = self.end().await;
+                let told = matches!(end, SessionEnd::Failed(_));
+                Said::Over(Over { at, end: if told { end } else { SessionEnd::Failed(failure) } })
             }
-            Err(_) => Said::Over(SessionEnd::Silence),
+            Err(_) => Said::Over(Over::now(SessionEnd::Silence)),
         }
     }
 
-    /// Waits for its end, and nothing else: nobody reads meanwhile.
-    pub(in crate::probe) async fn over(&mut self) -> SessionEnd {
-        self.said = (&mut self.over).await;
-        self.end().await
+    /// Waits for its end, and nothing else: nobody reads meanwhile. May be cancelled; then comes [`Self::end`].
+    pub(in crate::probe) async fn over(&mut self) {
+        came(&mut self.over, &mut self.over_at, &mut self.said).await;
     }
 
-    async fn end(&mut self) -> SessionEnd {
+    /// What there is to say about the end, which has come. Not to be cancelled, nor asked twice.
+    pub(in crate::probe) async fn end(&mut self) -> Over {
+        let at = self.over_at.unwrap_or_else(Moment::now);
         // As long as we hold them, the library may wait for more.
         (self.to, self.lines) = (None, futures::stream::empty().boxed());
-        match tokio::time::timeout(timing::CLOSE_NOTICED, &mut self.join).await {
+        let end = match tokio::time::timeout(timing::CLOSE_NOTICED, &mut self.join).await {
             Ok(Err(failure)) => SessionEnd::Failed(failure),
             Ok(Ok(())) | Err(_) => self.said.take().map_or(SessionEnd::Clean, SessionEnd::Failed),
-        }
+        };
+        Over { at, end }
+    }
+}
+
+/// Waits for `over`, and keeps what came: whoever is cancelled loses nothing, and whoever comes again does not ask again.
+async fn came(over: &mut BoxFuture<'static, Option<Failure>>, at: &mut Option<Moment>, said: &mut Option<Failure>) {
+    if at.is_none() {
+        *said = over.await;
+        *at = Some(Moment::now());
     }
 }
 
