@@ -86,6 +86,9 @@ pub(super) fn told(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
         (None, None) if facts.disturbance().is_some() => {
             Verdict::inconclusive("no session was open when its apiserver ended")
         }
+        (None, None) if open.iter().all(|open| open.session.end == SessionEnd::Ours) => {
+            Verdict::inconclusive("no session came to an end that had to be told")
+        }
         (None, _) => Verdict::Upheld,
     };
     let figures = longest.map(|after| Figure::millis("slowest word of an end", after)).into_iter().collect();
