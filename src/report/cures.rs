@@ -38,6 +38,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
     let mut page = HEAD.to_owned();
     page += "
 - **watch alone**: a watch on an upstream connection on which the gateway sends nothing; **watch beside requests**: GETs every quarter of a second on the same.
+  The time is when it told of changes again, for good: after it, never more than 2.0 s went by without one.
 - **requests**, **new watches**: on connections that were there before the fault. The time is when the last one was asked for that had no good answer within 3 s.
 - **quiet stream**: on the *other* apiserver, which answers. It says nothing until the end, and then has to tell of one change.
 - **quiet exec**: an `exec` session there by WebSocket (kube-rs), in a lane of its own which takes upgrades under every remedy: through an explicit HTTP/2 upstream none can be opened. It
