@@ -11,6 +11,10 @@
 //! a quiet stream was not changed, or not quiet for long enough                         ->  GATEWAY-4 inconclusive
 //! lost at 10 s, a GET answered with 503 at 14 s                                        ->  GATEWAY-5 violated
 //! lost at 10 s, in the middle of an answer, which is reset at 14 s                     ->  says nothing
+//! a GET not answered until its client lost patience                                   ->  GATEWAY-5 violated
+//! a watch on the other apiserver told of no change that was made meanwhile             ->  GATEWAY-3 violated
+//! a watch ended and did not go on, and change 7 was acknowledged                       ->  GATEWAY-6 violated
+//! lost at 10 s, healed at 18 s, a watch from there not ended, bound 12 s               ->  GATEWAY-1 inconclusive
 //! a watch ended, went on, and change 7, acknowledged meanwhile, never came             ->  GATEWAY-6 violated
 //! ```
 
@@ -22,6 +26,7 @@ use super::excerpt::{describe, excerpt};
 use super::facts::Facts;
 use super::{Figure, Verdict};
 use crate::timeline::{Effect, ErrorClass, Event, GatewayStream, Lost, Moment, Observation, Shape, Step, Verb};
+use crate::timing::gateway as times;
 
 /// An apiserver that did not answer for a while.
 pub(super) struct Death<'a> {
@@ -108,21 +113,53 @@ fn each<'a>(
     conclude(facts, &[], found)
 }
 
+/// What was found, unless it is upheld with too little to go by.
+fn unless(found: Verdict, lacking: Option<String>) -> Verdict {
+    match (found, lacking) {
+        (Verdict::Upheld, Some(lacking)) => Verdict::inconclusive(lacking),
+        (found, _) => found,
+    }
+}
+
+/// What is lacking if there are so few.
+fn too_few(facts: &Facts<'_>, found: usize, what: &str) -> Option<String> {
+    let takes = facts.bounds.samples;
+    (found < takes as usize).then(|| format!("{found} {what}, it takes {takes}"))
+}
+
 /// GATEWAY-1.
 pub(super) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let bound = facts.bounds.gateway_ended;
-    let concerned = |death: &Death<'_>, stream: &Stream<'_>| {
+    let there = |death: &Death<'_>, stream: &Stream<'_>| {
         is_watch(stream.1) && stream.1.server.as_deref() == Some(death.server) && open_at(stream, death.on)
     };
     let took = |death: &Death<'_>, stream: &Stream<'_>| {
         ended(stream).filter(|end| *end <= death.off).map(|end| end.since(death.on))
     };
     let (all, dead) = (streams(facts, facts.gateway), deaths(facts));
-    let pairs = dead.iter().flat_map(|death| all.iter().map(move |stream| (death, stream)));
+    // One that was not ended, under a fault that was over before it had to be.
+    let healed = |death: &Death<'_>, stream: &Stream<'_>| {
+        there(death, stream) && took(death, stream).is_none() && death.off.since(death.on) <= bound
+    };
+    let concerned = |death: &Death<'_>, stream: &Stream<'_>| there(death, stream) && !healed(death, stream);
+    let pairs: Vec<_> = dead.iter().flat_map(|death| all.iter().map(move |stream| (death, stream))).collect();
     let worst = pairs
+        .iter()
         .filter(|(death, stream)| concerned(death, stream))
         .filter_map(|(death, stream)| took(death, stream))
         .max();
+    let too_soon = pairs.iter().find(|(death, stream)| healed(death, stream)).map(|(death, _)| {
+        format!(
+            "{} was back after {}, before what is open there had to be ended",
+            death.server,
+            seconds(death.off.since(death.on))
+        )
+    });
+    let shapes: BTreeSet<_> =
+        all.iter().map(|(_, stream)| stream).filter(|it| is_watch(it)).map(|it| it.shape).collect();
+    let absent = shapes.iter().find(|shape| !pairs.iter().any(|(death, it)| it.1.shape == **shape && there(death, it)));
+    let absent = absent.map(|shape| format!("no {shape} was open on the apiserver that was lost"));
+    let nobody = too_soon.clone().unwrap_or_else(|| "no watch was open on the apiserver that was lost".to_owned());
     let found = each(
         facts,
         concerned,
@@ -140,9 +177,12 @@ pub(super) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
             };
             Err((death.on, format!("every watch on {} to be ended within {}", death.server, seconds(bound)), actual))
         },
-        "no watch was open on the apiserver that was lost",
+        &nobody,
     );
-    (found, worst.map(|took| Figure::seconds("dead watch ended after", took)).into_iter().collect())
+    (
+        unless(found, too_soon.or(absent)),
+        worst.map(|took| Figure::seconds("dead watch ended after", took)).into_iter().collect(),
+    )
 }
 
 /// GATEWAY-2.
@@ -179,7 +219,10 @@ pub(super) fn new_ones_go_elsewhere(facts: &Facts<'_>) -> (Verdict, Vec<Figure>)
         },
         "nothing was asked for late enough after the loss",
     );
-    (found, Vec::new())
+    let (deaths, streams) = (deaths(facts), streams(facts, facts.gateway));
+    let asked = streams.iter().filter(|stream| deaths.iter().any(|death| concerned(death, stream))).count();
+    let lacking = too_few(facts, asked, "were asked for late enough after the loss");
+    (unless(found, lacking), Vec::new())
 }
 
 /// GATEWAY-3.
@@ -188,20 +231,31 @@ pub(super) fn others_are_untouched(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) 
         let elsewhere = stream.1.server.as_deref().is_some_and(|server| server != death.server);
         (is_watch(stream.1) || stream.1.shape == Shape::Exec) && elsewhere && open_at(stream, death.on)
     };
+    // Well before the end: it would not do to be told of it when all is over.
+    let owed = |death: &Death<'_>| {
+        facts.writes.all.iter().any(|(at, write)| {
+            let acknowledged = *at + write.exchange.took;
+            write.effect() == Effect::Certain && *at >= death.on && acknowledged + times::SILENT <= death.off
+        })
+    };
+    let told_of_something = |death: &Death<'_>, (began, stream): &Stream<'_>| {
+        stream.heard.iter().any(|heard| (death.on..=death.off).contains(&(*began + heard.after)))
+    };
     let found = each(
         facts,
         concerned,
-        |death, stream| match ended(stream).filter(|end| *end <= death.off) {
-            None => Ok(()),
-            Some(end) => {
-                let server = stream.1.server.as_deref().unwrap_or_default();
-                let (shape, gateway) = (stream.1.shape, &stream.1.gateway);
-                Err((
-                    end,
-                    format!("what is open on {server} to go on while {} is lost", death.server),
-                    format!("the {shape} through {gateway} was ended at {}", facts.clock(end)),
-                ))
-            }
+        |death, stream| {
+            let (at, what) = match ended(stream).filter(|end| *end <= death.off) {
+                Some(end) => (end, format!("was ended at {}", facts.clock(end))),
+                None if is_watch(stream.1) && owed(death) && !told_of_something(death, stream) => {
+                    (death.on, "told of nothing, though changes were acknowledged meanwhile".to_owned())
+                }
+                None => return Ok(()),
+            };
+            let server = stream.1.server.as_deref().unwrap_or_default();
+            let (shape, gateway) = (stream.1.shape, &stream.1.gateway);
+            let expected = format!("what is open on {server} to go on while {} is lost", death.server);
+            Err((at, expected, format!("the {shape} through {gateway} {what}")))
         },
         "nothing was open on another apiserver",
     );
@@ -220,8 +274,15 @@ pub(super) fn quiet_ones_live(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     // A session has no one who opens it again: its end is the one to tell of.
     quiet.sort_by_key(|(_, stream)| !stream.shape.is_session());
     let bound = facts.bounds.gateway_quiet;
-    let verdicts = quiet.iter().map(|(began, stream)| {
-        let before = stream.told.as_ref().filter(|end| stream.spoken_to.is_none_or(|spoken| end.after < spoken));
+    let was_ended = |stream: &GatewayStream| {
+        stream.told.as_ref().is_some_and(|end| stream.spoken_to.is_none_or(|spoken| end.after < spoken))
+    };
+    // One that was opened late proves nothing, and nothing against the one beside it.
+    let short = |stream: &GatewayStream| !was_ended(stream) && stream.spoken_to.is_some_and(|spoken| spoken < bound);
+    let beside = |stream: &GatewayStream| quiet.iter().any(|(_, it)| it.shape == stream.shape && !short(it));
+    let judged = quiet.iter().filter(|(_, stream)| !short(stream) || !beside(stream));
+    let verdicts = judged.map(|(began, stream)| {
+        let before = stream.told.as_ref().filter(|_| was_ended(stream));
         let (shape, gateway) = (stream.shape, &stream.gateway);
         let actual = match (before, stream.spoken_to) {
             (Some(end), _) => format!("a {shape} through {gateway} was ended after {}", seconds(end.after)),
@@ -265,7 +326,9 @@ pub(super) fn errors_can_be_repeated(facts: &Facts<'_>) -> (Verdict, Vec<Figure>
         let ours = stream.1.told.as_ref().and_then(|end| end.failure.as_ref()).is_some_and(|it| it.class == Timeout);
         let error = stream.1.told.is_some() && (is_watch(stream.1) || !stream.1.succeeded() || failed(stream.1));
         let excused = stream.1.shape.is_quiet() || stream.1.shape.is_session() || begun(death, stream);
-        error && !ours && !excused && ended(stream).is_some_and(|at| during(death, stream, at))
+        // A read that hangs until its client loses patience has failed; what else hangs is GATEWAY-1's and -2's.
+        let excused = excused || (ours && stream.1.shape != Shape::Request);
+        error && !excused && ended(stream).is_some_and(|at| during(death, stream, at))
     };
     let found = each(
         facts,
@@ -292,10 +355,11 @@ pub(super) fn errors_can_be_repeated(facts: &Facts<'_>) -> (Verdict, Vec<Figure>
         },
         "nobody was told anything",
     );
-    let errors = streams(facts, facts.gateway)
-        .iter()
-        .filter(|stream| deaths(facts).iter().any(|death| told(death, stream)))
-        .count();
+    let (deaths, streams) = (deaths(facts), streams(facts, facts.gateway));
+    let errors = streams.iter().filter(|stream| deaths.iter().any(|death| told(death, stream))).count();
+    let meanwhile = |at: Moment| deaths.iter().any(|death| (death.on..=death.off).contains(&at));
+    let reads = streams.iter().filter(|(began, it)| it.shape == Shape::Request && meanwhile(*began)).count();
+    let found = unless(found, too_few(facts, reads, "reads were asked for meanwhile"));
     (found, vec![Figure::count("streams ended with an error", errors)])
 }
 
@@ -313,24 +377,30 @@ pub(super) fn resumed_ones_miss_nothing(facts: &Facts<'_>) -> (Verdict, Vec<Figu
     let verdicts: Vec<_> = chains
         .iter()
         .filter_map(|((gateway, client), chain)| {
-            // The last of those that were tried until there was one on each apiserver is the first that counts.
-            let first = chain.iter().position(|stream| stream.1.told.is_some())?;
-            let again = chain[first + 1..].iter().find(|(_, stream)| stream.succeeded())?;
-            let (opened, answered) = (chain[first].0, again.1.answered?);
-            resumes.push((again.0 + answered.after).since(ended(&chain[first])?));
+            // The last of those that were tried until there was one on each apiserver is the first that counts. What was
+            // refused meanwhile was no watch yet.
+            let first = chain.iter().position(|(_, stream)| stream.succeeded() && stream.told.is_some())?;
+            let (opened, end) = (chain[first].0, ended(&chain[first])?);
+            let again = chain[first + 1..].iter().find(|(_, stream)| stream.succeeded());
+            resumes.extend(again.and_then(|(at, stream)| Some((*at + stream.answered?.after).since(end))));
             let heard: BTreeSet<_> =
                 chain.iter().flat_map(|(_, stream)| stream.heard.iter().filter_map(|heard| heard.change)).collect();
             let owed = facts.writes.all.iter().filter(|(at, write)| {
                 *at > opened && write.effect() == Effect::Certain && write.verb != Verb::Delete
             });
             let missed = owed.filter(|(_, write)| !heard.contains(&write.change)).collect::<Vec<_>>();
-            let Some((at, write)) = missed.first() else { return Some(Verdict::Upheld) };
+            // One that ended when it had told of everything has nothing to go on for.
+            let Some((at, write)) = missed.first() else { return again.map(|_| Verdict::Upheld) };
+            let how = match again {
+                Some(_) => String::new(),
+                None => format!(" was ended at {} and did not go on; it", facts.clock(end)),
+            };
             let concern =
                 |event: &Event| matches!(event, Event::GatewayStream(it) if it.gateway == *gateway && it.client == *client);
             Some(Verdict::Violated {
                 expected: "every acknowledged change".to_owned(),
                 actual: format!(
-                    "{client} through {gateway} never told of change {}, acknowledged at {}, and {} more",
+                    "{client} through {gateway}{how} never told of change {}, acknowledged at {}, and {} more",
                     write.change,
                     facts.clock(*at + write.exchange.took),
                     missed.len() - 1

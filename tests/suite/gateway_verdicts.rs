@@ -8,6 +8,9 @@ use crate::shorthand::*;
 const LOST: u64 = 10_000;
 const HEALED: u64 = 30_000;
 
+/// When requests are asked for: late enough after the loss, and early enough before its end.
+const LATE: [u64; 10] = [22_300, 22_600, 22_900, 23_200, 23_500, 23_800, 24_100, 24_400, 24_700, 25_000];
+
 const ALL: [&str; 6] = ["GATEWAY-1", "GATEWAY-2", "GATEWAY-3", "GATEWAY-4", "GATEWAY-5", "GATEWAY-6"];
 
 /// Milliseconds since the recording began, and what was seen then.
@@ -93,10 +96,16 @@ impl Parts {
         Self {
             dead,
             resumed: Some(resumed),
-            other: stream(Shape::WatchAlone, "watch-1", 1000, "apiserver-1"),
+            other: heard(stream(Shape::WatchAlone, "watch-1", 1000, "apiserver-1"), &[(11_005, 1), (14_005, 2)]),
             quiet: spoken_to(stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1"), 34_000),
-            requests: vec![(12_000, request(12_000, 200)), (25_000, request(25_000, 200))],
+            requests: LATE.map(|at| (at, request(at, 200))).to_vec(),
         }
+    }
+
+    /// Another stream besides.
+    fn and(mut self, at: u64, stream: GatewayStream) -> Self {
+        self.requests.push((at, stream));
+        self
     }
 
     fn recording(self) -> Recording {
@@ -115,14 +124,14 @@ pub(crate) fn tooth(id: &str) -> Recording {
         "GATEWAY-1" => Parts { dead: late, ..good },
         "GATEWAY-2" => {
             let hangs = GatewayStream { answered: None, ..stream(Shape::NewWatch, "new", 25_000, "apiserver-0") };
-            Parts { requests: vec![(12_000, request(12_000, 200)), (25_000, hangs)], ..good }
+            good.and(25_000, hangs)
         }
         "GATEWAY-3" => Parts { other: told(good.other, 17_000, ErrorClass::StreamReset), ..good },
         "GATEWAY-4" => Parts {
             quiet: told(stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1"), 8000, ErrorClass::StreamReset),
             ..good
         },
-        "GATEWAY-5" => Parts { requests: vec![(12_000, request(12_000, 503)), (25_000, request(25_000, 200))], ..good },
+        "GATEWAY-5" => good.and(12_000, request(12_000, 503)),
         "GATEWAY-6" => Parts { resumed: good.resumed.map(|it| heard(it, &[(2000, 2)])), ..good },
         _ => panic!("no tooth for {id}"),
     };
@@ -159,6 +168,102 @@ fn a_watch_that_hangs_until_the_end_is_violated() {
 }
 
 #[test]
+fn a_fault_that_is_over_before_the_bound_does_not_prove_that_a_watch_hangs() {
+    let healed = |dead| {
+        let mut recording = Parts { dead, ..Parts::good() }.recording();
+        for seen in recording.observations.iter_mut().filter(|seen| matches!(seen.event, Event::LossOff(_))) {
+            seen.at = observed(18_000, seen.event.clone()).at;
+        }
+        recording.observations.sort_by_key(|seen| seen.at);
+        recording
+    };
+    let nobody = "nothing was asked for late enough";
+    inconclusive("GATEWAY-2", nobody)
+        .and_inconclusive("GATEWAY-5", "0 reads were asked for meanwhile, it takes 10")
+        .compare(&healed(Parts::good().dead));
+    let late = told(stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-0"), 18_000, ErrorClass::StreamReset);
+    inconclusive("GATEWAY-1", "apiserver-0 was back after 8.000 s, before what is open there had to be ended")
+        .and_inconclusive("GATEWAY-2", nobody)
+        .and_inconclusive("GATEWAY-5", "0 reads were asked for meanwhile")
+        .compare(&healed(late));
+}
+
+#[test]
+fn a_shape_that_was_not_on_the_dead_apiserver_is_not_proven() {
+    let busy = |server: &str, changes: &[(u64, u64)]| {
+        let busy = heard(stream(Shape::WatchBusy, "watchbusy-0", 1000, server), changes);
+        Parts::good().and(1000, busy).recording()
+    };
+    inconclusive("GATEWAY-1", "no watch beside requests was open on the apiserver that was lost")
+        .compare(&busy("apiserver-1", &[(11_005, 1), (14_005, 2)]));
+    violated("GATEWAY-1", "the watch beside requests through gateway had not ended").compare(&busy("apiserver-0", &[]));
+}
+
+#[test]
+fn a_watch_that_is_open_and_told_of_nothing_is_not_untouched() {
+    let stalled = |changes: &[(u64, u64)]| {
+        let other = heard(stream(Shape::WatchAlone, "watch-1", 1000, "apiserver-1"), changes);
+        Parts { other, ..Parts::good() }.recording()
+    };
+    violated("GATEWAY-3", "the watch alone through gateway told of nothing, though changes were acknowledged")
+        .compare(&stalled(&[(32_000, 1), (32_001, 2)]));
+    upheld().compare(&stalled(&[(11_005, 1)]));
+    // What was changed at the last moment may be told of later.
+    let mut late = stalled(&[]);
+    for seen in late.observations.iter_mut().filter(|seen| matches!(seen.event, Event::Write(_))) {
+        seen.at = observed(29_000, seen.event.clone()).at;
+    }
+    upheld().compare(&late);
+}
+
+#[test]
+fn a_quiet_stream_that_was_opened_late_is_not_held_against_the_one_beside_it() {
+    let late = spoken_to(stream(Shape::Quiet, "quiet-1", 30_000, "apiserver-1"), 5000);
+    upheld().compare(&Parts::good().and(30_000, late).recording());
+    let exec = spoken_to(stream(Shape::QuietExec, "quietexec-1", 30_000, "apiserver-1"), 5000);
+    inconclusive("GATEWAY-4", "it was quiet for 5.000 s only").compare(&Parts::good().and(30_000, exec).recording());
+}
+
+#[test]
+fn a_read_that_hangs_until_its_client_loses_patience_has_failed() {
+    let hangs = GatewayStream { answered: None, ..stream(Shape::Request, "busy", 12_000, "apiserver-0") };
+    let hangs = told(hangs, 10_000, ErrorClass::Timeout);
+    violated("GATEWAY-5", "a request of +12.000s through gateway got")
+        .compare(&Parts::good().and(12_000, hangs).recording());
+    let few = Parts { requests: LATE[1..].iter().map(|at| (*at, request(*at, 200))).collect(), ..Parts::good() };
+    inconclusive("GATEWAY-5", "9 reads were asked for meanwhile, it takes 10")
+        .and_inconclusive("GATEWAY-2", "9 were asked for late enough after the loss, it takes 10")
+        .compare(&few.recording());
+}
+
+#[test]
+fn a_new_watch_may_be_refused_with_what_its_client_repeats() {
+    let refused = |status| {
+        let refused = GatewayStream { shape: Shape::NewWatch, ..request(12_000, status) };
+        Parts::good().and(12_000, refused).recording()
+    };
+    upheld().compare(&refused(503));
+    violated("GATEWAY-5", "a new watch of +12.000s through gateway got 403").compare(&refused(403));
+}
+
+#[test]
+fn a_watch_that_does_not_go_on_misses_what_is_owed() {
+    let alone = || Parts { resumed: None, ..Parts::good() };
+    violated("GATEWAY-6", "watch-0 through gateway was ended at +14.000s and did not go on; it never told of change 1")
+        .compare(&alone().recording());
+    let all = Parts { dead: heard(Parts::good().dead, &[(11_005, 1), (12_900, 2)]), ..alone() };
+    inconclusive("GATEWAY-6", "no watch was ended and went on").compare(&all.recording());
+    // One that was refused before all began was no watch.
+    let refused = GatewayStream {
+        answered: Some(Answered { after: millis(3), status: 503 }),
+        ..told(stream(Shape::WatchAlone, "watch-1", 500, "apiserver-0"), 5, ErrorClass::Status)
+    };
+    let other = stream(Shape::WatchAlone, "watch-1", 1000, "apiserver-1");
+    let other = heard(other, &[(11_005, 1)]);
+    upheld().compare(&Parts { other, ..Parts::good() }.and(500, refused).recording());
+}
+
+#[test]
 fn without_a_fault_or_the_streams_it_is_about_nothing_is_proven() {
     let mut recording = Parts::good().recording();
     recording.observations.retain(|seen| !matches!(seen.event, Event::LossOn(_) | Event::LossOff(_)));
@@ -169,7 +274,7 @@ fn without_a_fault_or_the_streams_it_is_about_nothing_is_proven() {
         .compare(&recording);
 
     let parts = Parts {
-        dead: stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-1"),
+        dead: Parts::good().other,
         quiet: spoken_to(stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1"), 9000),
         resumed: None,
         requests: Vec::new(),

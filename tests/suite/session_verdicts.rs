@@ -172,6 +172,9 @@ fn the_end_has_to_be_told_soon() {
     upheld().compare(&recording(Some(Restart::Killed), &["SESSION-1", "SESSION-3"], well(Restart::Killed)));
     let none = recording(Some(Restart::Graceful), &["SESSION-3"], restarts(Restart::Graceful));
     inconclusive("SESSION-3", "no session was open when its apiserver ended").compare(&none);
+    let undisturbed = |end| recording(None, &["SESSION-3"], session("exec-1", "apiserver-1", 1000..9000, end).into());
+    inconclusive("SESSION-3", "no session came to an end that had to be told").compare(&undisturbed(SessionEnd::Ours));
+    upheld().compare(&undisturbed(reset()));
 }
 
 #[test]
