@@ -76,12 +76,11 @@ impl Metrics {
         let metrics = self.clone();
         Ok(AbortOnDropHandle::new(tokio::spawn(async move {
             // One that scrapes at a time is enough, and none can make us grow.
+            let mut looks = tokio::time::interval(rollproof::timing::LOOK_EVERY);
             loop {
                 // Out of descriptors, say: it may get better.
-                let Ok((stream, _)) = listener.accept().await else {
-                    tokio::time::sleep(rollproof::timing::LOOK_EVERY).await;
-                    continue;
-                };
+                looks.tick().await;
+                let Ok((stream, _)) = listener.accept().await else { continue };
                 let answer = service_fn(async |_: http::Request<Incoming>| {
                     let mut text = String::new();
                     // Writing to a string does not fail.
