@@ -249,6 +249,10 @@ impl Scenario {
                     Some(reason) => reason,
                     None => continue,
                 },
+                Need::Delay => match lab::network::delay::unmet() {
+                    Some(reason) => reason,
+                    None => continue,
+                },
                 Need::Nodes if !on_kind => {
                     format!("on the control plane {} no node and no controller is a client", config.control_plane)
                 }

@@ -392,6 +392,13 @@ pub const PROGRESS_EVERY: Duration = secs(5);
 pub const REQUEST_TIMEOUT: Duration = secs(10);
 /// etcd and the apiservers, from their start to /readyz. Measured 3 to 7 s on two cores; the rest is for a busy machine.
 pub const CONTROL_PLANE_READY: Duration = secs(90);
+/// How often packets that are held back are looked at: how exact a delay is.
+pub const DELAY_STEP: Duration = millis(1);
+/// By how many milliseconds packets to and from an apiserver in another region are late, each way. A health check takes three round trips, and must
+/// not take [`Timers::health_timeout`].
+pub const FAR_MS: u32 = 50;
+/// And of one so slow that no health check is answered in time; a request on a new connection still is.
+pub const TOO_LATE_MS: u32 = 400;
 /// A kubelet's stand-in, from its start until it listens. Measured under 1 s.
 pub const KUBELET_READY: Duration = secs(30);
 /// A kubelet, from a change of a static pod's manifest to its SIGTERM. Measured under 0.5 s.

@@ -1,4 +1,4 @@
-//! Packets that get lost on purpose, between the balancer and an apiserver.
+//! Packets that get lost, or late, on purpose, between the balancer and an apiserver.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 
 use super::control_plane::kind::NodeFault;
-use super::network::BlackHole;
+use super::network::{BlackHole, Delay};
 use super::{Lab, wait};
 use crate::timeline::{Event, Loss, Lost, Recorder};
 use crate::timing;
 
 impl Lab {
-    /// Loses packets between the balancer and an apiserver until the guard is healed or dropped. In a cluster, its node is cut off
+    /// Loses packets between the balancer and an apiserver, or makes them late, until the guard is healed or dropped. In a cluster, its node is cut off
     /// from everybody.
     ///
     /// # Errors
@@ -20,7 +20,10 @@ impl Lab {
     pub async fn lose(&self, index: u8, lost: Lost) -> anyhow::Result<Losing> {
         let loss = Loss { server: self.servers()[usize::from(index)].name().to_owned(), lost };
         let hole = match self.control_plane.cluster() {
-            None => Hole::Packets(self.network.black_hole(index, lost).await?),
+            None => match lost {
+                Lost::LateMs(late) => Hole::Late(self.network.delay(index, Duration::from_millis(late.into())).await?),
+                _ => Hole::Packets(self.network.black_hole(index, lost).await?),
+            },
             Some(cluster) => {
                 ensure!(lost == Lost::Both, "a node can only be cut off as a whole");
                 let node = cluster.control_planes().nth(index.into()).context("there is no such node")?;
@@ -71,6 +74,7 @@ pub struct Losing {
 /// Where they get lost.
 enum Hole {
     Packets(BlackHole),
+    Late(Delay),
     Node(NodeFault),
 }
 
@@ -82,6 +86,7 @@ impl Losing {
     pub async fn heal(self) -> anyhow::Result<()> {
         match self.hole {
             Hole::Packets(hole) => hole.heal().await?,
+            Hole::Late(delay) => delay.heal().await?,
             Hole::Node(node) => node.heal().await?,
         }
         self.recorder.record(Event::LossOff(self.loss));

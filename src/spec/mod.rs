@@ -72,6 +72,8 @@ pub enum Need {
     BalancerForwards,
     /// Network namespaces can be made, and nftables rules in them.
     Namespaces,
+    /// Packets between namespaces can be held back: iptables, and NFQUEUE in the kernel.
+    Delay,
     /// The balancer's policies can be set: hairpin, what unhealthy backends' connections get, redispatch. Needed by every
     /// scenario whose lab sets one of them.
     BalancerPolicies,
@@ -87,7 +89,7 @@ pub enum Need {
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -96,6 +98,7 @@ impl Need {
         Self::BalancerWithoutRetry,
         Self::BalancerForwards,
         Self::Namespaces,
+        Self::Delay,
         Self::BalancerPolicies,
         Self::Docker,
         Self::Nodes,
@@ -121,6 +124,7 @@ impl Need {
             Self::BalancerWithoutRetry => "balancer-without-retry",
             Self::BalancerForwards => "balancer-forwards",
             Self::Namespaces => "namespaces",
+            Self::Delay => "delay",
             Self::BalancerPolicies => "balancer-policies",
             Self::Docker => "docker",
             Self::Nodes => "nodes",

@@ -1,4 +1,4 @@
-//! Packets that get lost on purpose.
+//! Packets that get lost, or late, on purpose.
 
 use std::fmt;
 
@@ -33,6 +33,8 @@ pub enum Lost {
     Refused,
     /// Those to the apiserver, and whoever sent one is told that there is no such host (ICMP).
     Unreachable,
+    /// None; but each takes that many milliseconds longer, each way.
+    LateMs(u32),
 }
 
 impl fmt::Display for Lost {
@@ -46,6 +48,7 @@ impl fmt::Display for Lost {
             Self::ResetsToServer => f.write_str("each RST to it is lost"),
             Self::Refused => f.write_str("packets to it are answered with RST"),
             Self::Unreachable => f.write_str("packets to it are answered with host unreachable"),
+            Self::LateMs(late) => write!(f, "packets are {late} ms late, each way"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Connections on which nothing happens for longer than the balancer allows: the AKS report.
 
 use rollproof::prelude::*;
-use serial_test::parallel;
+use serial_test::{parallel, serial};
 
 /// A balancer that ends idle connections by RST tells both sides, and touches no other. A client that is not told waits for
 /// ever.
@@ -83,6 +83,26 @@ async fn a_change_after_an_idle_time_is_noticed() {
         })
         .upholds(&[&idle::CHANGE_NOTICED, &idle::RESUMED])
         .run(async |lab| Probes::default().with(trigger()).start(lab).await?.stop().await)
+        .await;
+}
+
+/// So is one that comes while apiservers are rolled.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_change_after_an_idle_time_is_noticed_across_a_roll() {
+    disturbed_by(Restart::Graceful)
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            lab.on_idle = Some(OnIdle::Reset);
+            lab.idle_timeout = timing::SHORT_IDLE_TIMEOUT;
+        })
+        .upholds(&[&idle::CHANGE_NOTICED])
+        .run(async |lab| {
+            let probes = Probes::default().with(trigger()).start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
         .await;
 }
 

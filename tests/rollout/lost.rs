@@ -1,7 +1,9 @@
-//! An apiserver that is gone without a word: packets are lost, and nobody is told.
+//! An apiserver that is gone without a word: packets are lost, or late, and nobody is told.
 
 use rollproof::prelude::*;
-use serial_test::parallel;
+use serial_test::{parallel, serial};
+
+use crate::rollout::{WATCHED, every_probe, promised};
 
 /// Everybody who connects from now on is carried to the first apiserver.
 async fn only_the_first(lab: &Lab) -> anyhow::Result<Losing> {
@@ -96,6 +98,50 @@ async fn a_watcher_as_it_comes_notices_a_silent_loss() {
             let second = only_the_first(lab).await?;
             let probes = Probes::default().with(watcher()).with(write()).start(lab).await?;
             lose_the_first(lab, &probes, second).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// Late is not lost: an apiserver in another region is rolled like any other, and nobody notices.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_roll_of_an_apiserver_that_is_far_away_costs_nothing() {
+    disturbed_by(Restart::Graceful)
+        .only_in(Profile::Nightly)
+        .compressed()
+        .needs(Need::Delay)
+        .in_a_lab(|lab| lab.namespaces = true)
+        .upholds(&WATCHED)
+        .upholds(&promised(Restart::Graceful))
+        .run(async |lab| {
+            let far = lab.lose(0, Lost::LateMs(timing::FAR_MS)).await?;
+            let probes = every_probe().start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await?;
+            far.heal().await
+        })
+        .await;
+}
+
+/// An apiserver that becomes too slow for its health checks is taken out of service; what is open there goes on, and nothing fails.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn an_apiserver_that_is_too_slow_is_taken_out_of_service() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .needs(Need::Delay)
+        .in_a_lab(|lab| (lab.namespaces, lab.apiservers) = (true, Some(2)))
+        .upholds(&WATCHED)
+        .upholds(&[&rollout::NO_OUTAGE_NEW, &rollout::NO_OUTAGE_REUSED, &rollout::NO_OUTAGE_IN_LIBRARY])
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            let slow = lab.lose(0, Lost::LateMs(timing::TOO_LATE_MS)).await?;
+            lab.until_in_service(0, false).await?;
+            probes.watch_for(timing::CLOSE_NOTICED).await;
+            slow.heal().await?;
+            lab.until_in_service(0, true).await?;
             probes.stop().await
         })
         .await;

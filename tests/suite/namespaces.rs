@@ -1,9 +1,10 @@
 //! Labs in network namespaces. Where none can be made, these tests have nothing to show, and say so.
 
 use std::io::ErrorKind;
+use std::time::Instant;
 
 use rollproof::lab::network::{self, Lost, Network, Site, namespaces};
-use rollproof::timing::secs;
+use rollproof::timing::{millis, secs};
 use rstest::rstest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -208,4 +209,36 @@ async fn a_share_of_the_packets_can_be_lost() {
     assert_eq!(soon(server.read_u8()).await.unwrap(), b'x');
     let _none = network.black_hole(0, Lost::Percent(0)).await.unwrap();
     assert!(arrives(&mut client, &mut server).await);
+}
+
+#[tokio::test]
+async fn a_slow_cable_loses_nothing() {
+    let Some(network) = network(2).await else { return };
+    if let Some(unmet) = network::delay::unmet() {
+        return eprintln!("nothing shown: {unmet}");
+    }
+    let (listener, other) = (listen(&network, 0).await, listen(&network, 1).await);
+    let (mut client, mut server) = pair(&network, &listener).await;
+    let late = millis(400);
+    let round_trip = async |client: &mut TcpStream, server: &mut TcpStream| {
+        let began = Instant::now();
+        client.write_all(b"x").await.unwrap();
+        soon(server.read_u8()).await.unwrap();
+        server.write_all(b"y").await.unwrap();
+        soon(client.read_u8()).await.unwrap();
+        began.elapsed()
+    };
+    let slow = network.delay(0, late).await.unwrap();
+    assert!(round_trip(&mut client, &mut server).await >= 2 * late);
+    // The other apiserver's cable is as it was.
+    let connected = Instant::now();
+    let connect = network.client.connect(network::apiserver(LAB, 1));
+    let (through, accepted) = tokio::join!(soon(connect), soon(other.accept()));
+    assert!(through.is_ok() && accepted.is_ok() && connected.elapsed() < late);
+
+    // What is held goes on its way when it ends, and nothing is held any more.
+    client.write_all(b"x").await.unwrap();
+    slow.heal().await.unwrap();
+    assert_eq!(soon(server.read_u8()).await.unwrap(), b'x');
+    assert!(round_trip(&mut client, &mut server).await < 2 * late);
 }

@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 
 use super::nft::{nft, nft_soon};
 use super::{Namespace, Network, Site};
@@ -27,7 +27,7 @@ impl Network {
     /// and ours to it, past the balancer, are not affected.
     ///
     /// # Errors
-    /// The lab has no namespaces, or the kernel refuses.
+    /// The lab has no namespaces, the kernel refuses, or packets are to be late ([`Network::delay`]).
     pub async fn black_hole(&self, index: u8, lost: Lost) -> anyhow::Result<BlackHole> {
         /// Guards may overlap.
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -42,6 +42,7 @@ impl Network {
             Lost::ResetsToServer => (vec![near], RESET.to_owned()),
             Lost::Refused => (vec![near], "meta l4proto tcp reject with tcp reset".to_owned()),
             Lost::Unreachable => (vec![near], "reject with icmp type host-unreachable".to_owned()),
+            Lost::LateMs(_) => bail!("what is late is not lost"),
         };
         let mut hole = BlackHole { places: Vec::new() };
         for (site, device) in ends {
@@ -115,6 +116,8 @@ fn delete(table: &str) -> String {
     format!("delete table {table}\n")
 }
 
-fn in_namespace(site: &Site) -> anyhow::Result<&Namespace> {
-    site.namespace().ok_or_else(|| anyhow!("packets can be lost between network namespaces only"))
+/// # Errors
+/// It is this machine's own network.
+pub(super) fn in_namespace(site: &Site) -> anyhow::Result<&Namespace> {
+    site.namespace().ok_or_else(|| anyhow!("packets can be lost, or late, between network namespaces only"))
 }

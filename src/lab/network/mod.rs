@@ -13,6 +13,7 @@ pub mod namespaces;
 
 mod black_hole;
 mod capture;
+pub mod delay;
 pub(super) mod namespace;
 mod nft;
 pub(super) mod wire;
@@ -20,6 +21,7 @@ pub(super) mod wire;
 pub use crate::timeline::Lost;
 pub use black_hole::BlackHole;
 pub use capture::Capture;
+pub use delay::Delay;
 pub use loopback::*;
 pub use namespace::Namespace;
 pub(super) use nft::{nft, nft_blocking};

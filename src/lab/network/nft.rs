@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 
 use super::Namespace;
 
-/// Where `nft` lies on some machines, but not in every user's PATH.
+/// Where such programs lie on some machines, but not in every user's PATH.
 const SBIN: &str = ":/usr/sbin:/sbin";
 
 /// Carries out commands, as `nft -f` reads them, in a namespace.
@@ -34,11 +34,16 @@ pub(super) fn nft_soon(namespace: &Namespace, commands: String) {
     let _ = namespace.order(move || drop(carry_out(&commands)));
 }
 
+/// A program that an administrator has in PATH.
+pub(super) fn program(name: &str) -> Command {
+    let mut program = Command::new(name);
+    program.env("PATH", std::env::var("PATH").unwrap_or_default() + SBIN);
+    program
+}
+
 fn carry_out(commands: &str) -> anyhow::Result<()> {
-    let path = std::env::var("PATH").unwrap_or_default() + SBIN;
-    let mut nft = Command::new("nft")
+    let mut nft = program("nft")
         .args(["-f", "-"])
-        .env("PATH", path)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
