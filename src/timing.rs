@@ -392,6 +392,8 @@ pub const PROGRESS_EVERY: Duration = secs(5);
 pub const REQUEST_TIMEOUT: Duration = secs(10);
 /// etcd and the apiservers, from their start to /readyz. Measured 3 to 7 s on two cores; the rest is for a busy machine.
 pub const CONTROL_PLANE_READY: Duration = secs(90);
+/// How many packets in a hundred a bad cable loses, each way.
+pub const PERCENT_LOST: u8 = 3;
 /// How often packets that are held back are looked at: how exact a delay is.
 pub const DELAY_STEP: Duration = millis(1);
 /// By how many milliseconds packets to and from an apiserver in another region are late, each way. A health check takes three round trips, and must

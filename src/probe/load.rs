@@ -16,7 +16,7 @@ use super::{AuditIds, Fence, Probe, Running, Samples, Tasks, found_within};
 use crate::lab::http::{Ask, Connection, Endpoint};
 use crate::lab::remote::Target;
 use crate::lab::{LOAD_NAMESPACE, Lab};
-use crate::timeline::{Effect, Event, Load, LoadLeft, LoadVerb, Moment, Recorder};
+use crate::timeline::{Effect, Event, Load, LoadLeft, LoadVerb, Moment, Protocol, Recorder};
 use crate::timing;
 
 /// What a worker creates in each cycle, by resource.
@@ -31,6 +31,7 @@ pub struct LoadProbe {
     workers: usize,
     every: Duration,
     read_only: bool,
+    over: Protocol,
     namespace: String,
 }
 
@@ -40,6 +41,7 @@ pub fn load() -> LoadProbe {
         workers: WORKERS,
         every: timing::LOAD_STEP_EVERY,
         read_only: false,
+        over: Protocol::Http1,
         namespace: LOAD_NAMESPACE.to_owned(),
     }
 }
@@ -61,6 +63,12 @@ impl LoadProbe {
     #[must_use]
     pub fn read_only(self) -> Self {
         Self { read_only: true, ..self }
+    }
+
+    /// In a lab: by HTTP/2, as client-go does, each worker still on a connection of its own.
+    #[must_use]
+    pub fn over_http2(self) -> Self {
+        Self { over: Protocol::Http2, ..self }
     }
 
     /// Where it works. The namespace has to be there.
@@ -291,7 +299,7 @@ impl Probe for LoadProbe {
         Box::pin(async move {
             create_namespace(&lab.servers()[0].endpoint, &self.namespace).await?;
             let recorder = lab.recorder().clone();
-            let workers = self.begin(&Target::Endpoint(lab.through_balancer()), {
+            let workers = self.begin(&Target::Endpoint(lab.through_balancer().over(self.over)), {
                 let recorder = recorder.clone();
                 move |began, load| recorder.record_at(began, Event::Load(load))
             });

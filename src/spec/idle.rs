@@ -1,9 +1,9 @@
 //! IDLE: what becomes of connections on which nothing happens for a while.
 
-use super::{Level, Requirement};
+use super::{Level, Need, Requirement};
 
 /// The family, in the order of its numbering.
-pub const ALL: &[&Requirement] = &[&ANNOUNCED, &NOT_BEFORE, &RESUMED, &CHANGE_NOTICED, &NOT_REUSED];
+pub const ALL: &[&Requirement] = &[&ANNOUNCED, &NOT_BEFORE, &RESUMED, &CHANGE_NOTICED, &NOT_REUSED, &HELD];
 
 /// Both sides learn that their connection is gone.
 pub static ANNOUNCED: Requirement = Requirement {
@@ -61,10 +61,24 @@ pub static NOT_REUSED: Requirement = Requirement {
     id: "IDLE-5",
     level: Level::Must,
     title: "dead pooled connection not used",
+    // That nothing is created twice on the way is ROLLOUT-10's, in the same scenario.
     sentence: "A request that comes after its pooled connection was ended while idle goes out on another one, and is answered.",
     source: "AKS field report, \"Reuse connection with polling\" (\"the TCP connection initiated by the first request should have been reset and not \
              used by the second one\")",
     needs: &[],
     remedy: "Let the balancer announce its idle timeout (IDLE-1); in the client, keep idle connections in the pool for less than the balancer's timeout \
              (hyper: pool_idle_timeout, Go: IdleConnTimeout), or turn on TCP keepalive, and give each request a timeout.",
+};
+
+/// Keepalive is traffic.
+pub static HELD: Requirement = Requirement {
+    id: "IDLE-6",
+    level: Level::Must,
+    title: "keepalive holds a connection",
+    sentence: "A balancer that is no proxy carries a connection for as long as a client's TCP keepalive probes come within its idle timeout.",
+    source: "AKS field report (\"No KeepAlive in this TCP connection\": with it, the connection would not be idle); RFC 9293, 3.8.4; Azure Load \
+             Balancer and AWS NLB, documentation of the idle timeout",
+    needs: &[Need::BalancerForwards],
+    remedy: "Set the client's keepalive (net.ipv4.tcp_keepalive_time: two hours, by default; client-go: 30 s) below the balancer's idle timeout, and \
+             check that the timeout is what it is said to be (IDLE-2). A proxy's kernel answers the probes, and its timers know nothing of them.",
 };

@@ -1,4 +1,4 @@
-//! IDLE-1 and IDLE-2: an idle timeout is announced to both sides, and nothing else is cut.
+//! IDLE-1, -2 and -6: an idle timeout is announced to both sides, nothing else is cut, and keepalive holds a connection.
 //!
 //! ```text
 //! timeout 11 s, message every 26 s: client reset at 11.0 s, server at 11.0 s          ->  IDLE-1 upheld
@@ -6,13 +6,15 @@
 //! timeout 11 s, message every 26 s: nobody was told, and bytes still came through     ->  IDLE-1 inconclusive
 //! timeout 11 s, message every 0.3 s: open, and carrying after 14 s                    ->  IDLE-2 upheld
 //! timeout 11 s: reset when it had been idle for 5 s                                   ->  IDLE-2 violated
+//! timeout 11 s, keepalive every 3 s: open, and carrying after 14 s                    ->  IDLE-6 upheld
+//! timeout 11 s, keepalive every 3 s: reset at 11.0 s                                  ->  IDLE-6 violated
 //! ```
 
 use super::conclusive::conclude;
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::{Figure, Verdict, wire};
-use crate::timeline::{Event, Moment, TimerConnection, Told};
+use crate::timeline::{Event, Manner, Moment, TimerConnection, Told};
 use crate::timing::CLOSE_NOTICED;
 
 /// IDLE-1.
@@ -41,6 +43,38 @@ pub(super) fn not_before(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     };
     let figures = vec![Figure::count("connections", all.len()), Figure::count("connections in use", used)];
     (conclude(facts, &[], found), figures)
+}
+
+/// IDLE-6.
+pub(super) fn held(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
+    let kept: Vec<_> = all(facts).filter(|(_, connection)| keeps_alive(connection)).collect();
+    let found = Verdict::worst(kept.iter().map(|(at, connection)| held_on(facts, *at, connection)));
+    let none = || Verdict::inconclusive("no connection had nothing but keepalive for longer than the timeout");
+    (conclude(facts, &[], found.unwrap_or_else(none)), vec![Figure::count("connections kept alive", kept.len())])
+}
+
+fn held_on(facts: &Facts<'_>, at: Moment, connection: &TimerConnection) -> Verdict {
+    if let Some(why) = wire::unfaithful(facts, connection) {
+        return Verdict::inconclusive(why);
+    }
+    let told = [&connection.client_told, &connection.server_told].into_iter().flatten();
+    let actual = match told.map(|told| told.after).min() {
+        Some(after) => format!("its end after {:.3} s", after.as_secs_f64()),
+        None if connection.carries == Some(false) => "no end, and bytes that go nowhere".to_owned(),
+        None => return Verdict::Upheld,
+    };
+    Verdict::Violated {
+        expected: format!("{} to be carried", connection.probe),
+        actual: format!("{actual}{}", wire::told(facts, at, connection)),
+        excerpt: excerpt(facts, at, wire::concerns(connection)),
+    }
+}
+
+/// Whether nothing but keepalive has kept it from being idle.
+fn keeps_alive(connection: &TimerConnection) -> bool {
+    let Manner { keepalive, writes_after, .. } = connection.manner;
+    let in_time = keepalive.is_some_and(|keepalive| keepalive.idle < connection.idle_timeout);
+    in_time && writes_after.is_none() && is_left_idle(connection)
 }
 
 fn told_both(facts: &Facts<'_>, at: Moment, connection: &TimerConnection) -> Verdict {
@@ -107,8 +141,12 @@ fn outlived(connection: &TimerConnection) -> bool {
 
 /// The clients that only wait: what others do may hold a connection, or end it.
 fn connections<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (Moment, &'a TimerConnection)> {
+    all(facts).filter(|(_, connection)| connection.manner.is_plain())
+}
+
+fn all<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (Moment, &'a TimerConnection)> {
     facts.recording.each(|event| match event {
-        Event::Timer(connection) => Some(connection).filter(|connection| connection.manner.is_plain()),
+        Event::Timer(connection) => Some(connection),
         _ => None,
     })
 }

@@ -107,7 +107,8 @@ fn clients<'a>(facts: &Facts<'a>, (lost, over, loss): (Moment, Option<Moment>, &
         excerpt: excerpt(facts, lost, wire::concerns(connection)),
         wire: wire::told(facts, opened, connection),
     });
-    watches.chain(raw).collect()
+    // Of several that noticed nothing the first is named: whose packets were seen.
+    raw.chain(watches).collect()
 }
 
 fn is_loss(event: &Event) -> bool {

@@ -193,6 +193,7 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&spec::idle::RESUMED, resumed::judge),
     (&spec::idle::CHANGE_NOTICED, noticed::judge),
     (&spec::idle::NOT_REUSED, pooled::judge),
+    (&spec::idle::HELD, idle::held),
     (&spec::lost::NOTICED, lost::judge),
     (&spec::lost::NOT_TWICE, reused::judge),
     (&spec::cluster::NODES_READY, cluster::nodes_ready),

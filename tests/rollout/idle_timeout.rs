@@ -52,6 +52,35 @@ async fn a_reset_on_the_next_packet_tells_nobody_who_waits() {
         .await;
 }
 
+/// Where the balancer is no proxy, keepalive probes within its timeout hold a connection on which nobody says anything.
+#[tokio::test(flavor = "multi_thread")]
+#[parallel]
+async fn keepalive_within_the_timeout_holds_a_connection() {
+    undisturbed()
+        .in_a_lab(|lab| lab.on_idle = Some(OnIdle::Silent))
+        .upholds(&[&idle::HELD, &idle::NOT_BEFORE])
+        .run(async |lab| Probes::default().with(timers()).start(lab).await?.stop().await)
+        .await;
+}
+
+/// A control: not where the timeout is shorter than the balancer says, and than the time to the first probe.
+#[tokio::test(flavor = "multi_thread")]
+#[parallel]
+async fn keepalive_that_comes_too_late_holds_nothing() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            lab.on_idle = Some(OnIdle::Reset);
+            // The first probe comes after a third of what it says.
+            lab.idle_timeout_kept = Some(lab.idle_timeout / 6);
+        })
+        .upholds(&[&idle::ANNOUNCED])
+        .violates(&[&idle::HELD, &idle::NOT_BEFORE])
+        .run(async |lab| Probes::default().with(timers()).start(lab).await?.stop().await)
+        .await;
+}
+
 /// A watch on which nothing happens is reset; the client opens it again and misses nothing. With the real durations no apiserver is
 /// silent for so long: it sends a bookmark every minute.
 #[tokio::test(flavor = "multi_thread")]

@@ -18,6 +18,23 @@ async fn ten_workers_notice_nothing_of_a_graceful_roll() {
         .await;
 }
 
+/// Nor do they by HTTP/2, where apiservers also ask clients now and then to connect anew (GOAWAY).
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn ten_workers_over_http2_notice_nothing_of_goaways_and_a_roll() {
+    disturbed_by(Restart::Graceful)
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| lab.flag("goaway-chance", "0.02"))
+        .upholds(&[&rollout::LEDGER, &rollout::NO_OUTAGE_LOAD])
+        .run(async |lab| {
+            let probes = Probes::default().with(load().over_http2()).start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
 /// A control: apiservers that close their listener at SIGTERM close the workers' connections before the balancer knows, and
 /// new ones fail. The ledger matches all the same.
 #[tokio::test(flavor = "multi_thread")]

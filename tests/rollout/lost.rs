@@ -1,6 +1,7 @@
 //! An apiserver that is gone without a word: packets are lost, or late, and nobody is told.
 
 use rollproof::prelude::*;
+use rstest::rstest;
 use serial_test::{parallel, serial};
 
 use crate::rollout::{WATCHED, every_probe, promised};
@@ -98,6 +99,53 @@ async fn a_watcher_as_it_comes_notices_a_silent_loss() {
             let second = only_the_first(lab).await?;
             let probes = Probes::default().with(watcher()).with(write()).start(lab).await?;
             lose_the_first(lab, &probes, second).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// An apiserver that is not reached, and whoever tries is told at once: new connections fail until the balancer knows, and watches miss
+/// nothing.
+#[rstest]
+#[case::is_refused(Lost::Refused)]
+#[case::is_no_host(Lost::Unreachable)]
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn new_connections_fail_until_the_balancer_knows_that_an_apiserver(#[case] lost: Lost) {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .needs(Need::BalancerWithoutRetry)
+        .in_a_lab(|lab| (lab.namespaces, lab.apiservers) = (true, Some(2)))
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE])
+        .violates(&[&rollout::NO_OUTAGE_NEW])
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            let first = lab.lose(0, lost).await?;
+            lab.until_in_service(0, false).await?;
+            probes.watch_for(timing::CLOSE_NOTICED).await;
+            first.heal().await?;
+            lab.until_in_service(0, true).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// Where some packets are lost TCP sends them again, and nobody loses anything.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_cable_that_loses_some_packets_costs_nothing() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| (lab.namespaces, lab.apiservers) = (true, Some(2)))
+        .upholds(&WATCHED)
+        .upholds(&[&rollout::NO_OUTAGE_NEW, &rollout::NO_OUTAGE_REUSED, &rollout::NO_OUTAGE_IN_LIBRARY])
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            let some = lab.lose(0, Lost::Percent(timing::PERCENT_LOST)).await?;
+            probes.go_on(120).await?;
+            some.heal().await?;
             probes.stop().await
         })
         .await;

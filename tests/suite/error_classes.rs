@@ -1,8 +1,9 @@
 //! Every class of error, produced on a real socket against a server that a test holds in its hands, and recognised: on the
 //! wire, by HTTP/1.1 and HTTP/2, and through kube-rs.
 //!
-//! Which faults of a real control plane produce which class is told by the rollout scenarios. GOAWAY with another reason
-//! than NO_ERROR, a broken pipe and a TLS failure come from none of them.
+//! Which faults of a real control plane produce which class is told by the rollout scenarios. Three come from none of them as an error that
+//! counts: GOAWAY (a kube-apiserver's are graceful, reason NO_ERROR, and the request goes out again), a broken pipe (a request is written in
+//! one piece, before its connection can end), and a TLS failure (certificates do not change in a restart).
 
 mod server;
 

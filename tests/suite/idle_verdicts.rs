@@ -61,6 +61,40 @@ pub(crate) fn cut_early() -> Recording {
     recording([used(), left(reset(early), reset(early), None)])
 }
 
+/// A recording of one connection whose client sends keepalive probes after that silence.
+fn kept_alive(after: Duration, end: Option<Told>, carries: Option<bool>) -> Recording {
+    let keepalive = Keepalive { idle: after, interval: millis(1000), probes: 3 };
+    let mut kept = left(end.clone(), end, carries);
+    if let Event::Timer(connection) = &mut kept {
+        connection.manner.keepalive = Some(keepalive);
+    }
+    Recording { header: header(None, &["IDLE-6"]), observations: vec![observed(1000, kept)] }
+}
+
+/// A connection that is cut though its client sends keepalive probes in time.
+pub(crate) fn not_held() -> Recording {
+    kept_alive(TIMEOUT / 3, reset(TIMEOUT), None)
+}
+
+#[test]
+fn keepalive_within_the_timeout_holds_a_connection() {
+    let in_time = TIMEOUT / 3;
+    upheld().compare(&kept_alive(in_time, None, Some(true)));
+    violated("IDLE-6", "its end after 11.000 s").compare(&not_held());
+    violated("IDLE-6", "its end after 5.500 s").compare(&kept_alive(in_time, told(TIMEOUT / 2, None), None));
+    violated("IDLE-6", "no end, and bytes that go nowhere").compare(&kept_alive(in_time, None, Some(false)));
+    // Too seldom to hold anything.
+    let nothing = "no connection had nothing but keepalive";
+    inconclusive("IDLE-6", nothing).compare(&kept_alive(TIMEOUT, reset(TIMEOUT), None));
+    let mut spoke = not_held();
+    for seen in &mut spoke.observations {
+        if let Event::Timer(connection) = &mut seen.event {
+            connection.manner.writes_after = Some(in_time);
+        }
+    }
+    inconclusive("IDLE-6", nothing).compare(&spoke);
+}
+
 #[test]
 fn both_sides_have_to_be_told_at_once() {
     let check = |idle, expect: Expect| expect.compare(&recording([used(), idle]));

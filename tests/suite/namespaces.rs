@@ -1,11 +1,16 @@
 //! Labs in network namespaces. Where none can be made, these tests have nothing to show, and say so.
 
 use std::io::ErrorKind;
+use std::ops::ControlFlow;
 use std::time::Instant;
 
-use rollproof::lab::network::{self, Lost, Network, Site, namespaces};
+use pcap_file::pcapng::{Block, PcapNgReader};
+use rollproof::lab::network::{self, Capture, Lost, Network, Site, namespaces};
+use rollproof::lab::wait;
+use rollproof::timeline::{Event, Packets, Party, Recorder, SegmentKind};
 use rollproof::timing::{millis, secs};
 use rstest::rstest;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -207,8 +212,72 @@ async fn a_share_of_the_packets_can_be_lost() {
     assert!(!arrives(&mut client, &mut server).await);
     all.heal().await.unwrap();
     assert_eq!(soon(server.read_u8()).await.unwrap(), b'x');
-    let _none = network.black_hole(0, Lost::Percent(0)).await.unwrap();
+    let none = network.black_hole(0, Lost::Percent(0)).await.unwrap();
     assert!(arrives(&mut client, &mut server).await);
+    none.heal().await.unwrap();
+    // Of so many packets some are lost, and each is waited for: 200 ms, at least.
+    let some = network.black_hole(0, Lost::Percent(20)).await.unwrap();
+    let began = Instant::now();
+    for _ in 0..40 {
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap(), b'x');
+        server.write_all(b"y").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'y');
+    }
+    assert!(began.elapsed() >= millis(200), "nothing was lost in {:?}", began.elapsed());
+    some.heal().await.unwrap();
+}
+
+/// What Wireshark is shown, and verdicts are told, of one connection: both sides of the router, who spoke, and how it ended.
+#[tokio::test]
+async fn a_capture_tells_the_life_of_a_connection_on_both_sides() {
+    let Some(network) = network(1).await else { return };
+    let (home, recorder) = (tempfile::tempdir().unwrap(), Recorder::default());
+    let capture = Capture::start(&network, &home.path().join("packets.pcapng"), &recorder).await.unwrap();
+    let listener = listen(&network, 0).await;
+    let (client, mut server) = pair(&network, &listener).await;
+    let from = client.local_addr().unwrap().to_string();
+    let keepalive = TcpKeepalive::new().with_time(secs(1)).with_interval(secs(1));
+    SockRef::from(&client).set_tcp_keepalive(&keepalive).unwrap();
+    assert!(tokio::time::timeout(millis(3500), server.read_u8()).await.is_err(), "nobody has spoken");
+    client.set_zero_linger().unwrap();
+    drop(client);
+    assert_eq!(soon(server.read_u8()).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    // The last packet is captured before it arrives, and taken in soon.
+    let seen = || -> Vec<Packets> {
+        recorder.collect(|seen| match &seen.event {
+            Event::Packets(packets) => Some(packets.clone()).filter(|packets| packets.client == from),
+            _ => None,
+        })
+    };
+    let both = wait::until(secs(5), "the capture to tell both sides", async || match seen().len() {
+        2 => ControlFlow::Break(()),
+        sides => ControlFlow::Continue(format!("{sides} sides")),
+    });
+    both.await.unwrap();
+    capture.end().await.unwrap();
+    let mut seen = seen();
+    seen.sort_by(|one, other| other.interface.cmp(&one.interface));
+    assert_eq!(seen.iter().map(|it| it.interface.as_str()).collect::<Vec<_>>(), ["to-client", "to-apiserver-0"]);
+    for packets in &seen {
+        let of = |kind| packets.segments.iter().filter(move |it| it.kind == kind).map(|it| it.from).collect::<Vec<_>>();
+        assert_eq!(of(SegmentKind::Syn), [Party::Client, Party::Server], "{packets:?}");
+        assert_eq!(of(SegmentKind::Reset), [Party::Client], "{packets:?}");
+        let every = packets.keepalive_every(Party::Client).unwrap();
+        assert!((millis(900)..millis(1500)).contains(&every), "{packets:?}");
+        assert!(of(SegmentKind::Keepalive).iter().all(|from| *from == Party::Client));
+    }
+    let mut file = PcapNgReader::new(std::fs::File::open(capture.file()).unwrap()).unwrap();
+    let (mut interfaces, mut frames) = (0, 0);
+    while let Some(block) = file.next_block() {
+        match block.unwrap().0 {
+            Block::InterfaceDescription(_) => interfaces += 1,
+            Block::EnhancedPacket(_) => frames += 1,
+            _ => {}
+        }
+    }
+    let told: usize = seen.iter().map(|packets| packets.segments.len()).sum();
+    assert!(interfaces == 2 && frames >= told, "{interfaces} interfaces, {frames} frames, {told} segments");
 }
 
 #[tokio::test]

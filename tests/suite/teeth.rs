@@ -43,6 +43,7 @@ fn tooth(id: &str) -> Option<Recording> {
         "IDLE-3" => crate::lost_verdicts::resumed_late(),
         "IDLE-4" => crate::lost_verdicts::change_missed(),
         "IDLE-5" => crate::lost_verdicts::used_when_dead(),
+        "IDLE-6" => crate::idle_verdicts::not_held(),
         "LOST-1" => crate::lost_verdicts::unnoticed(),
         "LOST-2" => crate::lost_verdicts::used_twice(),
         "CLUSTER-1" => crate::cluster_verdicts::a_node_unknown(),

@@ -85,3 +85,10 @@ fn a_port_without_an_interval_is_refused(#[case] port: &str) {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("for example 8600=600"), "{said}");
 }
+
+#[test]
+fn its_ports_are_those_of_the_field_report_unless_it_is_told_others() {
+    let output = Home::new().rollproof(&["timer-server", "--help"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("[default: 8005=5 8600=600]"), "{said}");
+}

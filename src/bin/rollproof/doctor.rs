@@ -84,9 +84,12 @@ fn keeper() -> Found {
 }
 
 fn namespaces() -> Found {
-    match kernel::unmet() {
-        None => Found::Good("can be made, with nftables".to_owned()),
-        Some(reason) => Found::Note(format!("no balancer `kernel`: {reason}")),
+    match (kernel::unmet(), network::delay::unmet()) {
+        (Some(reason), _) => Found::Note(format!("no balancer `kernel`: {reason}")),
+        (None, Some(reason)) => {
+            Found::Note(format!("can be made, with nftables; no packet can be late in them: {reason}"))
+        }
+        (None, None) => Found::Good("can be made, with nftables; packets can be lost in them, or late".to_owned()),
     }
 }
 
