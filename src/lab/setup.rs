@@ -35,6 +35,9 @@ pub struct Setup {
     pub grace_period: Option<Duration>,
     /// Whether the balancer carries clients on an apiserver's node to that apiserver always, whatever its health.
     pub hairpin: bool,
+    /// Whether what is carried from an apiserver's node to that same node gets lost, as by a balancer that keeps the client's address and does
+    /// not avoid its node.
+    pub loops_lost: bool,
     /// Whether the controllers of a cluster go through the balancer in its network, and not, as kubeadm has it, to the apiserver
     /// of their node.
     pub controllers_through_balancer: bool,
@@ -73,6 +76,7 @@ impl Setup {
             idle_timeout_kept: None,
             grace_period: None,
             hairpin: false,
+            loops_lost: false,
             controllers_through_balancer: false,
             apiservers: None,
             namespaces: false,
@@ -133,7 +137,7 @@ impl Setup {
     /// Whether it asks the balancer for a policy that only the suite's own is known to have.
     pub fn sets_policies(&self) -> bool {
         let rise = self.timers.health_rise != timing::HEALTH_RISE;
-        let carries = self.hairpin || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep;
+        let carries = self.hairpin || self.loops_lost || self.redispatch || self.on_unhealthy != OnUnhealthy::Keep;
         carries || rise || self.on_idle.is_some() || self.namespaces
     }
 
@@ -145,14 +149,17 @@ impl Setup {
     /// Whether a balancer has all the policies that it asks for.
     pub fn suits(&self, balancer: &BalancerKind) -> bool {
         match balancer {
-            BalancerKind::Builtin => true,
+            // A proxy has its own address.
+            BalancerKind::Builtin => !self.loops_lost,
             BalancerKind::Kernel => {
                 // It forwards, and says nothing of its own but RST.
                 let farewell =
                     matches!(self.on_unhealthy, OnUnhealthy::Fin { .. }) || self.on_idle == Some(OnIdle::Fin);
                 !self.redispatch && !farewell
             }
-            BalancerKind::Product(product) => !self.namespaces && balancer::product::suits(*product, self),
+            BalancerKind::Product(product) => {
+                !self.namespaces && !self.loops_lost && balancer::product::suits(*product, self)
+            }
             BalancerKind::Command(_) => !self.sets_policies(),
         }
     }

@@ -26,6 +26,26 @@ async fn behind_a_hairpin_clients_on_the_restarted_node_are_without_service() {
         .await;
 }
 
+/// A control: a balancer that keeps the client's address, and may carry a node's own clients to that node. What comes from there never comes
+/// back, though nothing is disturbed: their new connections time out, now and then; clients elsewhere notice nothing.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn behind_a_balancer_that_keeps_addresses_a_nodes_clients_do_not_reach_their_own_apiserver() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| lab.loops_lost = true)
+        .upholds(&WATCHED)
+        .upholds(&[&rollout::NO_OUTAGE_REUSED])
+        .violates(&[&rollout::NO_OUTAGE_NEW])
+        .run(async |lab| {
+            let probes = every_probe().with(requests().on_new_connections().from_node(0)).start(lab).await?;
+            probes.watch_for(timing::REQUEST_TIMEOUT * 2).await;
+            probes.stop().await
+        })
+        .await;
+}
+
 /// A control: a balancer that resets the connections of an unhealthy backend at once, as AWS's NLB does by default. What was
 /// in flight is lost, though the apiserver would have finished it; watches go on elsewhere.
 #[tokio::test(flavor = "multi_thread")]

@@ -121,7 +121,8 @@ async fn by_hand(options: &Options) -> anyhow::Result<Ended> {
     if tally.noticed == 0 {
         bail!("no change was acknowledged and noticed: {}", tally.trouble("there was no time for one"));
     }
-    Ok(Ended::Fine)
+    // An outage of longer than a rollout may take.
+    Ok(if tally.unacknowledged > 0 { Ended::Violated } else { Ended::Fine })
 }
 
 /// Round after round. Returns only with an error.

@@ -1,5 +1,6 @@
 //! The balancer of a lab, whichever was asked for.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -49,7 +50,10 @@ impl Balancer {
             .iter()
             .map(|server| Backend { name: server.name().to_owned(), address: server.address() })
             .collect();
-        let nodes = (0..).zip(&control_plane.servers).filter(|_| setup.hairpin);
+        let nodes = |wanted: bool| -> BTreeMap<_, _> {
+            let nodes = (0..).zip(&control_plane.servers).filter(|_| wanted);
+            nodes.map(|(index, server)| (network::node(claim.lab, index), server.name().to_owned())).collect()
+        };
         let settings = Settings {
             site: network.balancer.clone(),
             listen,
@@ -58,7 +62,8 @@ impl Balancer {
             on_unhealthy: setup.on_unhealthy,
             redispatch: setup.redispatch,
             idle: setup.idle(),
-            hairpin: nodes.map(|(index, server)| (network::node(claim.lab, index), server.name().to_owned())).collect(),
+            hairpin: nodes(setup.hairpin),
+            loops_lost: nodes(setup.loops_lost),
             ..Settings::new(backends, control_plane.ca.clone(), &setup.timers)
         };
         match kind {

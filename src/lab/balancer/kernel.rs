@@ -7,6 +7,7 @@
 
 mod flows;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 
@@ -49,14 +50,17 @@ impl Kernel {
         let address = settings.listen;
         let members = settings.backends.iter().cloned();
         let members: Vec<_> = members.map(|backend| Arc::new(Member::new(backend, checker.is_none()))).collect();
-        let own = settings.hairpin.iter().filter_map(|(node, name)| {
-            let own = settings.backends.iter().find(|backend| backend.name == *name)?;
-            Some((*node, own.address))
-        });
+        let on_nodes = |nodes: &BTreeMap<IpAddr, String>| -> Vec<(IpAddr, SocketAddr)> {
+            let addressed = nodes.iter().filter_map(|(node, name)| {
+                let own = settings.backends.iter().find(|backend| backend.name == *name)?;
+                Some((*node, own.address))
+            });
+            addressed.collect()
+        };
         let pool = Arc::new(Pool {
             table: table(address),
             site: settings.site.clone(),
-            own: own.collect(),
+            own: on_nodes(&settings.hairpin),
             members,
             in_force: watch::Sender::default(),
         });
@@ -66,6 +70,10 @@ impl Kernel {
         }
         let changes = pool.changes();
         set_up(pool.namespace()?, address, settings.idle).await?;
+        let lost = on_nodes(&settings.loops_lost);
+        if !lost.is_empty() {
+            network::nft(pool.namespace()?, loops(&pool.table, &lost)).await?;
+        }
         if let Some(flows) = Flows::of(&settings, &pool.members).await? {
             let (stop, broken) = (stop.clone(), broken.clone());
             // It takes segments as fast as they come: with fewer at a time it would fall behind a busy client.
@@ -233,6 +241,15 @@ fn rules(listen: SocketAddr, idle: Option<IdleTimeout>) -> String {
         }}
         "
     )
+}
+
+/// What is carried from a node to itself is lost.
+fn loops(table: &str, lost: &[(IpAddr, SocketAddr)]) -> String {
+    let chain = format!("add chain ip {table} loops {{ type filter hook forward priority filter; policy accept; }}\n");
+    let rule = |(node, backend): &(IpAddr, SocketAddr)| {
+        format!("add rule ip {table} loops ip saddr {node} ip daddr {} drop\n", backend.ip())
+    };
+    lost.iter().map(rule).fold(chain, |commands, rule| commands + &rule)
 }
 
 /// Replaces the choice of a backend; in one transaction, so that no packet sees half of it. A node's `own` backend comes first,

@@ -121,6 +121,10 @@ pub struct Settings {
     /// Hairpin: clients that are always carried to one backend, by its name, and whatever its health. A balancer that is no
     /// proxy (GCP's internal one, any that keeps the client's address) sends a node's own connections back to that node.
     pub hairpin: BTreeMap<IpAddr, String>,
+    /// Clients whose connections to one backend, by its name, never come about: they are on its node, and a balancer that keeps their address
+    /// sends them packets of their own (AWS, "Troubleshoot your Network Load Balancer": requests time out for connections from a target to its
+    /// load balancer). [`Kernel`] only.
+    pub loops_lost: BTreeMap<IpAddr, String>,
 }
 
 impl Settings {
@@ -143,6 +147,7 @@ impl Settings {
             connect_timeout: BALANCER_CONNECT,
             redispatch: false,
             hairpin: BTreeMap::new(),
+            loops_lost: BTreeMap::new(),
         }
     }
 }

@@ -163,6 +163,29 @@ async fn behind_a_hairpin_a_node_is_carried_to_its_own_backend_whatever_its_heal
     }
 }
 
+/// Half of what a node sends comes back to it, and is lost; nobody else notices.
+#[tokio::test]
+async fn what_is_carried_from_a_node_to_itself_is_lost() {
+    let own = network::node(LAB, 0);
+    let lost = |settings: &mut Settings| drop(settings.loops_lost.insert(own, "apiserver-0".to_owned()));
+    let Some(mut stage) = stage_with(lost).await else { return };
+    let mut met = [0; 2];
+    for _ in 0..24 {
+        let socket = stage.network.client.socket(stage.balancer.address()).await.unwrap();
+        socket.bind((own, 0).into()).unwrap();
+        match tokio::time::timeout(IDLE / 4, socket.connect(stage.balancer.address())).await {
+            Ok(connected) => {
+                drop(greet(connected.unwrap()).await);
+                stage.fakes[1].met().await;
+                met[1] += 1;
+            }
+            Err(_) => met[0] += 1,
+        }
+        drop(stage.pair().await);
+    }
+    assert!(met[0] > 0 && met[1] > 0, "{met:?}");
+}
+
 /// A lost backend looks dead from the client's end only: nothing of the balancer's answers in its place.
 #[tokio::test]
 async fn a_flow_to_a_lost_backend_is_told_nothing_until_it_is_drained() {

@@ -9,7 +9,7 @@ pub(super) struct Tally {
     began: Moment,
     pub(super) noticed: u64,
     pub(super) unnoticed: u64,
-    unacknowledged: u64,
+    pub(super) unacknowledged: u64,
     slowest: Duration,
     /// Why the last update failed.
     failure: Option<String>,
