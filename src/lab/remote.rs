@@ -17,7 +17,7 @@ use tower::{BoxError, ServiceBuilder, ServiceExt as _};
 use super::http::{Ask, Connection, Endpoint, Named, classify, nothing_yet};
 use super::network::Site;
 use super::tls;
-use crate::timeline::{ErrorClass, Exchange, Failure, Protocol};
+use crate::timeline::{ErrorClass, Exchange, Failure, Phase, Protocol};
 use crate::timing;
 
 /// Where requests go.
@@ -114,7 +114,7 @@ impl Remote {
             Ok(Err(failure)) => failure,
             Err(_) => Failure { class: ErrorClass::Timeout, text: "no token or no address in time".to_owned() },
         };
-        (Exchange { failure: Some(failure), ..nothing_yet(&ask.audit_id) }, Bytes::new())
+        (Exchange { phase: Phase::Dns, failure: Some(failure), ..nothing_yet(&ask.audit_id) }, Bytes::new())
     }
 
     async fn request_headers(&self) -> Result<HeaderMap, Failure> {

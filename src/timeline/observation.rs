@@ -240,7 +240,7 @@ impl Exchange {
     pub fn effect(&self) -> Effect {
         match (self.status, self.phase) {
             (Some(200..=299), Phase::Done) => Effect::Certain,
-            (Some(400..=499), _) | (None, Phase::Dial | Phase::Tls) => Effect::Never,
+            (Some(400..=499), _) | (None, Phase::Dns | Phase::Dial | Phase::Tls) => Effect::Never,
             (None, _) if self.unsent => Effect::Never,
             _ => Effect::Maybe,
         }
@@ -290,6 +290,8 @@ pub struct ConnectionUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
+    /// Looking the server's name up, and getting a token first where the kubeconfig says how. Labs have addresses.
+    Dns,
     /// TCP connect.
     Dial,
     /// TLS handshake.

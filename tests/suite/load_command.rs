@@ -32,7 +32,8 @@ fn bad_usage_is_refused(#[case] arguments: &[&str]) {
     r#"{"client-certificate": "/nowhere", "client-key": "/nowhere"}"#,
     "client certificate"
 )]
-#[case(r#"{"server": "https://127.0.0.1:1", "insecure-skip-tls-verify": true}"#, "{}", "connection refused")]
+#[case(r#"{"server": "https://127.0.0.1:1", "insecure-skip-tls-verify": true}"#, "{}", "connection refused in dial")]
+#[case(r#"{"server": "https://nobody.invalid", "insecure-skip-tls-verify": true}"#, "{}", " in dns: ")]
 fn a_kubeconfig_that_leads_nowhere_is_one_error(#[case] cluster: &str, #[case] user: &str, #[case] says: &str) {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("kubeconfig");

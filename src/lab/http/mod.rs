@@ -3,9 +3,8 @@
 //! hyper speaks the protocols; here is only what its pooled clients hide: which connection was used, how far the request
 //! came, and whose serving certificate answered.
 //!
-//! Two phases that one might look for are not there. No name is ever looked up: a lab's endpoints are addresses. And
-//! writing a request cannot be told from waiting for its answer: hyper says when it takes a request, not when the kernel
-//! has its last byte.
+//! A phase that one might look for is not there: writing a request cannot be told from waiting for its answer. hyper says when it takes a
+//! request, not when the kernel has its last byte.
 
 mod classify;
 mod stream;
