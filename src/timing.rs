@@ -444,6 +444,8 @@ pub const NAMESPACE_GONE: Duration = secs(30);
 /// A new namespace of a cluster, until its controllers have put into it what is in every one. Measured up to 8 s, after all
 /// apiservers were restarted.
 pub const NAMESPACE_FURNISHED: Duration = secs(60);
+/// A pod whose image is on its node, until it runs. Measured under 2 s; the rest is for a busy machine.
+pub const POD_RUNS: Duration = secs(30);
 /// A probe, from its start to its first samples.
 pub const PROBE_READY: Duration = secs(30);
 /// After a disturbance, until every probe has its samples "after".

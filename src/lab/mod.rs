@@ -12,6 +12,7 @@ mod loss;
 pub mod machine;
 pub mod material;
 pub mod network;
+mod prepare;
 pub mod provision;
 pub mod remote;
 mod roll;
@@ -22,17 +23,14 @@ pub mod tls;
 pub mod wait;
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use ::http::Method;
-use anyhow::{Context as _, bail};
-use bytes::Bytes;
-use http::{Ask, Endpoint};
+use anyhow::Context as _;
+use http::Endpoint;
 
 use crate::config::{BalancerKind, Config};
-use crate::timeline::{Cell, Exchange, Moment, Recorder, Server, Subject};
+use crate::timeline::{Cell, Moment, Recorder, Server, Subject};
 use crate::timing;
 use balancer::chosen::Balancer;
 use control_plane::{Apiserver, ControlPlane, Pod, Shared};
@@ -236,7 +234,7 @@ impl Lab {
 
     /// The pod that sessions lead into, in a lab with [`Setup::pods`].
     pub fn pod(&self) -> Option<&Pod> {
-        self.control_plane.pod()
+        self.control_plane.pod().filter(|_| self.setup.pods)
     }
 
     /// The balancer's port for timer-servers, in a lab whose balancer has an idle timeout, or that loses packets.
@@ -378,74 +376,6 @@ impl Lab {
             None => variable,
             Some(_) => format!("{variable}, from within `nsenter --net=/proc/{}/ns/net`", self.servers()[0].pid()?),
         })
-    }
-
-    /// Sets out to remove what scenarios make in a cluster. Returns the namespaces that are still there.
-    async fn remove_namespaces(&self) -> anyhow::Result<Vec<&'static str>> {
-        let direct = &self.control_plane.servers[0].endpoint;
-        let mut left = Vec::new();
-        let mut kept = None;
-        for namespace in [NAMESPACE, LOAD_NAMESPACE, IN_FLIGHT_NAMESPACE] {
-            let path = format!("/api/v1/namespaces/{namespace}");
-            let audit_id = format!("rollproof-remove-{}", Moment::now().0);
-            let ask = Ask::new(Method::DELETE, path, Bytes::new(), audit_id, "rollproof-lab");
-            let (exchange, _) = direct.exchange(&mut kept, &ask).await;
-            match (exchange.status, exchange.failure) {
-                (Some(404), None) => {}
-                // On its way, or a conflict with its own removal.
-                (Some(200 | 202 | 409), None) => left.push(namespace),
-                (status, failure) => {
-                    let why = failure.map_or_else(|| format!("status {}", status.unwrap_or(0)), |failure| failure.text);
-                    bail!("cannot remove the namespace {namespace}: {why}");
-                }
-            }
-        }
-        Ok(left)
-    }
-
-    /// Our namespace, and the object that requesters ask for.
-    async fn prepare(&self) -> anyhow::Result<()> {
-        if self.control_plane.is_shared() {
-            wait::until(timing::NAMESPACE_GONE, "the last scenario's namespaces to be gone", async || {
-                match self.remove_namespaces().await {
-                    Ok(left) if left.is_empty() => ControlFlow::Break(()),
-                    Ok(left) => ControlFlow::Continue(left.join(", ")),
-                    Err(error) => ControlFlow::Continue(format!("{error:#}")),
-                }
-            })
-            .await?;
-        }
-        let configmaps = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
-        let objects = [
-            ("/api/v1/namespaces".to_owned(), serde_json::json!({"metadata": {"name": NAMESPACE}})),
-            (configmaps.clone(), serde_json::json!({"metadata": {"name": PROBED}})),
-        ];
-        let mut kept = None;
-        for (path, object) in objects.into_iter().chain(self.pod().into_iter().flat_map(Pod::objects)) {
-            let body = Bytes::from(object.to_string());
-            let audit_id = format!("rollproof-prepare-{}", Moment::now().0);
-            let ask = Ask::new(Method::POST, path.clone(), body, audit_id, "rollproof-lab");
-            let (exchange, body) = self.through_balancer().exchange(&mut kept, &ask).await;
-            if exchange.status != Some(201) {
-                let answer = String::from_utf8_lossy(&body);
-                let why = exchange.failure.map_or_else(|| answer.into_owned(), |failure| failure.text);
-                bail!("cannot create {path}/{} through the balancer: {why}", object["metadata"]["name"]);
-            }
-        }
-        if self.control_plane.is_shared() {
-            // Its controller manager puts this into every namespace, in its own time: no watch is to meet it as a change.
-            let published = Ask::get(&format!("{configmaps}/kube-root-ca.crt"), String::new(), "rollproof-lab");
-            wait::until(
-                timing::NAMESPACE_FURNISHED,
-                "the controller manager to publish kube-root-ca.crt",
-                async || match self.through_balancer().exchange(&mut kept, &published).await.0 {
-                    Exchange { status: Some(200), failure: None, .. } => ControlFlow::Break(()),
-                    exchange => ControlFlow::Continue(format!("status {}", exchange.status.unwrap_or(0))),
-                },
-            )
-            .await?;
-        }
-        Ok(())
     }
 }
 

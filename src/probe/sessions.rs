@@ -123,13 +123,15 @@ impl User {
             let (story, open) = self.open().await;
             let open = match open {
                 Ok(open) => open,
-                Err(failure) => return Some(Err(failure)),
+                Err(failure) => return Some(Err(anyhow::anyhow!("cannot open {}: {}", self.probe, failure.text))),
             };
+            if let Err(error) = server.settle().await {
+                return Some(Err(error));
+            }
             let log = tokio::fs::read_to_string(&server.audit_log).await.unwrap_or_default();
             log.contains(&story.audit_id).then_some(Ok((story, Ok(open))))
         });
-        let opened = found.await.with_context(|| format!("no {} comes to {}", self.probe, server.name()))?;
-        opened.map_err(|failure| anyhow::anyhow!("cannot open {}: {}", self.probe, failure.text))
+        found.await.with_context(|| format!("no {} comes to {}", self.probe, server.name()))?
     }
 
     async fn open(&self) -> Asked {

@@ -1,5 +1,5 @@
 //! Sessions into a pod while apiservers are restarted: `exec`, `attach`, `port-forward`, `logs -f`. What is behind the apiserver is
-//! stage: on `local`, kwok stands in for a kubelet.
+//! stage: on `kind` a pod on a node, on `local` kwok, which stands in for a kubelet.
 
 use rollproof::prelude::*;
 use serial_test::serial;

@@ -84,6 +84,13 @@ fn a_roll_changes_the_pod_and_not_what_it_runs() {
 }
 
 #[test]
+fn an_image_is_known_by_its_name() {
+    assert_eq!(manifest().image().unwrap(), "registry.k8s.io/kube-apiserver:v1.37.2");
+    let without = Manifest::parse(&KUBEADM.replace("    image:", "    # image:")).unwrap();
+    assert_eq!(without.image().unwrap_err().to_string(), "the manifest has no spec.containers[0].image");
+}
+
+#[test]
 fn what_is_no_manifest_is_one_clear_error() {
     for (text, expected) in [
         ("kind: Pod", "the manifest has no spec.containers[0].command"),

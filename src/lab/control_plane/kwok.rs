@@ -18,62 +18,29 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::last_words;
 use super::pki::{Identity, write_private};
+use super::pod::Pod;
 use crate::lab::keeper::{Child, Claim, Keeper, Program};
 use crate::lab::network::{self, Network};
 use crate::lab::provision::Binary;
-use crate::lab::{NAMESPACE, wait};
+use crate::lab::wait;
 use crate::timing;
 
-/// A pod that sessions lead into. It says a line every [`timing::HEARTBEAT_EVERY`].
-#[derive(Clone, Debug)]
-pub struct Pod {
-    /// Where it is.
-    pub namespace: String,
-    /// What it is called.
-    pub name: String,
-    /// Its only container.
-    pub container: String,
-    /// A command to execute in it that says each line again.
-    pub echo: Vec<String>,
-    /// A port of it on which each byte comes back.
-    pub port: u16,
-    node: String,
-    kubelet: SocketAddr,
-}
+/// The node that it says it is.
+const NODE: &str = "rollproof-node";
 
-impl Pod {
-    fn of(lab: u8) -> Self {
-        Self {
-            namespace: NAMESPACE.to_owned(),
-            name: "pod".to_owned(),
-            container: "container".to_owned(),
-            echo: vec!["cat".to_owned()],
-            port: network::echo(lab).port(),
-            node: "rollproof-node".to_owned(),
-            kubelet: network::kubelet(lab),
-        }
-    }
-
-    /// What has to be created for it to exist, and where.
-    pub(in crate::lab) fn objects(&self) -> [(String, Value); 3] {
-        let Self { namespace, name, container, node, kubelet, .. } = self;
-        let status = json!({
-            "addresses": [{"type": "InternalIP", "address": kubelet.ip()}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port()}},
-        });
-        // Nothing pulls the image: there is no container runtime.
-        let spec = json!({
-            "nodeName": node,
-            "automountServiceAccountToken": false,
-            "containers": [{"name": container, "image": "registry.k8s.io/pause:3.10", "stdin": true}],
-        });
-        [
-            ("/api/v1/nodes".to_owned(), json!({"metadata": {"name": node}, "status": status})),
-            // No controller makes it here.
-            (format!("/api/v1/namespaces/{namespace}/serviceaccounts"), json!({"metadata": {"name": "default"}})),
-            (format!("/api/v1/namespaces/{namespace}/pods"), json!({"metadata": {"name": name}, "spec": spec})),
-        ]
-    }
+/// Its pod. No controller makes what that needs here.
+fn pod(lab: u8) -> Pod {
+    let kubelet = network::kubelet(lab);
+    let status = json!({
+        "addresses": [{"type": "InternalIP", "address": kubelet.ip()}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port()}},
+    });
+    // Nothing pulls the image: there is no container runtime.
+    let spec = json!({"nodeName": NODE, "containers": [{"image": "registry.k8s.io/pause:3.10", "stdin": true}]});
+    let pod = Pod::new(&["cat"], network::echo(lab).port(), spec);
+    let account = format!("/api/v1/namespaces/{}/serviceaccounts", pod.namespace);
+    pod.with_object("/api/v1/nodes".to_owned(), json!({"metadata": {"name": NODE}, "status": status}))
+        .with_object(account, json!({"metadata": {"name": "default"}}))
 }
 
 /// A kubelet's stand-in at work.
@@ -101,7 +68,7 @@ impl Kubelet {
         client: &Kubeconfig,
     ) -> anyhow::Result<Self> {
         let Claim { lab, folder } = claim;
-        let (listen, echo, pod) = (network::kubelet(*lab), network::echo(*lab), Pod::of(*lab));
+        let (listen, echo, pod) = (network::kubelet(*lab), network::echo(*lab), pod(*lab));
         network.etcd.expect_free(listen)?;
         let folder = folder.join("kubelet");
         std::fs::create_dir(&folder)?;
@@ -124,7 +91,7 @@ impl Kubelet {
                 flag("config", &config),
                 flag("tls-cert-file", &identity.certificate_file),
                 flag("tls-private-key-file", &identity.key_file),
-                format!("--manage-single-node={}", pod.node),
+                format!("--manage-single-node={NODE}"),
                 format!("--server-address={listen}"),
             ],
             // Its own folder instead of the user's, whose configuration it would add to ours.

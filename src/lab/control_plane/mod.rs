@@ -12,13 +12,14 @@ pub mod lifecycle;
 mod local;
 mod on_kind;
 pub mod pki;
+mod pod;
 mod process;
 pub mod static_pod;
 
 pub use apiserver::{Apiserver, Frozen, Life, Shared, last_words};
-pub use kwok::Pod;
 pub(in crate::lab) use local::start as start_local;
 pub(in crate::lab) use on_kind::start as start_on_kind;
+pub use pod::Pod;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -121,11 +122,11 @@ impl ControlPlane {
         }
     }
 
-    /// The pod that sessions lead into, where there is one.
+    /// The pod that sessions lead into, where there can be one. It is to be created yet.
     pub fn pod(&self) -> Option<&Pod> {
         match &self.base {
             Base::Local(_, kubelet) => kubelet.as_ref().map(|kubelet| &kubelet.pod),
-            Base::Kind(_) => None,
+            Base::Kind(nodes) => Some(&nodes.pod),
         }
     }
 

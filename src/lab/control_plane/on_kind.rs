@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use super::apiserver::{Apiserver, Life, Runner, Shared};
 use super::kind::equipment::{self, CONFIGURATION};
-use super::kind::{Cluster, Node};
+use super::kind::{Cluster, Node, pod};
 use super::pki::{self, Authority, Identity};
+use super::pod::Pod;
 use super::static_pod::manifest::Manifest;
 use super::static_pod::{Mirror, StaticPod};
 use super::{Base, ControlPlane, Flags, audit};
@@ -30,6 +31,8 @@ const SERVED_AS: &str = "kubernetes.default.svc";
 /// What a control plane on kind stands on.
 pub(super) struct Nodes {
     pub(super) cluster: Cluster,
+    /// On the first of them.
+    pub(super) pod: Pod,
     nodes: Vec<Node>,
     folder: PathBuf,
 }
@@ -131,7 +134,9 @@ pub(in crate::lab) async fn start(
         servers.push(Arc::new(Apiserver::new(life, endpoint, certificate, flags, [log, audit_log], runner)));
     }
     try_join_all(servers.iter().map(|server| server.ready())).await?;
-    let base = Base::Kind(Box::new(Nodes { cluster: cluster.clone(), nodes, folder: claim.folder.clone() }));
+    let original = Manifest::parse(&first.read(ORIGINAL).await?).context(ORIGINAL)?;
+    let pod = pod::pod(first, original.image()?);
+    let base = Base::Kind(Box::new(Nodes { cluster: cluster.clone(), pod, nodes, folder: claim.folder.clone() }));
     Ok(ControlPlane { servers, roster, ca, ca_file, admin, token, gateway, base })
 }
 

@@ -20,6 +20,7 @@ mod kubeconfig;
 mod names;
 mod network;
 mod node;
+pub(in crate::lab::control_plane) mod pod;
 mod shared;
 mod strike;
 mod subnet;

@@ -36,6 +36,15 @@ impl Manifest {
         format!("{:#}\n", self.0)
     }
 
+    /// The container's image.
+    ///
+    /// # Errors
+    /// It names none.
+    pub fn image(&self) -> anyhow::Result<&str> {
+        let image = self.0.pointer("/spec/containers/0/image").and_then(Value::as_str);
+        image.context("the manifest has no spec.containers[0].image")
+    }
+
     /// The container's command line, without the program.
     pub fn flags(&self) -> Vec<String> {
         let command = self.0.pointer("/spec/containers/0/command").and_then(Value::as_array);
