@@ -74,6 +74,16 @@ impl<'a> Facts<'a> {
         audited.map(|(_, audited)| audited).collect()
     }
 
+    /// When an apiserver was frozen: from when, until when if it was thawed, and which.
+    pub(super) fn frozen(&self) -> impl Iterator<Item = (Moment, Option<Moment>, &'a str)> {
+        let frozen = self.lifecycle.iter().filter(|(_, step)| step.step == Step::Frozen);
+        frozen.map(|(on, frozen)| {
+            let mut later = self.lifecycle.iter().filter(|(at, step)| at >= on && step.server == frozen.server);
+            let thawed = later.find(|(_, step)| step.step == Step::Thawed);
+            (*on, thawed.map(|(at, _)| *at), frozen.server.as_str())
+        })
+    }
+
     pub(super) fn of(recording: &'a Recording) -> Self {
         let mut facts = Self {
             recording,

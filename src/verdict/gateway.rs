@@ -25,7 +25,7 @@ use super::conclusive::conclude;
 use super::excerpt::{describe, excerpt};
 use super::facts::Facts;
 use super::{Figure, Verdict};
-use crate::timeline::{Effect, ErrorClass, Event, GatewayStream, Lost, Moment, Observation, Shape, Step, Verb};
+use crate::timeline::{Effect, ErrorClass, Event, GatewayStream, Lost, Moment, Observation, Shape, Verb};
 use crate::timing::gateway as times;
 
 /// An apiserver that did not answer for a while.
@@ -43,13 +43,7 @@ pub(super) fn deaths<'a>(facts: &Facts<'a>) -> Vec<Death<'a>> {
     let silent = |lost: Lost| matches!(lost, Lost::Both | Lost::ToServer | Lost::FromServer);
     let lost = facts.losses.iter().filter(|(.., loss)| silent(loss.lost));
     let lost = lost.map(|(on, off, loss)| Death { server: &loss.server, on: *on, off: off.unwrap_or(facts.end) });
-    let frozen = facts.lifecycle.iter().filter(|(_, step)| step.step == Step::Frozen).map(|(on, frozen)| {
-        let thawed = |(at, step): &&(Moment, &crate::timeline::Lifecycle)| {
-            at >= on && step.step == Step::Thawed && step.server == frozen.server
-        };
-        let off = facts.lifecycle.iter().find(thawed).map_or(facts.end, |(at, _)| *at);
-        Death { server: &frozen.server, on: *on, off }
-    });
+    let frozen = facts.frozen().map(|(on, off, server)| Death { server, on, off: off.unwrap_or(facts.end) });
     let restarted =
         facts.restarts.iter().map(|it| Death { server: it.server, on: it.on, off: it.off.unwrap_or(facts.end) });
     lost.chain(frozen).chain(restarted).collect()

@@ -1,7 +1,7 @@
 //! LOST-1: a silent loss is noticed.
 //!
 //! A watch has noticed when it ends, or another is asked for; a raw TCP client when its kernel tells it. Only those count that were
-//! carried to the lost apiserver when it was lost: watches by its audit log. A client has until the bound, or until the loss is over.
+//! carried to the lost apiserver when it was lost: watches by its audit log. One that is frozen is lost as silently. A client has until the bound, or until the loss is over.
 //!
 //! ```text
 //! lost at 10.0 s, a watch from there ended at 27.1 s, bound 20 s                      ->  upheld
@@ -18,7 +18,7 @@ use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::watches::{Watch, concerns};
 use super::{Figure, Verdict, wire};
-use crate::timeline::{Call, Event, Loss, Lost, Moment};
+use crate::timeline::{Call, Event, Lost, Moment, Step};
 
 /// Somebody who had reason to notice.
 struct Client<'a> {
@@ -34,7 +34,8 @@ struct Client<'a> {
 
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let losses = facts.losses.iter().filter(|(.., loss)| loss.lost == Lost::Both);
-    let clients: Vec<_> = losses.flat_map(|loss| clients(facts, *loss)).collect();
+    let losses = losses.map(|(lost, over, loss)| (*lost, *over, loss.server.as_str())).chain(facts.frozen());
+    let clients: Vec<_> = losses.flat_map(|loss| clients(facts, loss)).collect();
     let found = Verdict::worst(clients.iter().map(|client| claim(facts, client)));
     let found = found.unwrap_or_else(|| Verdict::inconclusive("nobody was connected to an apiserver when it was lost"));
     let figures = clients.iter().filter_map(|client| {
@@ -67,7 +68,7 @@ fn claim(facts: &Facts<'_>, client: &Client<'_>) -> Verdict {
     }
 }
 
-fn clients<'a>(facts: &Facts<'a>, (lost, over, loss): (Moment, Option<Moment>, &'a Loss)) -> Vec<Client<'a>> {
+fn clients<'a>(facts: &Facts<'a>, (lost, over, server): (Moment, Option<Moment>, &'a str)) -> Vec<Client<'a>> {
     let over = over.unwrap_or(facts.end);
     let by_call: HashMap<&str, &str> = facts.audited_by();
     let there = |watch: &&Watch<'_>| {
@@ -77,7 +78,7 @@ fn clients<'a>(facts: &Facts<'a>, (lost, over, loss): (Moment, Option<Moment>, &
             Event::WatchEnded(_) => Some(None),
             _ => None,
         });
-        last.last().flatten() == Some(loss.server.as_str())
+        last.last().flatten() == Some(server)
     };
     let watches = facts.watches.iter().filter(there).map(|watch| {
         let noticed = watch.story.iter().find(|seen| {
@@ -85,7 +86,7 @@ fn clients<'a>(facts: &Facts<'a>, (lost, over, loss): (Moment, Option<Moment>, &
         });
         Client {
             name: watch.probe,
-            server: &loss.server,
+            server,
             lost,
             until: over,
             noticed: noticed.map(|seen| seen.at),
@@ -93,14 +94,14 @@ fn clients<'a>(facts: &Facts<'a>, (lost, over, loss): (Moment, Option<Moment>, &
             wire: String::new(),
         }
     });
-    let raw = facts.recording.each(|event| match event {
-        Event::Timer(connection) if connection.server == loss.server => Some(connection),
+    let raw = facts.recording.each(move |event| match event {
+        Event::Timer(connection) if connection.server == server => Some(connection),
         _ => None,
     });
     let raw = raw.filter(|(opened, connection)| *opened < lost && *opened + connection.lasted > lost);
     let raw = raw.map(|(opened, connection)| Client {
         name: &connection.probe,
-        server: &loss.server,
+        server,
         lost,
         until: over.min(opened + connection.lasted),
         noticed: connection.client_told.as_ref().map(|told| opened + told.after),
@@ -112,5 +113,9 @@ fn clients<'a>(facts: &Facts<'a>, (lost, over, loss): (Moment, Option<Moment>, &
 }
 
 fn is_loss(event: &Event) -> bool {
-    matches!(event, Event::LossOn(_) | Event::LossOff(_))
+    match event {
+        Event::LossOn(_) | Event::LossOff(_) => true,
+        Event::Lifecycle(step) => matches!(step.step, Step::Frozen | Step::Thawed),
+        _ => false,
+    }
 }

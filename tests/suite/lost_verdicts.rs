@@ -96,6 +96,19 @@ fn a_silent_loss_has_to_be_noticed_by_whoever_was_connected() {
 }
 
 #[test]
+fn whoever_is_connected_to_a_frozen_apiserver_has_to_notice_as_well() {
+    let frozen = |thawed, seen: &[(u64, Event)]| {
+        let life = [(LOST, life("apiserver-0", Step::Frozen)), (thawed, life("apiserver-0", Step::Thawed))];
+        recording(&["LOST-1"], seen.iter().cloned().chain(life))
+    };
+    let first = || watch_at(5000, "apiserver-0").to_vec();
+    violated("LOST-1", "had not noticed after 25.000 s").compare(&frozen(35_000, &first()));
+    upheld().compare(&frozen(35_000, &[first(), vec![cut(27_000)]].concat()));
+    inconclusive("LOST-1", "nobody was connected").compare(&frozen(35_000, &watch_at(5000, "apiserver-1")));
+    inconclusive("LOST-1", "apiserver-0 was lost for 5.000 s only").compare(&frozen(15_000, &first()));
+}
+
+#[test]
 fn a_verdict_tells_what_was_on_the_wire() {
     use Party::Client;
     use SegmentKind::{Keepalive, Reset, Syn};
