@@ -36,6 +36,24 @@ impl Lab {
         Ok(self.until_ready(server, how).await? && self.until_met(server, how).await?)
     }
 
+    /// Kills the nodes of the apiservers one after the other, with everything on them, and starts each again, the next only when the last
+    /// is back as in [`Lab::roll`].
+    ///
+    /// # Errors
+    /// As [`Lab::roll`]; or there are no nodes.
+    pub async fn roll_nodes(&self) -> anyhow::Result<()> {
+        let how = Restart::Killed;
+        for server in self.servers() {
+            self.recorder.record(Event::FaultOn(Fault { restart: how, server: server.name().to_owned() }));
+            server.kill_node().await?;
+            server.start_node().await?;
+            if !self.is_back(&server.ready().await)? || !self.until_met(server, how).await? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Restarts the apiservers one after the other, the next as soon as the last is ready: the balancer may not know yet
     /// that the last is back, and think that all are down. One that does not come back ends the roll, as in [`Lab::roll`].
     ///

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::lifecycle;
 use super::process::Process;
-use super::static_pod::{Mirror, StaticPod};
+use super::static_pod::{FileMirror, StaticPod};
 use crate::lab::http::{Ask, Endpoint};
 use crate::lab::wait;
 use crate::timeline::{Event, Lifecycle, Moment, Recorder, Restart, Step};
@@ -44,7 +44,7 @@ pub(super) enum Runner {
         /// What it is to the kubelet.
         pod: StaticPod,
         /// Keeps [`Apiserver::audit_log`] up to date.
-        audits: Mirror,
+        audits: FileMirror,
     },
 }
 
@@ -178,14 +178,42 @@ impl Apiserver {
         }
     }
 
-    /// Freezes the process (SIGSTOP) until the guard is dropped.
+    /// Kills its node, and everything on it.
+    ///
+    /// # Errors
+    /// It is on none, or Docker refuses.
+    pub async fn kill_node(&self) -> anyhow::Result<()> {
+        self.on_a_node()?.0.kill_node().await
+    }
+
+    /// Starts its node again, and waits until its kubelet has started it.
+    ///
+    /// # Errors
+    /// It is on none, or one of them does not come back.
+    pub async fn start_node(&self) -> anyhow::Result<()> {
+        let (pod, audits) = self.on_a_node()?;
+        pod.start_node().await?;
+        audits.begin_again().await
+    }
+
+    fn on_a_node(&self) -> anyhow::Result<(&StaticPod, &FileMirror)> {
+        match &self.runner {
+            Runner::Process(_) => bail!("{} is on no node", self.name()),
+            Runner::StaticPod { pod, audits } => Ok((pod, audits)),
+        }
+    }
+
+    /// Freezes the process (SIGSTOP), or its node where it is on one, until the guard is dropped.
     ///
     /// # Errors
     /// It does not run.
     pub async fn freeze(&self) -> anyhow::Result<Frozen> {
         let thaw = match &self.runner {
             Runner::Process(process) => process.freeze(&self.life).await?,
-            Runner::StaticPod { .. } => bail!("the kube-apiserver of a node cannot be frozen"),
+            Runner::StaticPod { pod, .. } => {
+                let fault = Mutex::new(Some(pod.freeze_node().await?));
+                Box::new(move || drop(fault.lock().unwrap_or_else(PoisonError::into_inner).take()))
+            }
         };
         Ok(Frozen { life: self.life.clone(), thaw })
     }

@@ -212,7 +212,7 @@ async fn start(request: ContainerRequest<GenericImage>, name: &str) -> anyhow::R
 
 /// From outside: on cgroup v2, a command that is started in the container before systemd has arranged its cgroups stands in its way,
 /// and without a terminal systemd says nothing.
-async fn up(name: &str) -> anyhow::Result<()> {
+pub(super) async fn up(name: &str) -> anyhow::Result<()> {
     let docker = engine().await?;
     let waited = wait::until(timing::NODE_UP, &format!("containerd to run in {name}"), async || {
         let Ok(top) = docker.top_processes(name, None).await else {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -23,6 +24,7 @@ use super::container;
 use super::docker::{asked, engine, worded};
 use super::names::Role;
 use super::strike::blocking;
+use crate::lab::wait;
 use crate::timing;
 
 /// A container of a cluster. It holds no connection, so that it can be shared by tests with runtimes of their own.
@@ -239,6 +241,21 @@ impl Node {
     pub async fn start(&self) -> anyhow::Result<()> {
         self.claim_address().await.with_context(|| format!("cannot give {self} its address {} again", self.address))?;
         asked(&format!("the start of {self}"), engine().await?.start_container(&self.name, None)).await
+    }
+
+    /// Waits until containerd answers in it, after a start.
+    ///
+    /// # Errors
+    /// The container has ended, or it does not within [`timing::NODE_UP`].
+    pub(in crate::lab::control_plane) async fn until_up(&self) -> anyhow::Result<()> {
+        container::up(&self.name).await?;
+        wait::until(timing::NODE_UP, &format!("containerd to answer on {self}"), async || {
+            match self.run(&["ctr", "version"], &[]).await {
+                Ok(_) => ControlFlow::Break(()),
+                Err(error) => ControlFlow::Continue(format!("{error:#}")),
+            }
+        })
+        .await
     }
 
     /// Testcontainers cannot ask for an address when it creates a container, and Docker gives the lowest that is free. So

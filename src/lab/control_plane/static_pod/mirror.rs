@@ -41,28 +41,6 @@ impl Mirror {
         self.follow(&["sh", "-c", &format!("{script}{pid} --follow=name \"$1\""), &log]).await
     }
 
-    /// Follows a file from its end on.
-    ///
-    /// # Errors
-    /// Docker cannot run the command.
-    pub(in crate::lab::control_plane) async fn follow_file(&self, path: &str) -> anyhow::Result<()> {
-        self.follow(&["tail", "--lines", "0", "--follow=name", "--retry", "--sleep-interval", "0.1", path]).await
-    }
-
-    /// Waits until the copy holds a text.
-    ///
-    /// # Errors
-    /// It does not come within [`timing::MIRRORED`].
-    pub(in crate::lab::control_plane) async fn until_it_has(&self, text: &str) -> anyhow::Result<()> {
-        let what = format!("{} to be copied from {}", self.copy.display(), self.node);
-        wait::until(timing::MIRRORED, &what, async || match std::fs::read_to_string(&self.copy) {
-            Ok(copy) if copy.contains(text) => ControlFlow::Break(()),
-            Ok(copy) => ControlFlow::Continue(format!("{} bytes so far", copy.len())),
-            Err(error) => ControlFlow::Continue(error.to_string()),
-        })
-        .await
-    }
-
     async fn follow(&self, command: &[&str]) -> anyhow::Result<()> {
         let mut lines = self.node.follow(command).await?;
         let mut copy = std::fs::OpenOptions::new().append(true).open(&self.copy)?;
@@ -76,5 +54,59 @@ impl Mirror {
         }));
         self.followers.lock().unwrap_or_else(PoisonError::into_inner).push(follower);
         Ok(())
+    }
+}
+
+/// A file here that holds what one file of a node has got since it was first looked at.
+pub(in crate::lab::control_plane) struct FileMirror {
+    mirror: Mirror,
+    path: String,
+    /// How many bytes were there before.
+    before: u64,
+}
+
+impl FileMirror {
+    /// Follows a file from its end on.
+    ///
+    /// # Errors
+    /// The copy cannot be made, or Docker cannot run the commands.
+    pub(in crate::lab::control_plane) async fn new(node: Node, path: String, copy: PathBuf) -> anyhow::Result<Self> {
+        const SIZE: &str = "stat --format %s \"$1\" 2>/dev/null || echo 0";
+        let size = node.run(&["sh", "-c", SIZE, "size", &path], &[]).await?;
+        let before = size.trim().parse().with_context(|| format!("{path} on {node} has the size {size:?}"))?;
+        let file = Self { mirror: Mirror::new(node, copy)?, path, before };
+        file.follow().await?;
+        Ok(file)
+    }
+
+    /// Copies all of it anew: its node was down, and nobody knows how much of it had come.
+    ///
+    /// # Errors
+    /// As [`FileMirror::new`].
+    pub(in crate::lab::control_plane) async fn begin_again(&self) -> anyhow::Result<()> {
+        self.mirror.followers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        std::fs::File::create(&self.mirror.copy)?;
+        self.follow().await
+    }
+
+    /// Waits until the copy holds a text.
+    ///
+    /// # Errors
+    /// It does not come within [`timing::MIRRORED`].
+    pub(in crate::lab::control_plane) async fn until_it_has(&self, text: &str) -> anyhow::Result<()> {
+        let Mirror { node, copy, .. } = &self.mirror;
+        let what = format!("{} to be copied from {node}", copy.display());
+        wait::until(timing::MIRRORED, &what, async || match std::fs::read_to_string(copy) {
+            Ok(copy) if copy.contains(text) => ControlFlow::Break(()),
+            Ok(copy) => ControlFlow::Continue(format!("{} bytes so far", copy.len())),
+            Err(error) => ControlFlow::Continue(error.to_string()),
+        })
+        .await
+    }
+
+    async fn follow(&self) -> anyhow::Result<()> {
+        let from = format!("+{}", self.before + 1);
+        let tail = ["tail", "--bytes", &from, "--follow=name", "--retry", "--sleep-interval", "0.1", &self.path];
+        self.mirror.follow(&tail).await
     }
 }

@@ -9,7 +9,7 @@ pub mod journal;
 pub mod manifest;
 mod mirror;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail, ensure};
@@ -18,13 +18,13 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::apiserver::Life;
-use super::kind::Node;
+use super::kind::{Node, NodeFault};
 use crate::timeline::{Restart, Step};
 use crate::timing;
 
 use containerd::Seen;
 use manifest::Manifest;
-pub(super) use mirror::Mirror;
+pub(super) use mirror::{FileMirror, Mirror};
 
 /// The image of a kube-apiserver, whatever registry and version.
 const IMAGE: &str = "/kube-apiserver:";
@@ -32,9 +32,11 @@ const IMAGE: &str = "/kube-apiserver:";
 /// How its kubelet is made to restart it, and what runs.
 pub(super) struct StaticPod {
     node: Node,
+    life: Life,
+    log: Mirror,
     manifest: Mutex<Manifest>,
-    running: watch::Receiver<Running>,
-    _followers: [AbortOnDropHandle<()>; 2],
+    running: watch::Sender<Running>,
+    followers: Mutex<Vec<AbortOnDropHandle<()>>>,
 }
 
 /// The container that runs, or the last one that did.
@@ -59,26 +61,28 @@ impl StaticPod {
             "{node} does not run on this machine's kernel, so its clock is another: use a Docker engine of this machine"
         );
         let manifest = Manifest::parse(&node.read(manifest::PATH).await?).with_context(|| manifest::PATH.to_owned())?;
-        // First the events, then the state: nothing falls between.
-        let mut events = node.follow(containerd::EVENTS).await?;
-        let mut journal = node.follow(journal::FOLLOW).await?;
-        let listed = node.run(containerd::RUNNING, &[]).await?;
-        let (id, pid) = containerd::running(&listed).with_context(|| format!("no kube-apiserver runs on {node}"))?;
-        log.follow_container(&id, pid).await?;
-        let (tell, running) = watch::channel(Running { id, pid: Some(pid), lost: None });
+        let (running, followers) = (watch::Sender::default(), Mutex::default());
+        let pod = Self { node, life, log, manifest: Mutex::new(manifest), running, followers };
+        let (id, pid) = pod.attach().await?.with_context(|| format!("no kube-apiserver runs on {}", pod.node))?;
+        pod.log.follow_container(&id, pid).await?;
+        pod.running.send_replace(Running { id, pid: Some(pid), lost: None });
+        Ok(pod)
+    }
 
-        let (witness, from) = (life.clone(), node.clone());
+    /// Follows what the node tells from now on. Returns the container that runs, and its process.
+    async fn attach(&self) -> anyhow::Result<Option<(String, u32)>> {
+        // First the events, then the state: nothing falls between.
+        let mut events = self.node.follow(containerd::EVENTS).await?;
+        let mut journal = self.node.follow(journal::FOLLOW).await?;
+        let found = containerd::running(&self.node.run(containerd::RUNNING, &[]).await?);
+
+        let (witness, from, log, tell) = (self.life.clone(), self.node.clone(), self.log.clone(), self.running.clone());
         let containers = AbortOnDropHandle::new(tokio::spawn(async move {
             let mut made = String::new();
             while let Some(Ok(line)) = events.next().await {
                 match containerd::seen(&line) {
                     Some(Seen::Created { id, image }) if image.contains(IMAGE) => made = id,
-                    Some(Seen::Started { id, pid }) if id == made => {
-                        witness.step(Step::Started, "");
-                        // Without its log there are no signals, which the verdicts will notice.
-                        let _ = log.follow_container(&id, pid).await;
-                        tell.send_replace(Running { id, pid: Some(pid), lost: None });
-                    }
+                    Some(Seen::Started { id, pid }) if id == made => started(&witness, &log, &tell, id, pid).await,
                     Some(Seen::Exited { id, status }) if id == tell.borrow().id => {
                         witness.step(Step::Exited, &containerd::status(status));
                         tell.send_modify(|running| running.pid = None);
@@ -88,6 +92,7 @@ impl StaticPod {
             }
             tell.send_modify(|running| running.lost = Some(format!("containerd of {from} tells nothing more").into()));
         }));
+        let life = self.life.clone();
         let signals = AbortOnDropHandle::new(tokio::spawn(async move {
             while let Some(Ok(line)) = journal.next().await {
                 if let Some((at, text)) = journal::stopping(&line) {
@@ -95,7 +100,8 @@ impl StaticPod {
                 }
             }
         }));
-        Ok(Self { node, manifest: Mutex::new(manifest), running, _followers: [containers, signals] })
+        *self.followers() = vec![containers, signals];
+        Ok(found)
     }
 
     /// Says so if nothing more will be heard of it.
@@ -144,6 +150,34 @@ impl StaticPod {
         if pid.is_some() { Ok(()) } else { self.started_after(&id).await }
     }
 
+    /// Kills the node, and everything on it.
+    pub(super) async fn kill_node(&self) -> anyhow::Result<()> {
+        // They would take its end for a broken lab.
+        self.followers().clear();
+        self.life.step(Step::KillSent, "with its node");
+        self.node.kill().await?;
+        self.life.step(Step::Exited, "signal 9, with its node");
+        self.running.send_modify(|running| running.pid = None);
+        Ok(())
+    }
+
+    /// Starts the node again, and waits until its kubelet has started the kube-apiserver.
+    pub(super) async fn start_node(&self) -> anyhow::Result<()> {
+        let before = self.running.borrow().id.clone();
+        self.node.start().await?;
+        self.node.until_up().await?;
+        if let Some((id, pid)) = self.attach().await? {
+            started(&self.life, &self.log, &self.running, id, pid).await;
+        }
+        self.started_after(&before).await
+    }
+
+    /// Freezes the node, and everything on it.
+    pub(super) async fn freeze_node(&self) -> anyhow::Result<NodeFault> {
+        self.life.step(Step::Frozen, "with its node");
+        self.node.freeze().await
+    }
+
     async fn put(&self, manifest: Manifest) -> anyhow::Result<()> {
         self.node.write(manifest::PATH, "600", manifest.text().as_bytes()).await?;
         *self.manifest.lock().unwrap_or_else(PoisonError::into_inner) = manifest;
@@ -161,7 +195,7 @@ impl StaticPod {
     }
 
     async fn wait(&self, limit: Duration, what: &str, done: impl Fn(&Running) -> bool) -> anyhow::Result<()> {
-        let mut running = self.running.clone();
+        let mut running = self.running.subscribe();
         let reached = running.wait_for(|running| running.lost.is_some() || done(running));
         match tokio::time::timeout(limit, reached).await {
             Ok(Ok(running)) if done(&running) => Ok(()),
@@ -170,4 +204,25 @@ impl StaticPod {
             Err(_) => bail!("waited {limit:?} for the kube-apiserver on {} {what}", self.node),
         }
     }
+
+    fn followers(&self) -> MutexGuard<'_, Vec<AbortOnDropHandle<()>>> {
+        self.followers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A container was started; that may be told twice.
+async fn started(life: &Life, log: &Mirror, tell: &watch::Sender<Running>, id: String, pid: u32) {
+    let is_news = tell.send_if_modified(|running| {
+        let is_news = running.id != id;
+        if is_news {
+            *running = Running { id: id.clone(), pid: Some(pid), lost: None };
+        }
+        is_news
+    });
+    if !is_news {
+        return;
+    }
+    life.step(Step::Started, "");
+    // Without its log there are no signals, which the verdicts will notice.
+    let _ = log.follow_container(&id, pid).await;
 }
