@@ -1,19 +1,19 @@
-//! Packets that get lost, or late, on purpose, between the balancer and an apiserver.
+//! What an apiserver loses on purpose, or gets late: packets between the balancer and it, or its etcd member.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 
 use super::control_plane::kind::NodeFault;
 use super::network::{BlackHole, Delay};
 use super::{Lab, wait};
-use crate::timeline::{Event, Loss, Lost, Recorder};
+use crate::timeline::{Call, Event, ListWatch, Loss, Lost, Moment, Recorder};
 use crate::timing;
 
 impl Lab {
     /// Loses packets between the balancer and an apiserver, or makes them late, until the guard is healed or dropped. In a cluster, its node is cut off
-    /// from everybody.
+    /// from everybody, or the etcd member on it is stopped.
     ///
     /// # Errors
     /// The lab has no namespaces ([`Setup::namespaces`]) and no nodes, the kernel refuses, or a node is to lose only some packets.
@@ -25,9 +25,12 @@ impl Lab {
                 _ => Hole::Packets(self.network.black_hole(index, lost).await?),
             },
             Some(cluster) => {
-                ensure!(lost == Lost::Both, "a node can only be cut off as a whole");
                 let node = cluster.control_planes().nth(index.into()).context("there is no such node")?;
-                Hole::Node(node.cut_off().await?)
+                Hole::Node(match lost {
+                    Lost::Both => node.cut_off().await?,
+                    Lost::Etcd => node.stop_etcd().await?,
+                    _ => bail!("a node can only be cut off as a whole"),
+                })
             }
         };
         self.recorder.record(Event::LossOn(loss.clone()));
@@ -55,6 +58,41 @@ impl Lab {
         .await?;
         self.balancer.applied().await;
         Ok(())
+    }
+
+    /// The apiserver that carries a watch, by number, as its audit log tells. The watch has half of its time before it: until a fault is on,
+    /// it will not go elsewhere by itself.
+    ///
+    /// # Errors
+    /// None begins, or no audit log has it.
+    pub async fn carrier(&self) -> anyhow::Result<u8> {
+        let lasts = self.setup.watch_timeout.unwrap_or(timing::WATCH_TIMEOUT);
+        wait::until(lasts + timing::PROBE_READY, "a watch to begin", async || {
+            let young = |at: Moment| Moment::now().since(at) < lasts / 2;
+            let begun = self.recorder.last(|seen| match &seen.event {
+                Event::ListWatch(ListWatch { call: Call::Watch, answer: Ok(200), audit_id, .. }) if young(seen.at) => {
+                    Some(audit_id.clone())
+                }
+                _ => None,
+            });
+            let Some(audit_id) = begun else { return ControlFlow::Continue("none has".to_owned()) };
+            match self.audited_by(&audit_id).await {
+                Ok(Some(index)) => ControlFlow::Break(Ok(index)),
+                Ok(None) => ControlFlow::Continue(format!("no audit log has {audit_id}")),
+                Err(error) => ControlFlow::Break(Err(error)),
+            }
+        })
+        .await?
+    }
+
+    async fn audited_by(&self, audit_id: &str) -> anyhow::Result<Option<u8>> {
+        for (index, server) in (0..).zip(self.servers()) {
+            server.settle().await?;
+            if tokio::fs::read_to_string(&server.audit_log).await?.contains(audit_id) {
+                return Ok(Some(index));
+            }
+        }
+        Ok(None)
     }
 
     /// How long a client here may take to notice that its apiserver is silently lost.

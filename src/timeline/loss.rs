@@ -1,15 +1,15 @@
-//! Packets that get lost, or late, on purpose.
+//! What an apiserver loses on purpose, or gets late: packets, or its etcd member.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The way between the balancer and an apiserver is broken.
+/// The way between the balancer and an apiserver is broken, or the one to etcd.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {
     /// The apiserver.
     pub server: String,
-    /// What becomes of packets.
+    /// What it loses.
     pub lost: Lost,
 }
 
@@ -35,6 +35,8 @@ pub enum Lost {
     Unreachable,
     /// None; but each takes that many milliseconds longer, each way.
     LateMs(u32),
+    /// No packets, but the etcd member beside it, which is the only one that it asks (kubeadm's stacked etcd). The others go on.
+    Etcd,
 }
 
 impl fmt::Display for Lost {
@@ -49,6 +51,7 @@ impl fmt::Display for Lost {
             Self::Refused => f.write_str("packets to it are answered with RST"),
             Self::Unreachable => f.write_str("packets to it are answered with host unreachable"),
             Self::LateMs(late) => write!(f, "packets are {late} ms late, each way"),
+            Self::Etcd => f.write_str("the etcd member beside it is stopped"),
         }
     }
 }

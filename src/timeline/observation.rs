@@ -67,9 +67,9 @@ pub enum Event {
     FaultOn(Fault),
     /// A fault was over: the server was back and new connections through the balancer had met it.
     FaultOff(Fault),
-    /// Packets between the balancer and an apiserver are lost from now on.
+    /// Packets between the balancer and an apiserver are lost from now on, or it has no etcd.
     LossOn(Loss),
-    /// They pass again.
+    /// They pass again, or it has.
     LossOff(Loss),
     /// We ourselves did not run for this long: paused, starved, or blocked. Began at `at`.
     Stall(#[serde(with = "nanos")] Duration),

@@ -43,6 +43,7 @@ impl Network {
             Lost::Refused => (vec![near], "meta l4proto tcp reject with tcp reset".to_owned()),
             Lost::Unreachable => (vec![near], "reject with icmp type host-unreachable".to_owned()),
             Lost::LateMs(_) => bail!("what is late is not lost"),
+            Lost::Etcd => bail!("these apiservers have one etcd, and all of them the same"),
         };
         let mut hole = BlackHole { places: Vec::new() };
         for (site, device) in ends {

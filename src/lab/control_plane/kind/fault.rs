@@ -1,4 +1,4 @@
-//! What befalls a node: frozen, or cut off from the network. Guards, as all faults are.
+//! What befalls a node: frozen, cut off from the network, or without its etcd member. Guards, as all faults are.
 
 use anyhow::Context as _;
 
@@ -15,6 +15,10 @@ const CUT: &str = "table inet rollproof_cut {
 ";
 const HEAL: &str = "delete table inet rollproof_cut\n";
 
+/// Takes the manifest of the etcd member away from the kubelet, and waits for the member's end.
+const STOP_ETCD: &str = "mv /etc/kubernetes/manifests/etcd.yaml /etc/kubernetes/ && while pgrep --exact etcd >/dev/null; do sleep 0.1; done";
+const START_ETCD: &str = "mv /etc/kubernetes/etcd.yaml /etc/kubernetes/manifests/";
+
 /// A fault that ends when this is dropped.
 #[must_use = "dropping the guard ends the fault"]
 #[derive(Debug)]
@@ -28,6 +32,7 @@ pub struct NodeFault {
 enum Kind {
     Frozen,
     CutOff,
+    WithoutEtcd,
 }
 
 impl Node {
@@ -47,6 +52,17 @@ impl Node {
     pub async fn cut_off(&self) -> anyhow::Result<NodeFault> {
         self.run(&["nft", "-f", "-"], CUT.as_bytes()).await.with_context(|| format!("cannot cut off {self}"))?;
         Ok(NodeFault { node: self.clone(), kind: Kind::CutOff, over: false })
+    }
+
+    /// Stops the etcd member on it, which its kubelet ends gracefully. Returns when the member has ended.
+    ///
+    /// # Errors
+    /// There is none, or it does not end within [`timing::NODE_COMMAND`].
+    pub async fn stop_etcd(&self) -> anyhow::Result<NodeFault> {
+        // A guard from the first moment on: should it not end, its manifest is put back.
+        let fault = NodeFault { node: self.clone(), kind: Kind::WithoutEtcd, over: false };
+        self.run(&["sh", "-c", STOP_ETCD], &[]).await.with_context(|| format!("cannot stop etcd on {self}"))?;
+        Ok(fault)
     }
 }
 
@@ -78,5 +94,10 @@ async fn heal(node: &Node, kind: Kind) -> anyhow::Result<()> {
             .await
             .map(drop)
             .with_context(|| format!("cannot heal {node}")),
+        Kind::WithoutEtcd => node
+            .run(&["sh", "-c", START_ETCD], &[])
+            .await
+            .map(drop)
+            .with_context(|| format!("cannot start etcd on {node}")),
     }
 }
