@@ -245,6 +245,8 @@ impl Scenario {
                         config.balancer
                     )
                 }
+                // What is lost between nodes is lost in theirs.
+                Need::Namespaces if on_kind => continue,
                 Need::Namespaces => match lab::balancer::kernel::unmet() {
                     Some(reason) => reason,
                     None => continue,

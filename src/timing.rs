@@ -152,6 +152,10 @@ pub fn timer_observation(idle_timeout: Duration) -> Duration {
 /// A pod's terminationGracePeriodSeconds where it says nothing, as kubeadm's kube-apiserver does.
 pub const POD_GRACE_PERIOD: Duration = secs(30);
 
+/// A kube-apiserver's terminationGracePeriodSeconds that is over before the shutdown delay of kind-config.yaml (10 s): its kubelet kills it
+/// in the middle of that.
+pub const KUBELETS_SHORT_GRACE_PERIOD: Duration = secs(5);
+
 /// A pod's default grace period of 30 s, as a kubelet enforces it, compressed: shorter than the shutdown delay, so that an
 /// apiserver is killed in the middle of it.
 pub const SHORT_GRACE_PERIOD: Duration = millis(1300);
@@ -435,6 +439,9 @@ pub const LOAD_LISTED: Duration = secs(15);
 /// A node whose kubelet is not heard of, until its controller has called it Unknown: 17 s until another one leads, if that node's did; from
 /// its first look, node-monitor-grace-period (50 s), looked at every 5 s.
 pub const NODE_MISSED: Duration = secs(95);
+/// How long an apiserver is without its etcd member: longer than the freshness bound on nodes (13 s), and shorter than the 80 s after which a
+/// kubelet would restart it for a red /livez (kubeadm's livenessProbe: 8 failures, 10 s apart).
+pub const ETCD_MISSED: Duration = secs(30);
 /// A process that was sent SIGTERM and does not drain, until it has ended. Measured under 1 s.
 pub const SIGNAL_ACTS: Duration = secs(3);
 /// Controllers that were started anew, until some of them lead: the last leader's lease holds for 15 s.

@@ -1,6 +1,7 @@
 //! What only a whole cluster has: its kubelets, its controller manager and its scheduler are clients of the apiservers, too.
 
 use rollproof::prelude::*;
+use rstest::rstest;
 use serial_test::serial;
 
 use crate::rollout::{WATCHED, every_probe, promised};
@@ -45,17 +46,104 @@ async fn leaders_that_go_through_the_balancer_notice_nothing_of_a_graceful_roll(
         .await;
 }
 
-/// A control: a kubelet that reaches no apiserver for longer than its lease is given up, and its pods would be evicted.
+/// Nodes are killed one after the other, each with its apiserver, its etcd member and whoever leads on it, and started again. That costs what
+/// the kill of an apiserver costs: requests for a bounded time, and no watch a change.
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
-async fn a_node_that_is_cut_off_is_given_up() {
-    undisturbed()
-        .violates(&[&clusters::NODES_READY, &clusters::LEASES_RENEWED])
+async fn nodes_that_are_killed_cost_a_bounded_time() {
+    disturbed_by(Restart::Killed)
+        .needs(Need::Nodes)
+        .upholds(&WATCHED)
+        .upholds(&promised(Restart::Killed))
         .run(async |lab| {
-            let probes = Probes::default().with(cluster()).start(lab).await?;
-            let cut = lab.lose(2, Lost::Both).await?;
-            probes.watch_for(timing::NODE_MISSED).await;
-            cut.heal().await?;
+            let probes = every_probe().start(lab).await?;
+            lab.roll_nodes().await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// How a node falls silent.
+#[derive(Clone, Copy)]
+enum Silence {
+    /// Packets are lost on the way.
+    CutOff,
+    /// All of its processes are stopped, and its kernel acknowledges whatever is sent.
+    Frozen,
+}
+
+/// A node falls silent, and with it the apiserver that carries a watch. Its clients notice, and go on elsewhere without a gap; and, which makes
+/// it a control, a kubelet that reaches no apiserver for longer than its lease is given up, and its pods would be evicted.
+#[rstest]
+#[case::is_cut_off(Silence::CutOff)]
+#[case::is_frozen(Silence::Frozen)]
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_node_is_given_up_and_clients_go_on_when_it(#[case] silence: Silence) {
+    undisturbed()
+        .in_a_lab(|lab| {
+            lab.watch_timeout = Some(timing::SHORT_WATCH_TIMEOUT);
+            lab.read_timeout = Some(timing::SHORT_WATCH_TIMEOUT + timing::WATCH_TIMEOUT_MARGIN);
+        })
+        .violates(&[&clusters::NODES_READY, &clusters::LEASES_RENEWED])
+        .upholds(&[&lost::NOTICED, &lost::NOT_TWICE])
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RESUMABLE, &watches::RELIABLE])
+        .run(async |lab| {
+            let probes = Probes::default().with(watch()).with(watcher()).with(write());
+            let probes = probes.with(kube_requests()).with(cluster()).start(lab).await?;
+            let carrier = lab.carrier().await?;
+            match silence {
+                Silence::CutOff => {
+                    let cut = lab.lose(carrier, Lost::Both).await?;
+                    probes.watch_for(timing::NODE_MISSED).await;
+                    cut.heal().await?;
+                }
+                Silence::Frozen => {
+                    let frozen = lab.servers()[usize::from(carrier)].freeze().await?;
+                    probes.watch_for(timing::NODE_MISSED).await;
+                    drop(frozen);
+                }
+            }
+            probes.stop().await
+        })
+        .await;
+}
+
+/// An etcd member is stopped; the others have a quorum, and writes go on. But kubeadm's apiservers ask the member beside them only: while that
+/// is stopped, a watch that is open there is not ended, and tells of nothing. When it is back, nothing is missing.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn without_its_etcd_member_an_apiserver_keeps_its_watches_and_tells_nothing() {
+    undisturbed()
+        .needs(Need::Nodes)
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RESUMABLE, &watches::RELIABLE])
+        .violates(&[&watches::FRESH])
+        .run(async |lab| {
+            let probes = every_probe().start(lab).await?;
+            let carrier = lab.carrier().await?;
+            let etcd = lab.lose(carrier, Lost::Etcd).await?;
+            probes.watch_for(timing::ETCD_MISSED).await;
+            etcd.heal().await?;
+            lab.servers()[usize::from(carrier)].ready().await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// A control: a grace period that is over before the shutdown delay is. The kubelet kills the apiserver in the middle of it, and with it what is
+/// in flight.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn with_a_short_grace_period_apiservers_are_killed_with_what_is_in_flight() {
+    disturbed_by(Restart::Graceful)
+        .needs(Need::Nodes)
+        .in_a_lab(|lab| lab.grace_period = Some(timing::KUBELETS_SHORT_GRACE_PERIOD))
+        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RELIABLE, &rollout::BACK])
+        .violates(&[&rollout::SIGNAL_ORDER, &rollout::IN_FLIGHT])
+        .run(async |lab| {
+            let probes = Probes::default().with(watch()).with(watcher()).with(write()).with(in_flight());
+            let probes = probes.with(server_health()).start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
             probes.stop().await
         })
         .await;
