@@ -178,13 +178,30 @@ async fn a_cluster_that_kind_has_made_is_adopted_and_left_as_it_was_found() {
     kind.delete().await;
 }
 
-/// Not a claim: a run that makes a cluster, for the next one to kill.
+/// Not a claim: a run that makes a cluster, restarts an apiserver and strikes it all, for the next ones to disturb.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "run by what_a_killed_run_was_making_is_removed"]
 async fn a_run_with_a_cluster() {
+    const MANIFEST: &str = "/etc/kubernetes/manifests/kube-apiserver.yaml";
     let Some(stage) = Stage::new("killed", 3, 0) else { return };
-    let _cluster = stage.create().await.unwrap();
+    let cluster = match stage.create().await {
+        Ok(cluster) => cluster,
+        Err(error) => {
+            println!("failed: {error:#}");
+            return std::future::pending().await;
+        }
+    };
     println!("created");
+    let node = &cluster.nodes[0];
+    let manifest = node.read(MANIFEST).await.unwrap();
+    let rolled = manifest.replacen("  annotations:", "  annotations:\n    rolled: once", 1);
+    assert_ne!(manifest, rolled);
+    node.write(MANIFEST, "600", rolled.as_bytes()).await.unwrap();
+    until("the apiserver to stop", async || !answers(node).await).await;
+    println!("rolling");
+    serves(node).await;
+    println!("striking");
+    cluster.strike().await.unwrap();
     std::future::pending::<()>().await;
 }
 
@@ -193,13 +210,18 @@ async fn a_run_with_a_cluster() {
 #[case::while_containers_are_started("killed-control-plane", false)]
 #[case::while_kubeadm_runs("kubeadm", false)]
 #[case::when_it_is_there("created", false)]
+#[case::while_an_apiserver_is_restarted("rolling", false)]
+#[case::while_it_is_struck("striking", false)]
 #[case::with_its_keeper_while_containers_are_started("killed-control-plane", true)]
 #[case::with_its_keeper_while_kubeadm_runs("kubeadm", true)]
+#[case::with_its_keeper_while_an_apiserver_is_restarted("rolling", true)]
+#[case::with_its_keeper_while_it_is_struck("striking", true)]
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
 async fn what_a_killed_run_was_making_is_removed(#[case] when: &str, #[case] with_its_keeper: bool) {
     let Some(_) = Stage::new("killed", 3, 0) else { return };
-    let mut run = Run::start("a_run_with_a_cluster");
+    let before = unused_volumes().await;
+    let mut run = Run::start("a_run_with_a_cluster", &[]);
     run.until(when, "killed").await;
     if with_its_keeper {
         run.kill_keeper(Signal::KILL);
@@ -209,8 +231,35 @@ async fn what_a_killed_run_was_making_is_removed(#[case] when: &str, #[case] wit
         assert!(!left("killed").await.is_empty(), "nobody was there to remove it");
         run.clean();
     }
-    let look = async || match left("killed").await {
-        left if left.is_empty() && run.is_empty() => ControlFlow::Break(()),
+    expect_nothing_of(&run, &before).await;
+}
+
+/// Whoever cannot reach Docker any more cannot remove anything either, and says both.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn when_docker_is_gone_in_the_middle_one_error_says_so_and_the_next_run_removes_the_rest() {
+    let Some(_) = Stage::new("killed", 3, 0) else { return };
+    let before = unused_volumes().await;
+    let way = Way::to_docker().await;
+    let mut run = Run::start("a_run_with_a_cluster", &[("DOCKER_HOST", &way.host())]);
+    run.until("kubeadm", "killed").await;
+    let host = way.host();
+    drop(way);
+    run.until("failed", "killed").await;
+    let said = run.said();
+    let (_, error) = said.split_once("failed: cannot make the cluster killed: while kubeadm init on ").expect(&said);
+    assert!(error.contains(&format!("no Docker engine answers at {host}")), "{error}");
+    assert!(error.contains("what there is of it is left for the next run to remove"), "{error}");
+    eprintln!("{error}");
+    run.kill(Signal::KILL);
+    assert!(!left("killed").await.is_empty(), "nobody could remove it");
+    run.clean();
+    expect_nothing_of(&run, &before).await;
+}
+
+async fn expect_nothing_of(run: &Run, before: &[String]) {
+    let look = async || match (left("killed").await, unused_volumes().await) {
+        (left, volumes) if left.is_empty() && volumes == before && run.is_empty() => ControlFlow::Break(()),
         left => ControlFlow::Continue(format!("{left:?}, folders gone: {}", run.is_empty())),
     };
     wait::until(secs(20), "everything to be gone", look).await.unwrap();

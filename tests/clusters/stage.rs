@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::ops::ControlFlow;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rollproof::config::{Config, Product};
@@ -18,7 +19,12 @@ use rollproof::timing::{NODES_READY, secs};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use testcontainers::bollard::Docker;
-use testcontainers::bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOptionsBuilder};
+use testcontainers::bollard::query_parameters::{
+    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 /// A cluster to be made.
 pub(crate) struct Stage {
@@ -135,6 +141,43 @@ pub(crate) async fn left(cluster: &str) -> Vec<String> {
     names.chain(networks.into_iter().filter_map(|network| network.name)).collect()
 }
 
+/// Volumes that no container has, anybody's.
+pub(crate) async fn unused_volumes() -> Vec<String> {
+    let filters = HashMap::from([("dangling", vec!["true"])]);
+    let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+    let found = Docker::connect_with_defaults().unwrap().list_volumes(Some(options)).await.unwrap();
+    let mut names: Vec<String> = found.volumes.into_iter().flatten().map(|volume| volume.name).collect();
+    names.sort_unstable();
+    names
+}
+
+/// A socket that leads to Docker until it is dropped.
+pub(crate) struct Way {
+    folder: TempDir,
+    _open: AbortOnDropHandle<()>,
+}
+
+impl Way {
+    pub(crate) async fn to_docker() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("docker.sock")).unwrap();
+        let open = async move {
+            let mut carried = JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                carried.spawn(async move {
+                    let mut far = UnixStream::connect("/var/run/docker.sock").await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        };
+        Self { folder, _open: AbortOnDropHandle::new(tokio::spawn(open)) }
+    }
+
+    pub(crate) fn host(&self) -> String {
+        format!("unix://{}", self.folder.path().join("docker.sock").display())
+    }
+}
+
 pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let look =
         async || if holds().await { ControlFlow::Break(()) } else { ControlFlow::Continue("not yet".to_owned()) };
@@ -154,6 +197,9 @@ pub(crate) async fn serves(node: &Node) {
     until(&format!("{node} to serve"), async || answers(node).await).await;
 }
 
+/// A run with a cluster, to its end: made within 90 s on two cores, one apiserver restarted, struck.
+const A_RUN: Duration = secs(240);
+
 /// A test process with labs in a TMPDIR of its own, to be killed.
 pub(crate) struct Run {
     home: TempDir,
@@ -162,12 +208,13 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Runs an ignored test of this program.
-    pub(crate) fn start(test: &str) -> Self {
+    /// Runs an ignored test of this program, in that environment.
+    pub(crate) fn start(test: &str, environment: &[(&str, &str)]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args([test, "--exact", "--ignored", "--nocapture"])
             .env("TMPDIR", home.path())
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -181,11 +228,20 @@ impl Run {
 
     /// Waits until it has said something of that kind, or has a container of that name.
     pub(crate) async fn until(&mut self, when: &str, cluster: &str) {
-        until(when, async || {
+        let look = async || {
             assert!(self.process.try_wait().unwrap().is_none(), "it has ended: {}", self.said.lock().unwrap());
-            self.said.lock().unwrap().contains(when) || left(cluster).await.iter().any(|name| name.contains(when))
-        })
-        .await;
+            let said = self.said.lock().unwrap().contains(when);
+            match said || left(cluster).await.iter().any(|name| name.contains(when)) {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue("not yet".to_owned()),
+            }
+        };
+        wait::until(A_RUN, when, look).await.unwrap();
+    }
+
+    /// All that it has said.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
     }
 
     pub(crate) fn kill(&mut self, signal: Signal) {
