@@ -57,7 +57,7 @@ impl Node {
     /// Stops the etcd member on it, which its kubelet ends gracefully. Returns when the member has ended.
     ///
     /// # Errors
-    /// There is none, or it does not end within [`timing::NODE_COMMAND`].
+    /// There is none, or it does not end within [`NODE_COMMAND`](crate::timing::NODE_COMMAND).
     pub async fn stop_etcd(&self) -> anyhow::Result<NodeFault> {
         // A guard from the first moment on: should it not end, its manifest is put back.
         let fault = NodeFault { node: self.clone(), kind: Kind::WithoutEtcd, over: false };
