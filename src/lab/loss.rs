@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+use super::control_plane::Shared;
 use super::control_plane::kind::NodeFault;
 use super::network::{BlackHole, Delay};
 use super::{Lab, wait};
-use crate::timeline::{Call, Event, ListWatch, Loss, Lost, Moment, Recorder};
+use crate::timeline::{Call, Event, ListWatch, Loss, Lost, Moment, Recorder, Restart};
 use crate::timing;
 
 impl Lab {
@@ -35,6 +36,21 @@ impl Lab {
         };
         self.recorder.record(Event::LossOn(loss.clone()));
         Ok(Losing { hole, loss, recorder: self.recorder.clone() })
+    }
+
+    /// Ends an apiserver as a machine ends that loses its power: its packets are lost, then its process is killed. Nobody
+    /// behind the balancer is ever sent its FIN or RST.
+    ///
+    /// # Errors
+    /// The lab has no namespaces, the kernel refuses, or the process does not run.
+    pub async fn unplug(&self, index: u8) -> anyhow::Result<Unplugged> {
+        let (server, site) = (self.servers()[usize::from(index)].clone(), self.network.server(index));
+        let kernel = site.namespace().context("only an apiserver in a namespace of its own can be unplugged")?;
+        // Once is enough: else its kernel would say it again when packets pass, and a machine that was off does not.
+        kernel.sysctl("ipv4/tcp_orphan_retries", "1").await?;
+        let losing = self.lose(index, Lost::Both).await?;
+        server.stop(Restart::Killed, None, timing::STRIKE).await?;
+        Ok(Unplugged { losing, server })
     }
 
     /// Returns when the balancer has taken an apiserver out of service, or put it back. It takes one of the suite's own balancers, which
@@ -129,5 +145,24 @@ impl Losing {
         }
         self.recorder.record(Event::LossOff(self.loss));
         Ok(())
+    }
+}
+
+/// An apiserver that is dead, and has told nobody.
+#[must_use = "dropping the guard ends the loss, and leaves the apiserver dead"]
+pub struct Unplugged {
+    losing: Losing,
+    server: Shared,
+}
+
+impl Unplugged {
+    /// Starts it again, and has packets pass when it is ready.
+    ///
+    /// # Errors
+    /// It does not become ready, or the kernel refuses.
+    pub async fn plug_in(self) -> anyhow::Result<()> {
+        self.server.start().await?;
+        self.server.ready().await?;
+        self.losing.heal().await
     }
 }

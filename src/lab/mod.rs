@@ -36,7 +36,7 @@ use balancer::chosen::Balancer;
 use control_plane::{Apiserver, ControlPlane, Pod, Shared};
 use gateway::{Gateway, Lane};
 use keeper::{Claim, Keeper};
-pub use loss::Losing;
+pub use loss::{Losing, Unplugged};
 use material::Material;
 use network::{Capture, Network};
 use provision::Binary;

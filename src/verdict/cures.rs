@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::facts::Facts;
 use super::gateway::{Death, Stream, deaths, ended, open_at, streams};
-use crate::timeline::{ErrorClass, Event, Moment, Party, Recording, SegmentKind, Shape};
+use crate::timeline::{ErrorClass, Event, Moment, Party, Recording, SegmentKind, Shape, Step};
 use crate::timing::gateway as times;
 
 /// What became of one gateway's streams under one fault.
@@ -100,7 +100,14 @@ pub fn cures(recording: &Recording) -> Vec<Cure> {
     let restart = facts.disturbance().map(|how| how.to_string());
     let lost = facts.losses.iter().find(|(.., loss)| loss.server == death.server);
     let frozen = || "the process is frozen (SIGSTOP), its kernel acknowledges".to_owned();
-    let fault = lost.map(|(.., loss)| loss.lost.to_string()).or(restart).unwrap_or_else(frozen);
+    let killed = facts.lifecycle.iter().any(|(at, step)| {
+        step.step == Step::KillSent && step.server == death.server && (death.on..death.off).contains(at)
+    });
+    let lost = lost.map(|(.., loss)| match killed {
+        true => format!("{}, and the process is killed meanwhile", loss.lost),
+        false => loss.lost.to_string(),
+    });
+    let fault = lost.or(restart).unwrap_or_else(frozen);
     let mut through: BTreeMap<&str, Vec<Stream<'_>>> = BTreeMap::new();
     for stream in streams(&facts, None) {
         through.entry(&stream.1.gateway).or_default().push(stream);

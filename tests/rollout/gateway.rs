@@ -48,6 +48,8 @@ enum Silence {
     Lost(Lost),
     /// Its process is stopped, and its kernel acknowledges whatever is sent.
     Frozen,
+    /// Its process is killed, and not even that passes; it comes back as a new one.
+    Unplugged,
 }
 
 /// Every remedy, side by side before the same two apiservers, one of which ceases to answer: docs/gateway-cures.md is made of these
@@ -56,6 +58,7 @@ enum Silence {
 #[case::packets_are_lost_both_ways(Silence::Lost(Lost::Both))]
 #[case::packets_to_the_apiserver_are_lost(Silence::Lost(Lost::ToServer))]
 #[case::the_apiserver_is_frozen(Silence::Frozen)]
+#[case::the_apiserver_is_unplugged(Silence::Unplugged)]
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
 async fn each_remedy_does_what_it_can_when(#[case] silence: Silence) {
@@ -90,6 +93,11 @@ async fn each_remedy_does_what_it_can_when(#[case] silence: Silence) {
                     let first = lab.servers()[0].freeze().await?;
                     probes.watch_for(times::FAULT).await;
                     drop(first);
+                }
+                Silence::Unplugged => {
+                    let first = lab.unplug(0).await?;
+                    probes.watch_for(times::FAULT).await;
+                    first.plug_in().await?;
                 }
             }
             probes.stop().await

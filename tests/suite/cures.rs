@@ -105,6 +105,19 @@ fn the_page_is_what_the_recordings_say() {
 }
 
 #[test]
+fn an_apiserver_that_is_killed_while_it_is_lost_is_told_apart() {
+    let mut killed = two_gateways();
+    let fault = |recording: &Recording| cures(recording)[0].fault.clone();
+    assert_eq!(fault(&killed), "all packets are lost");
+    killed.observations.push(observed(35_000, life("apiserver-0", Step::KillSent)));
+    assert_eq!(fault(&killed), "all packets are lost", "it was over");
+    killed.observations.push(observed(10_100, life("apiserver-1", Step::KillSent)));
+    assert_eq!(fault(&killed), "all packets are lost", "that was another");
+    killed.observations.push(observed(10_100, life("apiserver-0", Step::KillSent)));
+    assert_eq!(fault(&killed), "all packets are lost, and the process is killed meanwhile");
+}
+
+#[test]
 fn a_recording_without_such_a_fault_has_nothing_to_tell() {
     assert_eq!(cures(&Recording { header: header(None, &[]), observations: Vec::new() }), []);
 }
