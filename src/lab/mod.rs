@@ -144,15 +144,8 @@ impl Lab {
 
         let mut subjects = material.subjects();
         subjects.push(balancer.subject());
-        let mut gateways = Vec::new();
-        if !setup.gateways.is_empty() {
-            let binary = tokio::task::spawn_blocking(|| gateway::binary(&|_| ())).await??;
-            for numbered in (0..).zip(setup.gateways.iter().copied()) {
-                let parts = (&control_plane, &network);
-                gateways.push(Gateway::start((&keeper, &claim), parts, &binary, &setup.timers, numbered).await?);
-            }
-            subjects.push(Subject { name: "envoy".to_owned(), version: binary.version, digest: binary.digest });
-        }
+        let (gateways, envoy) = gateway::start((&keeper, &claim), (&control_plane, &network), &setup).await?;
+        subjects.extend(envoy);
         let cell = Cell {
             control_plane: config.control_plane.to_string(),
             kubernetes: material.kubernetes(),
@@ -201,25 +194,6 @@ impl Lab {
         let (site, address) = (self.network.client.clone(), self.balancer.address());
         let token = self.balancer.ends_tls().then(|| self.control_plane.token.clone());
         Endpoint { address, site, token, ..direct.clone() }
-    }
-
-    /// A gateway, as an administrator's client in that lane meets it.
-    pub fn through_gateway(&self, gateway: &Gateway, lane: Lane) -> Endpoint {
-        let direct = &self.control_plane.servers[0].endpoint;
-        let (site, address) = (self.network.client.clone(), gateway.address(lane));
-        // As a balancer that ends TLS.
-        Endpoint { address, site, token: Some(self.control_plane.token.clone()), named: None, ..direct.clone() }
-    }
-
-    /// A kubeconfig for the lab through a gateway, in that lane.
-    pub fn gateway_kubeconfig(&self, gateway: &Gateway, lane: Lane) -> kube::config::Kubeconfig {
-        let ControlPlane { ca, admin, token, .. } = &self.control_plane;
-        kubeconfig::kubeconfig(gateway.address(lane), ca, admin, Some(&**token), None)
-    }
-
-    /// The gateways beside the balancer.
-    pub fn gateways(&self) -> &[Gateway] {
-        &self.gateways
     }
 
     /// The balancer, as an administrator's client on the node of that apiserver meets it.
@@ -341,7 +315,7 @@ impl Lab {
         if let Some(timers) = &self.timers {
             timers.end().await;
         }
-        futures::future::join_all(self.gateways.iter().map(Gateway::end)).await;
+        self.end_gateways().await;
         self.balancer.end().await;
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::one_line;
 use crate::timeline::Recording;
 use crate::timing::{self, gateway as times};
-use crate::verdict::{Cure, OnTheWire, Recovery, cures, on_the_wire};
+use crate::verdict::{COUNTED, Cure, OnTheWire, Recovery, counted, cures, on_the_wire};
 
 /// A remedy as the page tells of it.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
 - **watch alone**: a watch on an upstream connection on which the gateway sends nothing; **watch beside requests**: GETs every quarter of a second on the same.
   The time is when it told of changes again, for good: after it, never more than 2.0 s went by without one.
 - **requests**, **new watches**: on connections that were there before the fault. The time is when the last one was asked for that had no good answer within 3 s.
+  So headers are withheld from these, where in a watch that was open the body stalls. Failed ones with Envoy's response flags, where it was Envoy that answered.
 - **quiet stream**: on the *other* apiserver, which answers. It says nothing until the end, and then has to tell of one change.
 - **quiet exec**: an `exec` session there by WebSocket (kube-rs), in a lane of its own which takes upgrades under every remedy: through an explicit HTTP/2 upstream none can be opened. It
   says nothing until the end, and then has to echo a line. Its kubelet is a stand-in (kwok).
@@ -84,6 +85,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
                 page += &row(cure);
             }
         }
+        page += &counters(recording, remedies);
         if let Some(OnTheWire { probed, repeated, both }) = on_the_wire(recording) {
             let _ = writeln!(
                 page,
@@ -97,6 +99,25 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         let _ = writeln!(page, "| {name} | {settings} | {} |", why.replace('|', "\\|"));
     }
     page + include_str!("cures.md")
+}
+
+/// What each gateway counted itself; nothing where none told.
+fn counters(recording: &Recording, remedies: &[Told]) -> String {
+    let counted = counted(recording);
+    if counted.is_empty() {
+        return String::new();
+    }
+    let columns: Vec<_> = COUNTED.iter().map(|(_, what)| *what).collect();
+    let mut table = format!(
+        "\nWhat Envoy counted meanwhile, over all lanes and until its end:\n\n| remedy | {} |\n| --- |{}\n",
+        columns.join(" | "),
+        " --: |".repeat(columns.len())
+    );
+    for (name, values) in remedies.iter().filter_map(|it| Some((it.name, counted.get(it.name)?))) {
+        let values: Vec<_> = values.iter().map(u64::to_string).collect();
+        let _ = writeln!(table, "| {name} | {} |", values.join(" | "));
+    }
+    table
 }
 
 fn row(cure: &Cure) -> String {

@@ -1,5 +1,6 @@
 //! What clients have through gateways that end HTTP: streams, each with a story of its own.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -39,6 +40,33 @@ pub struct GatewayStream {
     /// Until its end, or until its probe stopped.
     #[serde(rename = "lasted_ns", with = "nanos")]
     pub lasted: Duration,
+}
+
+/// What a gateway's access log says of a stream, where it says more than that all went well. Evidence: no verdict depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayLogged {
+    /// The gateway, by the remedy that it has.
+    pub gateway: String,
+    /// The stream's [`GatewayStream::audit_id`].
+    pub audit_id: String,
+    /// The apiserver on which it was put at last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+    /// The status that was sent to the client; 0: none.
+    pub status: u16,
+    /// Envoy's `%RESPONSE_FLAGS%`, for example `UC`.
+    pub flags: String,
+    /// Envoy's `%RESPONSE_CODE_DETAILS%`.
+    pub details: String,
+}
+
+/// What a gateway has counted since its start, as it says itself. Evidence: no verdict depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayCounted {
+    /// The gateway, by the remedy that it has.
+    pub gateway: String,
+    /// Envoy's counters and gauges of upstreams, by name, and of connections by worker. Absent: zero.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// What a stream is, and what else is on the gateway's connection to the same apiserver: it decides what the kernel has to go by.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterSeen, GatewayStream, InFlight, Load, LoadLeft, Loss, Moment, Packets, Session, TimerConnection, Trigger,
+    ClusterSeen, GatewayCounted, GatewayLogged, GatewayStream, InFlight, Load, LoadLeft, Loss, Moment,
+    Packets, Session, TimerConnection, Trigger,
 };
 use crate::timing::{self, nanos};
 
@@ -55,6 +56,10 @@ pub enum Event {
     Packets(Packets),
     /// A client had a stream through a gateway.
     GatewayStream(GatewayStream),
+    /// A gateway's access log has a stream of ours. `at` is when we read it.
+    GatewayLogged(GatewayLogged),
+    /// A gateway said what it had counted.
+    GatewayCounted(GatewayCounted),
     /// An apiserver went through a step of its life.
     Lifecycle(Lifecycle),
     /// An apiserver, asked past the balancer, said how it is.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::facts::Facts;
-use super::gateway::{Death, Stream, deaths, ended, open_at, streams};
+use super::streams::{Death, Stream, all_logged, deaths, ended, open_at, streams};
 use crate::timeline::{ErrorClass, Event, Moment, Party, Recording, SegmentKind, Shape, Step};
 use crate::timing::gateway as times;
 
@@ -37,7 +37,8 @@ pub struct Cure {
     pub dead_quiet_exec: Recovery,
     /// When one there was in which its user types.
     pub dead_exec: Recovery,
-    /// What requests were answered with while they failed, or `hung`, and how often.
+    /// What requests were answered with while they failed, with the flags that the gateway's log has for it; or `hung` where no headers
+    /// came, and `cut in its body` where the headers had come before the fault. And how often.
     pub failures: BTreeMap<String, usize>,
     /// How many connections the clients of each lane had, at most: 1 where none was ever closed.
     pub connections: usize,
@@ -108,6 +109,9 @@ pub fn cures(recording: &Recording) -> Vec<Cure> {
         false => loss.lost.to_string(),
     });
     let fault = lost.or(restart).unwrap_or_else(frozen);
+    let flags: BTreeMap<_, _> = all_logged(&facts)
+        .map(|(_, logged)| ((logged.gateway.as_str(), logged.audit_id.as_str()), logged.flags.as_str()))
+        .collect();
     let mut through: BTreeMap<&str, Vec<Stream<'_>>> = BTreeMap::new();
     for stream in streams(&facts, None) {
         through.entry(&stream.1.gateway).or_default().push(stream);
@@ -125,7 +129,7 @@ pub fn cures(recording: &Recording) -> Vec<Cure> {
             quiet_exec: quiet_exec(&all, &death),
             dead_quiet_exec: dead_exec(&all, Shape::QuietExec, &death),
             dead_exec: dead_exec(&all, Shape::Exec, &death),
-            failures: failures(&all, &death),
+            failures: failures(&all, &death, &flags),
             connections: connections(&all),
         })
         .collect()
@@ -215,11 +219,22 @@ fn dead_exec(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
     }
 }
 
-fn failures(all: &[Stream<'_>], death: &Death<'_>) -> BTreeMap<String, usize> {
+/// What a gateway's log calls the end of a stream, by gateway and Audit-ID.
+type Flags<'a> = BTreeMap<(&'a str, &'a str), &'a str>;
+
+fn failures(all: &[Stream<'_>], death: &Death<'_>, flags: &Flags<'_>) -> BTreeMap<String, usize> {
     let mut failures = BTreeMap::new();
+    let begun = all.iter().filter(|stream| stream.1.shape == Shape::Request && open_at(stream, death.on));
+    let cut = begun.filter(|(_, stream)| stream.told.as_ref().is_none_or(|end| end.failure.is_some())).count();
+    if cut > 0 {
+        failures.insert("cut in its body".to_owned(), cut);
+    }
     for (_, stream) in asked(all, Shape::Request, death).filter(|(_, stream)| !answered_in_time(stream)) {
         let what = match (stream.answered, &stream.told) {
-            (Some(answered), _) if !stream.succeeded() => answered.status.to_string(),
+            (Some(answered), _) if !stream.succeeded() => {
+                let flags = flags.get(&(stream.gateway.as_str(), stream.audit_id.as_str()));
+                flags.map_or(answered.status.to_string(), |flags| format!("{} {flags}", answered.status))
+            }
             (None, Some(end)) if end.after < times::ANSWERED => {
                 end.failure.as_ref().map_or("nothing".to_owned(), |failure| failure.class.to_string())
             }

@@ -2,8 +2,8 @@
 
 use super::facts::Facts;
 use crate::timeline::{
-    ChangeKind, ConnectionKind, Effect, Event, Exchange, GatewayStream, LoadVerb, Moment, Observation, Packets, Party,
-    Segment, Told, Verb,
+    ChangeKind, ConnectionKind, Effect, Event, Exchange, GatewayLogged, GatewayStream, LoadVerb, Moment, Observation,
+    Packets, Party, Segment, Told, Verb,
 };
 
 /// How many relevant observations an excerpt shows up to the violation, and after it.
@@ -157,6 +157,8 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
             format!("{}: {}", seen.probe, nodes.chain(leases).collect::<Vec<_>>().join(", "))
         }
         Event::GatewayStream(stream) => through_gateway(stream),
+        Event::GatewayLogged(logged) => format!("{}: {} {}", logged.gateway, logged.audit_id, said(logged)),
+        Event::GatewayCounted(counted) => format!("{}: {} counters", counted.gateway, counted.counters.len()),
         Event::Audited(audited) => {
             format!("{}: audited {} ({})", audited.server, audited.audit_id, audited.stages.join(", "))
         }
@@ -183,6 +185,13 @@ fn through_gateway(stream: &GatewayStream) -> String {
         }
     };
     format!("{shape} through {gateway} ({client}): {answer}, {end}")
+}
+
+/// What a gateway's log says, for example `Envoy said: 503 UC upstream_reset_before_response_started{connection_termination} (apiserver-0)`.
+pub(super) fn said(logged: &GatewayLogged) -> String {
+    let GatewayLogged { status, flags, details, server, .. } = logged;
+    let server = server.as_ref().map_or(String::new(), |server| format!(" ({server})"));
+    format!("Envoy said: {status} {flags} {details}{server}")
 }
 
 /// Segments in a few words, for example `SYN by client at 0.000 s, 3 keepalives by client from 4.000 s on`.

@@ -24,54 +24,13 @@ use std::time::Duration;
 use super::conclusive::conclude;
 use super::excerpt::{describe, excerpt};
 use super::facts::Facts;
+use super::streams::{Death, Stream, deaths, ended, logged, open_at, streams};
 use super::{Figure, Verdict};
-use crate::timeline::{Effect, ErrorClass, Event, GatewayStream, Lost, Moment, Observation, Shape, Verb};
+use crate::timeline::{Effect, ErrorClass, Event, GatewayStream, Moment, Observation, Shape, Verb};
 use crate::timing::gateway as times;
-
-/// An apiserver that did not answer for a while.
-pub(super) struct Death<'a> {
-    pub(super) server: &'a str,
-    pub(super) on: Moment,
-    pub(super) off: Moment,
-}
-
-/// A stream and when it was asked for.
-pub(super) type Stream<'a> = (Moment, &'a GatewayStream);
-
-/// Every time that an apiserver was lost silently, frozen, or restarted.
-pub(super) fn deaths<'a>(facts: &Facts<'a>) -> Vec<Death<'a>> {
-    let silent = |lost: Lost| matches!(lost, Lost::Both | Lost::ToServer | Lost::FromServer);
-    let lost = facts.losses.iter().filter(|(.., loss)| silent(loss.lost));
-    let lost = lost.map(|(on, off, loss)| Death { server: &loss.server, on: *on, off: off.unwrap_or(facts.end) });
-    let frozen = facts.frozen().map(|(on, off, server)| Death { server, on, off: off.unwrap_or(facts.end) });
-    let restarted =
-        facts.restarts.iter().map(|it| Death { server: it.server, on: it.on, off: it.off.unwrap_or(facts.end) });
-    lost.chain(frozen).chain(restarted).collect()
-}
-
-/// The streams through the gateway that is judged, in order of their beginning.
-pub(super) fn streams<'a>(facts: &Facts<'a>, gateway: Option<&str>) -> Vec<Stream<'a>> {
-    let through = |stream: &GatewayStream| gateway.is_none_or(|gateway| stream.gateway == gateway);
-    let all = facts.recording.each(|event| match event {
-        Event::GatewayStream(stream) => Some(stream),
-        _ => None,
-    });
-    all.filter(|(_, stream)| through(stream)).collect()
-}
 
 fn is_watch(stream: &GatewayStream) -> bool {
     matches!(stream.shape, Shape::WatchAlone | Shape::WatchBusy)
-}
-
-/// Whether a stream was open then.
-pub(super) fn open_at((began, stream): &Stream<'_>, at: Moment) -> bool {
-    let opened = stream.answered.is_some_and(|answered| *began + answered.after <= at);
-    opened && stream.succeeded() && *began + stream.lasted > at && ended(&(*began, stream)).is_none_or(|end| end > at)
-}
-
-/// When its client was told of its end.
-pub(super) fn ended((began, stream): &Stream<'_>) -> Option<Moment> {
-    stream.told.as_ref().map(|end| *began + end.after)
 }
 
 fn seconds(span: Duration) -> String {
@@ -97,6 +56,7 @@ fn each<'a>(
             &Observation { at: stream.0, event: Event::GatewayStream(stream.1.clone()) },
         );
         let mut lines = vec![it];
+        lines.extend(logged(facts, stream.1));
         lines.extend(excerpt(facts, at, |event| {
             matches!(event, Event::LossOn(_) | Event::LossOff(_) | Event::Lifecycle(_))
         }));

@@ -105,6 +105,47 @@ fn the_page_is_what_the_recordings_say() {
 }
 
 #[test]
+fn what_envoy_says_of_itself_is_beside_what_its_clients_saw() {
+    let mut recording = two_gateways();
+    let page = |recording: &Recording| cures_markdown(std::slice::from_ref(recording), &remedies());
+    assert!(!page(&recording).contains("What Envoy counted"), "nobody told");
+    let refused = |at: u64| {
+        let answered = Some(Answered { after: millis(5), status: 503 });
+        GatewayStream { answered, ..stream(Shape::Request, "busy", at, "") }
+    };
+    let begun = told(stream(Shape::Request, "busy", 9990, "apiserver-0"), 4000, ErrorClass::StreamReset);
+    let streams = [(9990, begun), (24_000, refused(24_000)), (24_500, refused(24_500))];
+    let streams = streams.map(|(at, stream)| through(NONE.name, at, stream));
+    let line = GatewayLogged {
+        gateway: NONE.name.into(),
+        audit_id: "busy-24000".into(),
+        server: None,
+        status: 503,
+        flags: "UF".into(),
+        details: String::new(),
+    };
+    let counted = |gateway: &str, counters: &[(&str, u64)]| {
+        let counters = counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+        Event::GatewayCounted(GatewayCounted { gateway: gateway.into(), counters })
+    };
+    let opened = |alone, busy| [("cluster.alone.upstream_cx_total", alone), ("cluster.busy.upstream_cx_total", busy)];
+    let told = [
+        (36_001, Event::GatewayLogged(line)),
+        (9000, counted(NONE.name, &opened(1, 2))),
+        (36_000, counted(NONE.name, &opened(1, 5))),
+        (36_000, counted(RECOMMENDED.name, &opened(1, 5))),
+    ];
+    recording.observations.extend(streams.into_iter().chain(told).map(|(at, event)| observed(at, event)));
+    recording.observations.sort_by_key(|seen| seen.at);
+    let failures = &cures(&recording)[0].failures;
+    let failed = [("503", 1), ("503 UF", 1), ("cut in its body", 1), ("hung", 1)];
+    assert_eq!(*failures, failed.map(|(what, count)| (what.to_owned(), count)).into());
+    let page = page(&recording);
+    assert!(page.contains("\n| none | 3 | 0 | 0 | 0 | 0 | 0 | 0 | 0 |\n"), "{page}");
+    assert!(!page.contains("\n| recommended | 0 |") && !page.contains("\n| recommended | 6 |"), "it told only once");
+}
+
+#[test]
 fn an_apiserver_that_is_killed_while_it_is_lost_is_told_apart() {
     let mut killed = two_gateways();
     let fault = |recording: &Recording| cures(recording)[0].fault.clone();

@@ -336,6 +336,36 @@ fn a_session_in_which_nothing_is_said_is_not_to_be_cut_either() {
 }
 
 #[test]
+fn what_a_gateway_logged_is_quoted_and_decides_nothing() {
+    let logged = |recording: Recording, audit_id: &str| {
+        let mut recording = recording;
+        let line = GatewayLogged {
+            gateway: "gateway".into(),
+            audit_id: audit_id.into(),
+            server: Some("apiserver-0".into()),
+            status: 503,
+            flags: "UC".into(),
+            details: "upstream_reset_before_response_started{connection_termination}".into(),
+        };
+        recording.observations.push(observed(36_001, Event::GatewayLogged(line)));
+        recording
+    };
+    upheld().compare(&logged(Parts::good().recording(), "watch-0-1000"));
+    let said = |audit_id: &str| {
+        let recording = logged(tooth("GATEWAY-5"), audit_id);
+        let judgements = rollproof::verdict::judge_all(&recording).unwrap();
+        let excerpt = judgements.into_iter().find_map(|judgement| match judgement.verdict {
+            rollproof::verdict::Verdict::Violated { excerpt, .. } => Some(excerpt),
+            _ => None,
+        });
+        excerpt.expect("it is violated")
+    };
+    let quoted = "gateway: busy-12000 Envoy said: 503 UC upstream_reset_before_response_started{connection_termination} (apiserver-0)";
+    assert!(said("busy-12000").iter().any(|line| line.ends_with(quoted)), "{:#?}", said("busy-12000"));
+    assert!(!said("busy-22300").iter().any(|line| line.contains("Envoy said")));
+}
+
+#[test]
 fn a_frozen_apiserver_is_as_good_as_lost() {
     let mut recording = Parts::good().recording();
     for seen in &mut recording.observations {

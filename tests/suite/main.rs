@@ -10,6 +10,7 @@ mod config;
 mod cures;
 mod error_classes;
 mod gate;
+mod gateway_told;
 mod gateway_verdicts;
 mod idle_verdicts;
 mod keeper;

@@ -3,14 +3,19 @@
 //! Each listens on a port for every lane. A lane has upstream connections of its own, so what is sent on one of them is nothing to
 //! the kernel's timers on another.
 
+mod beside;
 mod remedy;
+mod told;
 
+pub(in crate::lab) use beside::start;
 pub use remedy::*;
+pub use told::{counters, logged};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use rustix::process::Signal;
@@ -20,12 +25,13 @@ use super::balancer::command::serves;
 use super::balancer::product::envoy;
 use super::balancer::{Backend, HealthPolicy, Settings};
 use super::control_plane::{ControlPlane, last_words, pki};
-use super::http::Endpoint;
+use super::http::{Endpoint, Roster};
 use super::keeper::{Child, Claim, Keeper, Program};
 use super::network::{self, Network};
 use super::provision::{self, Binary, Sources};
-use super::wait;
-use crate::timing::{self, Timers};
+use super::{Setup, wait};
+use crate::timeline::{Event, GatewayCounted, Recorder};
+use crate::timing;
 
 /// Traffic that has upstream connections of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,6 +49,11 @@ pub enum Lane {
 impl Lane {
     /// All of them, in the order of their ports.
     pub const ALL: [Self; 4] = [Self::Alone, Self::Busy, Self::New, Self::Sessions];
+
+    /// What a gateway calls it.
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
 }
 
 /// One Envoy with one remedy.
@@ -51,6 +62,7 @@ pub struct Gateway {
     pub remedy: Remedy,
     /// Where it listens, in the order of [`Lane::ALL`].
     ports: [SocketAddr; 4],
+    roster: Arc<Roster>,
     child: Child,
     folder: PathBuf,
 }
@@ -64,27 +76,26 @@ pub fn binary(progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
 }
 
 impl Gateway {
-    /// Starts it; [`Gateway::ready`] waits for it. `index` is its number among the gateways of its lab.
+    /// Starts it; [`Gateway::ready`] waits for it. `index` is its number among the gateways of its lab, `backends` are the apiservers
+    /// that it knows of.
     ///
     /// # Errors
     /// Its configuration cannot be written, or it cannot be executed.
-    pub(super) async fn start(
+    async fn start(
         (keeper, claim): (&Keeper, &Claim),
         (control_plane, network): (&ControlPlane, &Network),
-        binary: &Binary,
-        timers: &Timers,
+        (binary, setup): (&Binary, &Setup),
+        backends: Vec<Backend>,
         (index, remedy): (u8, Remedy),
     ) -> anyhow::Result<Self> {
         let folder = claim.folder.join(format!("gateway-{}", remedy.name));
         tokio::fs::create_dir(&folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
         let ports = Lane::ALL.map(|lane| network::gateway(claim.lab, index, lane as u8));
-        let servers = control_plane.servers.iter();
-        let backends = servers.map(|it| Backend { name: it.name().to_owned(), address: it.address() }).collect();
         let settings = Settings {
             site: network.balancer.clone(),
             listen: ports[0],
             health: if remedy.checks_health() { HealthPolicy::Follow } else { HealthPolicy::Ignore },
-            ..Settings::new(backends, control_plane.ca.clone(), timers)
+            ..Settings::new(backends, control_plane.ca.clone(), &setup.timers)
         };
         let idle = timing::COMMAND_IDLE_TIMEOUT;
         let shown = &control_plane.gateway;
@@ -93,7 +104,7 @@ impl Gateway {
         let resources = &mut configuration["static_resources"];
         let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
         for (lane, port) in Lane::ALL.iter().zip(&ports) {
-            let name = format!("{lane:?}").to_lowercase();
+            let name = lane.name();
             let (mut cluster, mut listener) = (resources["clusters"][0].clone(), resources["listeners"][0].clone());
             cluster["name"] = json!(name);
             cluster["load_assignment"]["cluster_name"] = json!(name);
@@ -119,7 +130,8 @@ impl Gateway {
             log: folder.join("gateway.log"),
         };
         let child = keeper.spawn(program).await.with_context(|| format!("cannot start the gateway {}", remedy.name))?;
-        Ok(Self { remedy, ports, child, folder })
+        let roster = control_plane.roster.clone();
+        Ok(Self { remedy, ports, roster, child, folder })
     }
 
     /// Where clients of a lane reach it.
@@ -163,14 +175,27 @@ impl Gateway {
         files.into_iter().filter(|(_, file)| file.exists()).map(named)
     }
 
-    /// Asks for its statistics, then ends it.
-    pub(super) async fn end(&self) {
-        let asked = tokio::time::timeout(timing::COMMAND_STOP, envoy::statistics(&self.folder)).await;
+    /// Records what it has counted so far. Returns all of its statistics.
+    async fn count(&self, recorder: &Recorder) -> anyhow::Result<String> {
+        let text = envoy::statistics(&self.folder).await?;
+        let gateway = self.remedy.name.to_owned();
+        recorder.record(Event::GatewayCounted(GatewayCounted { gateway, counters: counters(&text) }));
+        Ok(text)
+    }
+
+    /// Asks for its statistics, then ends it, and records what its access log says of the streams in `ours`, by Audit-ID.
+    async fn end(&self, recorder: &Recorder, ours: &BTreeSet<String>) {
+        let asked = tokio::time::timeout(timing::COMMAND_STOP, self.count(recorder)).await;
         if let Ok(Ok(text)) = asked {
             let _ = tokio::fs::write(self.folder.join("stats.log"), text).await;
         }
         if self.child.signal(Signal::TERM).await.is_ok() {
             let _ = tokio::time::timeout(timing::COMMAND_STOP, self.child.exited()).await;
+        }
+        // Evidence beside what clients saw: no verdict depends on it.
+        let log = tokio::fs::read_to_string(self.folder.join("gateway.log")).await.unwrap_or_default();
+        for line in logged(self.remedy.name, &log, ours, &self.roster) {
+            recorder.record(Event::GatewayLogged(line));
         }
     }
 

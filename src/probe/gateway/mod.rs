@@ -57,6 +57,7 @@ impl Probe for GatewayClients {
             // All at once: the first is not to be quiet for much longer than the last.
             let sessions = lab.gateways().iter().map(|gateway| session::start(lab, gateway, &crew, &tasks));
             try_join_all(sessions).await?;
+            lab.count_gateways().await?;
             let direct = lab.servers().iter().map(|server| server.endpoint.clone()).collect();
             Ok(Box::new(RunningClients { crew, tasks, direct }) as Box<dyn Running>)
         })

@@ -1,0 +1,77 @@
+//! A lab with gateways beside its balancer.
+
+use futures::future::{join_all, try_join_all};
+
+use super::{Gateway, Lane, binary};
+use crate::lab::balancer::Backend;
+use crate::lab::control_plane::{ControlPlane, Shared};
+use crate::lab::http::Endpoint;
+use crate::lab::keeper::{Claim, Keeper};
+use crate::lab::network::Network;
+use crate::lab::{Lab, Setup, kubeconfig};
+use crate::timeline::{Event, Subject};
+
+/// Starts those that a lab is to have. Returns them, and what they are.
+///
+/// # Errors
+/// There is no Envoy, or one cannot be started.
+pub(in crate::lab) async fn start(
+    (keeper, claim): (&Keeper, &Claim),
+    (control_plane, network): (&ControlPlane, &Network),
+    setup: &Setup,
+) -> anyhow::Result<(Vec<Gateway>, Option<Subject>)> {
+    if setup.gateways.is_empty() {
+        return Ok((Vec::new(), None));
+    }
+    let binary = tokio::task::spawn_blocking(|| binary(&|_| ())).await??;
+    let mut gateways = Vec::new();
+    for numbered in (0..).zip(setup.gateways.iter().copied()) {
+        let backends = control_plane.servers.iter().map(backend).collect();
+        let gateway = Gateway::start((keeper, claim), (control_plane, network), (&binary, setup), backends, numbered);
+        gateways.push(gateway.await?);
+    }
+    let subject = Subject { name: "envoy".to_owned(), version: binary.version, digest: binary.digest };
+    Ok((gateways, Some(subject)))
+}
+
+impl Lab {
+    /// The gateways beside the balancer.
+    pub fn gateways(&self) -> &[Gateway] {
+        &self.gateways
+    }
+
+    /// A gateway, as an administrator's client in that lane meets it.
+    pub fn through_gateway(&self, gateway: &Gateway, lane: Lane) -> Endpoint {
+        let direct = &self.control_plane.servers[0].endpoint;
+        let (site, address) = (self.network.client.clone(), gateway.address(lane));
+        // As a balancer that ends TLS.
+        Endpoint { address, site, token: Some(self.control_plane.token.clone()), named: None, ..direct.clone() }
+    }
+
+    /// A kubeconfig for the lab through a gateway, in that lane.
+    pub fn gateway_kubeconfig(&self, gateway: &Gateway, lane: Lane) -> kube::config::Kubeconfig {
+        let ControlPlane { ca, admin, token, .. } = &self.control_plane;
+        kubeconfig::kubeconfig(gateway.address(lane), ca, admin, Some(&**token), None)
+    }
+
+    /// Records what each gateway has counted so far.
+    ///
+    /// # Errors
+    /// One is gone.
+    pub async fn count_gateways(&self) -> anyhow::Result<()> {
+        try_join_all(self.gateways.iter().map(|gateway| gateway.count(&self.recorder))).await.map(drop)
+    }
+
+    /// Ends them, so that what they still have to tell is in the recording and in their logs.
+    pub(in crate::lab) async fn end_gateways(&self) {
+        let ours = self.recorder.collect(|seen| match &seen.event {
+            Event::GatewayStream(stream) => Some(stream.audit_id.clone()),
+            _ => None,
+        });
+        join_all(self.gateways.iter().map(|gateway| gateway.end(&self.recorder, &ours))).await;
+    }
+}
+
+fn backend(server: &Shared) -> Backend {
+    Backend { name: server.name().to_owned(), address: server.address() }
+}
