@@ -49,6 +49,8 @@ pub struct Setup {
     pub namespaces: bool,
     /// Gateways beside the balancer, each with a remedy of its own. It takes [`Setup::namespaces`].
     pub gateways: Vec<Remedy>,
+    /// Of how many apiservers, the last ones, they know nothing until they are told ([`Lab::tell_gateways`](super::Lab::tell_gateways)).
+    pub spares: usize,
     /// Whether there is to be a pod that sessions lead into ([`Lab::pod`](super::Lab::pod)).
     pub pods: bool,
     /// How long watches ask to last (`timeoutSeconds`); `None` leaves it to the client library.
@@ -81,6 +83,7 @@ impl Setup {
             apiservers: None,
             namespaces: false,
             gateways: Vec::new(),
+            spares: 0,
             pods: false,
             watch_timeout: None,
             read_timeout: None,

@@ -69,6 +69,13 @@ pub struct GatewayCounted {
     pub counters: BTreeMap<String, u64>,
 }
 
+/// Gateways are told that these apiservers are all there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// Their names.
+    pub servers: Vec<String>,
+}
+
 /// What a stream is, and what else is on the gateway's connection to the same apiserver: it decides what the kernel has to go by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterSeen, GatewayCounted, GatewayLogged, GatewayStream, InFlight, Load, LoadLeft, Loss, Moment,
+    ClusterSeen, Endpoints, GatewayCounted, GatewayLogged, GatewayStream, InFlight, Load, LoadLeft, Loss, Moment,
     Packets, Session, TimerConnection, Trigger,
 };
 use crate::timing::{self, nanos};
@@ -60,6 +60,8 @@ pub enum Event {
     GatewayLogged(GatewayLogged),
     /// A gateway said what it had counted.
     GatewayCounted(GatewayCounted),
+    /// Gateways were told of other apiservers than before.
+    Endpoints(Endpoints),
     /// An apiserver went through a step of its life.
     Lifecycle(Lifecycle),
     /// An apiserver, asked past the balancer, said how it is.

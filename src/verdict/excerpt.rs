@@ -159,6 +159,7 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
         Event::GatewayStream(stream) => through_gateway(stream),
         Event::GatewayLogged(logged) => format!("{}: {} {}", logged.gateway, logged.audit_id, said(logged)),
         Event::GatewayCounted(counted) => format!("{}: {} counters", counted.gateway, counted.counters.len()),
+        Event::Endpoints(told) => format!("gateways are told of {}", told.servers.join(", ")),
         Event::Audited(audited) => {
             format!("{}: audited {} ({})", audited.server, audited.audit_id, audited.stages.join(", "))
         }

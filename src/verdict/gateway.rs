@@ -8,6 +8,7 @@
 //! lost at 10 s, a watch or an exec on the other apiserver ended at 18 s                ->  GATEWAY-3 violated
 //! a quiet stream or exec on an apiserver that was never lost ended after 8 s           ->  GATEWAY-4 violated
 //! a quiet exec there had no line come back when it was spoken to after 30 s            ->  GATEWAY-4 violated
+//! lost at 10 s and until the end, a GET still waiting when its client is stopped           ->  says nothing
 //! a quiet stream was not changed, or not quiet for long enough                         ->  GATEWAY-4 inconclusive
 //! lost at 10 s, a GET answered with 503 at 14 s                                        ->  GATEWAY-5 violated
 //! lost at 10 s, in the middle of an answer, which is reset at 14 s                     ->  says nothing
@@ -58,7 +59,7 @@ fn each<'a>(
         let mut lines = vec![it];
         lines.extend(logged(facts, stream.1));
         lines.extend(excerpt(facts, at, |event| {
-            matches!(event, Event::LossOn(_) | Event::LossOff(_) | Event::Lifecycle(_))
+            matches!(event, Event::LossOn(_) | Event::LossOff(_) | Event::Lifecycle(_) | Event::Endpoints(_))
         }));
         lines.truncate(8);
         Verdict::Violated { expected, actual, excerpt: lines }
@@ -147,6 +148,8 @@ pub(super) fn new_ones_go_elsewhere(facts: &Facts<'_>) -> (Verdict, Vec<Figure>)
             && !stream.shape.is_session()
             && *began > death.on + bound
             && *began + answered < death.off
+            // One that we ended ourselves, before it had to be answered, says nothing.
+            && (stream.answered.is_some() || stream.told.is_some() || stream.lasted >= answered)
     };
     let found = each(
         facts,

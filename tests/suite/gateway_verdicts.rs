@@ -336,6 +336,19 @@ fn a_session_in_which_nothing_is_said_is_not_to_be_cut_either() {
 }
 
 #[test]
+fn where_an_apiserver_stays_lost_what_we_ended_ourselves_is_not_held_against_the_gateway() {
+    let never_back = |waits_ms: u64| {
+        let waits = GatewayStream { answered: None, server: None, ..stream(Shape::Request, "busy", 26_000, "") };
+        let waits = GatewayStream { lasted: millis(waits_ms), ..waits };
+        let mut recording = Parts::good().and(26_000, waits).recording();
+        recording.observations.retain(|seen| !matches!(seen.event, Event::LossOff(_)));
+        recording
+    };
+    upheld().compare(&never_back(2900));
+    violated("GATEWAY-2", "a request of +26.000s through gateway had no answer").compare(&never_back(3000));
+}
+
+#[test]
 fn what_a_gateway_logged_is_quoted_and_decides_nothing() {
     let logged = |recording: Recording, audit_id: &str| {
         let mut recording = recording;

@@ -1,5 +1,6 @@
 //! A lab with gateways beside its balancer.
 
+use anyhow::Context as _;
 use futures::future::{join_all, try_join_all};
 
 use super::{Gateway, Lane, binary};
@@ -9,7 +10,7 @@ use crate::lab::http::Endpoint;
 use crate::lab::keeper::{Claim, Keeper};
 use crate::lab::network::Network;
 use crate::lab::{Lab, Setup, kubeconfig};
-use crate::timeline::{Event, Subject};
+use crate::timeline::{Endpoints, Event, Subject};
 
 /// Starts those that a lab is to have. Returns them, and what they are.
 ///
@@ -24,9 +25,10 @@ pub(in crate::lab) async fn start(
         return Ok((Vec::new(), None));
     }
     let binary = tokio::task::spawn_blocking(|| binary(&|_| ())).await??;
+    let known = known(&control_plane.servers, setup);
     let mut gateways = Vec::new();
     for numbered in (0..).zip(setup.gateways.iter().copied()) {
-        let backends = control_plane.servers.iter().map(backend).collect();
+        let backends = known.iter().map(backend).collect();
         let gateway = Gateway::start((keeper, claim), (control_plane, network), (&binary, setup), backends, numbered);
         gateways.push(gateway.await?);
     }
@@ -38,6 +40,11 @@ impl Lab {
     /// The gateways beside the balancer.
     pub fn gateways(&self) -> &[Gateway] {
         &self.gateways
+    }
+
+    /// The apiservers that gateways know of from the start.
+    pub fn known_to_gateways(&self) -> &[Shared] {
+        known(self.servers(), self.setup())
     }
 
     /// A gateway, as an administrator's client in that lane meets it.
@@ -52,6 +59,20 @@ impl Lab {
     pub fn gateway_kubeconfig(&self, gateway: &Gateway, lane: Lane) -> kube::config::Kubeconfig {
         let ControlPlane { ca, admin, token, .. } = &self.control_plane;
         kubeconfig::kubeconfig(gateway.address(lane), ca, admin, Some(&**token), None)
+    }
+
+    /// Tells every gateway that these apiservers, by number, are all there are. Returns when all have understood.
+    ///
+    /// # Errors
+    /// One does not.
+    pub async fn tell_gateways(&self, known: &[u8]) -> anyhow::Result<()> {
+        let servers =
+            known.iter().map(|index| self.servers().get(usize::from(*index)).context("there is no such apiserver"));
+        let servers = servers.collect::<anyhow::Result<Vec<_>>>()?;
+        let backends: Vec<_> = servers.iter().map(|server| backend(server)).collect();
+        let told = Endpoints { servers: backends.iter().map(|it| it.name.clone()).collect() };
+        self.recorder.record(Event::Endpoints(told));
+        try_join_all(self.gateways.iter().map(|gateway| gateway.tell(&backends))).await.map(drop)
     }
 
     /// Records what each gateway has counted so far.
@@ -70,6 +91,10 @@ impl Lab {
         });
         join_all(self.gateways.iter().map(|gateway| gateway.end(&self.recorder, &ours))).await;
     }
+}
+
+fn known<'a>(servers: &'a [Shared], setup: &Setup) -> &'a [Shared] {
+    &servers[..servers.len().saturating_sub(setup.spares)]
 }
 
 fn backend(server: &Shared) -> Backend {

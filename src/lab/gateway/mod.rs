@@ -4,6 +4,7 @@
 //! the kernel's timers on another.
 
 mod beside;
+mod endpoints;
 mod remedy;
 mod told;
 
@@ -91,6 +92,7 @@ impl Gateway {
         let folder = claim.folder.join(format!("gateway-{}", remedy.name));
         tokio::fs::create_dir(&folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
         let ports = Lane::ALL.map(|lane| network::gateway(claim.lab, index, lane as u8));
+        endpoints::write(&folder, &backends)?;
         let settings = Settings {
             site: network.balancer.clone(),
             listen: ports[0],
@@ -107,7 +109,7 @@ impl Gateway {
             let name = lane.name();
             let (mut cluster, mut listener) = (resources["clusters"][0].clone(), resources["listeners"][0].clone());
             cluster["name"] = json!(name);
-            cluster["load_assignment"]["cluster_name"] = json!(name);
+            endpoints::subscribe(&mut cluster, &folder);
             listener["name"] = json!(name);
             listener["address"]["socket_address"]["port_value"] = json!(port.port());
             let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
@@ -117,6 +119,8 @@ impl Gateway {
             listeners.push(listener);
         }
         *resources = json!({"clusters": clusters, "listeners": listeners});
+        // Who does not say who it is, is told of no endpoints.
+        configuration["node"] = json!({"id": remedy.name, "cluster": "gateways"});
         let file = folder.join("envoy.json");
         pki::write_private(&file, &serde_json::to_string_pretty(&configuration)?)?;
         let args = envoy::ARGUMENTS.iter().map(|&arg| arg.to_owned()).chain([file.display().to_string()]);
@@ -173,6 +177,29 @@ impl Gateway {
         let files = ["gateway.log", "stats.log"].map(|name| (name, self.folder.join(name)));
         let named = |(name, file)| (format!("gateway-{}-{name}", self.remedy.name), file);
         files.into_iter().filter(|(_, file)| file.exists()).map(named)
+    }
+
+    /// Tells it that these are all apiservers there are, and returns when it has understood.
+    ///
+    /// # Errors
+    /// It does not, or is gone.
+    async fn tell(&self, backends: &[Backend]) -> anyhow::Result<()> {
+        let before = self.updates().await?;
+        endpoints::write(&self.folder, backends)?;
+        let what = format!("the gateway {} to understand which apiservers there are", self.remedy.name);
+        wait::until(timing::BALANCER_READY, &what, async || match self.updates().await {
+            Ok(updates) if updates > before => ControlFlow::Break(()),
+            Ok(updates) => ControlFlow::Continue(format!("{updates} updates")),
+            Err(error) => ControlFlow::Continue(format!("{error:#}")),
+        })
+        .await
+    }
+
+    /// How often each of its lanes has been told of apiservers.
+    async fn updates(&self) -> anyhow::Result<u64> {
+        let counted = counters(&envoy::statistics(&self.folder).await?);
+        let lanes = Lane::ALL.map(|lane| format!("cluster.{}.update_success", lane.name()));
+        Ok(lanes.iter().map(|lane| counted.get(lane).copied().unwrap_or(0)).min().unwrap_or(0))
     }
 
     /// Records what it has counted so far. Returns all of its statistics.

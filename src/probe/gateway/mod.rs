@@ -51,7 +51,7 @@ impl Probe for GatewayClients {
             for gateway in lab.gateways() {
                 for lane in [Lane::Alone, Lane::Busy, Lane::New] {
                     let client = Arc::new(Client::of(lab, gateway, lane, crew.clone()));
-                    client.start(lab.servers().len(), from, &tasks).await?;
+                    client.start(lab.known_to_gateways().len(), from, &tasks).await?;
                 }
             }
             // All at once: the first is not to be quiet for much longer than the last.

@@ -56,8 +56,8 @@ async fn spread(lab: &Lab, gateway: &Gateway, (desk, crew): (&Desk, &Crew), shap
             found.push(Exec { shape, open, story, done: Arc::default() });
         }
         match found.len() {
-            enough if enough == lab.servers().len() => ControlFlow::Break(()),
-            few => ControlFlow::Continue(format!("{few} of {}", lab.servers().len())),
+            enough if enough == lab.known_to_gateways().len() => ControlFlow::Break(()),
+            few => ControlFlow::Continue(format!("{few} of {}", lab.known_to_gateways().len())),
         }
     })
     .await?;
