@@ -49,6 +49,8 @@ pub struct Setup {
     pub namespaces: bool,
     /// Gateways beside the balancer, each with a remedy of its own. It takes [`Setup::namespaces`].
     pub gateways: Vec<Remedy>,
+    /// How many workers each of them has.
+    pub gateway_workers: u32,
     /// Of how many apiservers, the last ones, they know nothing until they are told ([`Lab::tell_gateways`](super::Lab::tell_gateways)).
     pub spares: usize,
     /// Whether there is to be a pod that sessions lead into ([`Lab::pod`](super::Lab::pod)).
@@ -83,6 +85,7 @@ impl Setup {
             apiservers: None,
             namespaces: false,
             gateways: Vec::new(),
+            gateway_workers: 1,
             spares: 0,
             pods: false,
             watch_timeout: None,

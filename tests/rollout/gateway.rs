@@ -45,6 +45,28 @@ async fn the_recommended_gateway_survives_a_silently_lost_apiserver() {
         .await;
 }
 
+/// Behind such a gateway with two workers, of which each has connections of its own, all is as behind one with a single worker.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn every_worker_of_the_recommended_gateway_survives_a_silently_lost_apiserver() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers, lab.pods) = (true, Some(2), true);
+            (lab.gateways, lab.gateway_workers) = (vec![gateways::RECOMMENDED], 2);
+        })
+        .upholds_through(&gateways::RECOMMENDED, ALL)
+        .run(async |lab| {
+            let probes = clients_and_a_writer().start(lab).await?;
+            let first = lab.lose(0, Lost::Both).await?;
+            probes.watch_for(times::FAULT).await;
+            first.heal().await?;
+            probes.stop().await
+        })
+        .await;
+}
+
 /// How an apiserver ceases to answer, without a word.
 #[derive(Clone, Copy)]
 enum Silence {

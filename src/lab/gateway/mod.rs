@@ -63,6 +63,8 @@ pub struct Gateway {
     pub remedy: Remedy,
     /// Where it listens, in the order of [`Lane::ALL`].
     ports: [SocketAddr; 4],
+    /// How many workers it has: each has upstream connections of its own.
+    workers: u32,
     roster: Arc<Roster>,
     child: Child,
     folder: PathBuf,
@@ -115,6 +117,10 @@ impl Gateway {
             let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
             manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"] = json!(name);
             remedy.apply(*lane, &mut cluster, manager);
+            if setup.gateway_workers > 1 {
+                // Else the kernel's hash decides which worker has a connection.
+                listener["connection_balance_config"] = json!({"exact_balance": {}});
+            }
             clusters.push(cluster);
             listeners.push(listener);
         }
@@ -123,24 +129,31 @@ impl Gateway {
         configuration["node"] = json!({"id": remedy.name, "cluster": "gateways"});
         let file = folder.join("envoy.json");
         pki::write_private(&file, &serde_json::to_string_pretty(&configuration)?)?;
-        let args = envoy::ARGUMENTS.iter().map(|&arg| arg.to_owned()).chain([file.display().to_string()]);
+        let workers = setup.gateway_workers.to_string();
+        let (path, quiet) = (file.display().to_string(), ["--disable-hot-restart", "--log-level", "info"]);
+        let args = ["--concurrency", &workers].into_iter().chain(quiet).chain(["-c", &path]);
         let program = Program {
             lab: claim.lab,
             program: binary.path.clone(),
-            args: args.collect(),
+            args: args.map(str::to_owned).collect(),
             env: BTreeMap::new(),
             network: network.balancer.file(),
             folder: None,
             log: folder.join("gateway.log"),
         };
         let child = keeper.spawn(program).await.with_context(|| format!("cannot start the gateway {}", remedy.name))?;
-        let roster = control_plane.roster.clone();
-        Ok(Self { remedy, ports, roster, child, folder })
+        let (workers, roster) = (setup.gateway_workers, control_plane.roster.clone());
+        Ok(Self { remedy, ports, workers, roster, child, folder })
     }
 
     /// Where clients of a lane reach it.
     pub fn address(&self, lane: Lane) -> SocketAddr {
         self.ports[lane as usize]
+    }
+
+    /// How many workers it has: connections to a lane's port go to them in turn.
+    pub fn workers(&self) -> u32 {
+        self.workers
     }
 
     /// Waits until a request through it is served.

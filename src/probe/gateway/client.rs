@@ -20,15 +20,17 @@ use crate::timing::{self, gateway as times};
 pub(super) struct Client {
     gateway: &'static str,
     lane: Lane,
+    /// Of those in this lane.
+    number: u32,
     pub(super) to: Endpoint,
     kept: Mutex<Option<Multiplexed>>,
     pub(super) crew: Crew,
 }
 
 impl Client {
-    pub(super) fn of(lab: &Lab, gateway: &Gateway, lane: Lane, crew: Crew) -> Self {
+    pub(super) fn of(lab: &Lab, (gateway, lane): (&Gateway, Lane), number: u32, crew: Crew) -> Self {
         let to = lab.through_gateway(gateway, lane).over(Protocol::Http2);
-        Self { gateway: gateway.remedy.name, lane, to, kept: Mutex::default(), crew }
+        Self { gateway: gateway.remedy.name, lane, number, to, kept: Mutex::default(), crew }
     }
 
     /// Opens what is open all the time, one on each apiserver, then lets everything run.
@@ -70,7 +72,8 @@ impl Client {
         let mut found: Vec<Watch> = Vec::new();
         let what = format!("a {shape} on each apiserver, through the gateway {}", self.gateway);
         wait::until(timing::PROBE_READY, &what, async || {
-            let name = format!("{:?}-{}", shape, found.len()).to_lowercase();
+            let number = self.number as usize * servers + found.len();
+            let name = format!("{shape:?}-{number}").to_lowercase();
             let mut watch = Watch::new(self.clone(), shape, name, from);
             match watch.open().await {
                 Ok(()) => {}

@@ -1,8 +1,8 @@
 //! Clients of gateways: watches, requests and quiet streams through every gateway of the lab, told apart by what else is on the
 //! gateway's upstream connections.
 //!
-//! In each lane a gateway has one client with one connection. Of watches and quiet streams there is one on each apiserver, so whichever
-//! is lost, one of each is on it, and one is not. Where the lab has a pod, there are sessions as well.
+//! In each lane a gateway has one client with one connection for each of its workers. Of watches and quiet streams each has one on each
+//! apiserver, so whichever is lost, one of each is on it, and one is not. Where the lab has a pod, there are sessions as well.
 
 mod client;
 mod session;
@@ -50,8 +50,10 @@ impl Probe for GatewayClients {
             let tasks = Tasks::default();
             for gateway in lab.gateways() {
                 for lane in [Lane::Alone, Lane::Busy, Lane::New] {
-                    let client = Arc::new(Client::of(lab, gateway, lane, crew.clone()));
-                    client.start(lab.known_to_gateways().len(), from, &tasks).await?;
+                    for number in 0..gateway.workers() {
+                        let client = Arc::new(Client::of(lab, (gateway, lane), number, crew.clone()));
+                        client.start(lab.known_to_gateways().len(), from, &tasks).await?;
+                    }
                 }
             }
             // All at once: the first is not to be quiet for much longer than the last.
