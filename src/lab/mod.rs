@@ -138,7 +138,11 @@ impl Lab {
         };
         let balancer =
             Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &network, &recorder).await?;
-        let machine = network.client.run(machine::facts).await?;
+        let mut machine = network.client.run(machine::facts).await?;
+        if let (Some(retries), Some(kernel)) = (setup.tcp_retries2, network.balancer.namespace()) {
+            kernel.sysctl("ipv4/tcp_retries2", &retries.to_string()).await?;
+            machine.insert("balancer's net.ipv4.tcp_retries2".to_owned(), retries.to_string());
+        }
         let beside = control_plane.servers[0].name();
         let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder, beside).await?;
 

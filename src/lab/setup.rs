@@ -53,6 +53,9 @@ pub struct Setup {
     pub gateway_workers: u32,
     /// Of how many apiservers, the last ones, they know nothing until they are told ([`Lab::tell_gateways`](super::Lab::tell_gateways)).
     pub spares: usize,
+    /// `net.ipv4.tcp_retries2` where the balancer and the gateways stand; `None`: as the machine has it. It takes
+    /// [`Setup::namespaces`].
+    pub tcp_retries2: Option<u32>,
     /// Whether there is to be a pod that sessions lead into ([`Lab::pod`](super::Lab::pod)).
     pub pods: bool,
     /// How long watches ask to last (`timeoutSeconds`); `None` leaves it to the client library.
@@ -87,6 +90,7 @@ impl Setup {
             gateways: Vec::new(),
             gateway_workers: 1,
             spares: 0,
+            tcp_retries2: None,
             pods: false,
             watch_timeout: None,
             read_timeout: None,

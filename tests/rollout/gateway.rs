@@ -180,6 +180,31 @@ async fn gateways_that_know_only_the_lost_apiserver_do_not_resume_watches() {
         .await;
 }
 
+/// Where the gateways' kernel gives up earlier (`net.ipv4.tcp_retries2`), connections end on which something was sent, and no others: as
+/// Istio comes a watch alone hangs on. With TCP keepalive beside it every watch ends, and new streams still go to the dead apiserver.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_small_tcp_retries2_is_half_of_a_remedy() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            (lab.gateways, lab.tcp_retries2) = (vec![gateways::NONE, gateways::TCP_KEEPALIVE], Some(times::RETRIES2));
+        })
+        .violates_through(&gateways::NONE, &[&gateway::ENDED, &gateway::ELSEWHERE])
+        .upholds_through(&gateways::TCP_KEEPALIVE, &[&gateway::ENDED])
+        .violates_through(&gateways::TCP_KEEPALIVE, &[&gateway::ELSEWHERE])
+        .run(async |lab| {
+            let probes = clients_and_a_writer().start(lab).await?;
+            let first = lab.lose(0, Lost::Both).await?;
+            probes.watch_for(times::FAULT).await;
+            first.heal().await?;
+            probes.stop().await
+        })
+        .await;
+}
+
 /// Apiservers that are rolled gracefully, with watches open through a gateway: they end and go on, nothing is missed, and no read fails.
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
