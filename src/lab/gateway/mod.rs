@@ -5,10 +5,12 @@
 
 mod beside;
 mod endpoints;
+mod lanes;
 mod remedy;
 mod told;
 
 pub(in crate::lab) use beside::start;
+pub use lanes::{Lane, configuration};
 pub use remedy::*;
 pub use told::{counters, logged};
 
@@ -20,7 +22,6 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use rustix::process::Signal;
-use serde_json::json;
 
 use super::balancer::command::serves;
 use super::balancer::product::envoy;
@@ -33,29 +34,6 @@ use super::provision::{self, Binary, Sources};
 use super::{Setup, wait};
 use crate::timeline::{Event, GatewayCounted, Recorder};
 use crate::timing;
-
-/// Traffic that has upstream connections of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Lane {
-    /// Watches, and nothing else.
-    Alone,
-    /// Watches beside requests.
-    Busy,
-    /// Watches that are opened all the time.
-    New,
-    /// Sessions, whose connections are upgraded.
-    Sessions,
-}
-
-impl Lane {
-    /// All of them, in the order of their ports.
-    pub const ALL: [Self; 4] = [Self::Alone, Self::Busy, Self::New, Self::Sessions];
-
-    /// What a gateway calls it.
-    fn name(self) -> String {
-        format!("{self:?}").to_lowercase()
-    }
-}
 
 /// One Envoy with one remedy.
 pub struct Gateway {
@@ -104,29 +82,8 @@ impl Gateway {
         let idle = timing::COMMAND_IDLE_TIMEOUT;
         let shown = &control_plane.gateway;
         let shown = [shown.certificate_file.as_path(), shown.key_file.as_path()];
-        let mut configuration = envoy::configuration(&settings, &control_plane.ca_file, idle, &folder, shown);
-        let resources = &mut configuration["static_resources"];
-        let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
-        for (lane, port) in Lane::ALL.iter().zip(&ports) {
-            let name = lane.name();
-            let (mut cluster, mut listener) = (resources["clusters"][0].clone(), resources["listeners"][0].clone());
-            cluster["name"] = json!(name);
-            endpoints::subscribe(&mut cluster, &folder);
-            listener["name"] = json!(name);
-            listener["address"]["socket_address"]["port_value"] = json!(port.port());
-            let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
-            manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"] = json!(name);
-            remedy.apply(*lane, &mut cluster, manager);
-            if setup.gateway_workers > 1 {
-                // Else the kernel's hash decides which worker has a connection.
-                listener["connection_balance_config"] = json!({"exact_balance": {}});
-            }
-            clusters.push(cluster);
-            listeners.push(listener);
-        }
-        *resources = json!({"clusters": clusters, "listeners": listeners});
-        // Who does not say who it is, is told of no endpoints.
-        configuration["node"] = json!({"id": remedy.name, "cluster": "gateways"});
+        let balancer = envoy::configuration(&settings, &control_plane.ca_file, idle, &folder, shown);
+        let configuration = configuration(balancer, remedy, &ports, setup.gateway_workers, &folder);
         let file = folder.join("envoy.json");
         pki::write_private(&file, &serde_json::to_string_pretty(&configuration)?)?;
         let workers = setup.gateway_workers.to_string();

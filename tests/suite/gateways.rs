@@ -1,9 +1,54 @@
-//! What gateways tell of themselves, as Envoy writes it.
+//! What gateways are told, and what they tell of themselves, as Envoy writes it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use rollproof::lab::gateway::{counters, logged};
+use rollproof::lab::balancer::Settings;
+use rollproof::lab::balancer::product::envoy;
+use rollproof::lab::gateway::{Lane, NONE, RECOMMENDED, REMEDIES, Remedy, configuration, counters, logged};
 use rollproof::timeline::GatewayLogged;
+use rollproof::timing::{Profile, Timers, secs};
+use serde_json::Value;
+
+fn configured(remedy: Remedy, workers: u32) -> Value {
+    let settings = Settings::new(Vec::new(), String::new(), &Timers::of(Profile::Pr));
+    let (ca, folder) = (Path::new("/lab/ca.crt"), Path::new("/lab/gateway"));
+    let shown = ["/lab/gateway.crt", "/lab/gateway.key"].map(Path::new);
+    let ports = Lane::ALL.map(|lane| ([127, 0, 0, 1], 17_000 + lane as u16).into());
+    configuration(envoy::configuration(&settings, ca, secs(60), folder, shown), remedy, &ports, workers, folder)
+}
+
+#[test]
+fn every_lane_learns_of_the_same_apiservers_by_one_file() {
+    for remedy in REMEDIES {
+        let it = configured(*remedy, 1);
+        let clusters = it["static_resources"]["clusters"].as_array().unwrap();
+        assert_eq!(clusters.len(), Lane::ALL.len());
+        for cluster in clusters {
+            assert_eq!((&cluster["type"], &cluster["load_assignment"]), (&"EDS".into(), &Value::Null), "{cluster:#}");
+            let discovery = &cluster["eds_cluster_config"];
+            assert_eq!(discovery["service_name"], "apiservers");
+            let file = &discovery["eds_config"]["path_config_source"]["path"];
+            assert_eq!(file, "/lab/gateway/endpoints.json", "{}", remedy.name);
+        }
+        assert_eq!(it["node"]["id"], remedy.name);
+    }
+}
+
+#[test]
+fn a_lane_has_a_port_and_a_cluster_of_its_own_and_only_several_workers_take_turns() {
+    let it = configured(RECOMMENDED, 1);
+    for (index, name) in ["alone", "busy", "new", "sessions"].iter().enumerate() {
+        let listener = &it["static_resources"]["listeners"][index];
+        assert_eq!(listener["address"]["socket_address"]["port_value"], 17_000 + index);
+        let routes =
+            &listener["filter_chains"][0]["filters"][0]["typed_config"]["route_config"]["virtual_hosts"][0]["routes"];
+        assert!(routes.as_array().unwrap().iter().all(|route| route["route"]["cluster"] == *name), "{routes:#}");
+        assert_eq!(listener["connection_balance_config"], Value::Null);
+    }
+    let balanced = &configured(NONE, 2)["static_resources"]["listeners"][0]["connection_balance_config"];
+    assert_eq!(balanced.to_string(), r#"{"exact_balance":{}}"#);
+}
 
 const STATS: &str = "\
 cluster.alone.external.upstream_rq_200: 6
