@@ -38,8 +38,8 @@ impl Lab {
         Ok(Losing { hole, loss, recorder: self.recorder.clone() })
     }
 
-    /// Ends an apiserver as a machine ends that loses its power: its packets are lost, then its process is killed. Nobody
-    /// behind the balancer is ever sent its FIN or RST.
+    /// Ends an apiserver as a machine ends that loses its power: its packets are lost, then its process is killed. Whoever is connected to it
+    /// is sent neither FIN nor RST.
     ///
     /// # Errors
     /// The lab has no namespaces, the kernel refuses, or the process does not run.

@@ -30,7 +30,7 @@ use anyhow::Context as _;
 use http::Endpoint;
 
 use crate::config::{BalancerKind, Config};
-use crate::timeline::{Cell, Moment, Recorder, Server, Subject};
+use crate::timeline::{Cell, Moment, Recorder, Server, Subject, TCP_RETRIES2};
 use crate::timing;
 use balancer::chosen::Balancer;
 use control_plane::{Apiserver, ControlPlane, Pod, Shared};
@@ -141,7 +141,7 @@ impl Lab {
         let mut machine = network.client.run(machine::facts).await?;
         if let (Some(retries), Some(kernel)) = (setup.tcp_retries2, network.balancer.namespace()) {
             kernel.sysctl("ipv4/tcp_retries2", &retries.to_string()).await?;
-            machine.insert("balancer's net.ipv4.tcp_retries2".to_owned(), retries.to_string());
+            machine.insert(TCP_RETRIES2.to_owned(), retries.to_string());
         }
         let beside = control_plane.servers[0].name();
         let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder, beside).await?;

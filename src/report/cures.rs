@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::one_line;
-use crate::timeline::Recording;
+use crate::timeline::{Recording, TCP_RETRIES2};
 use crate::timing::{self, gateway as times};
 use crate::verdict::{COUNTED, Cure, OnTheWire, Recovery, counted, cures, on_the_wire};
 
@@ -70,9 +70,12 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         let header = &recording.header;
         let versions: Vec<_> = header.subjects.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
         let kernel = header.machine.get("kernel").map_or("", String::as_str);
+        let retries = header.machine.get(TCP_RETRIES2);
+        let retries =
+            retries.map_or(String::new(), |it| format!(", tcp_retries2 {} for the gateways", one_line(it, 10)));
         let _ = write!(
             page,
-            "\n## Fault: {}\n\n{}, {}; Linux {}.\n\n\
+            "\n## Fault: {}\n\n{}, {}; Linux {}{retries}.\n\n\
              | remedy | watch alone | watch beside requests | requests | new watches | requests failed | quiet stream | quiet exec | execs on the dead one | client connections |\n\
              | --- | --: | --: | --: | --: | --- | --- | --- | --- | --: |\n",
             one_line(&first.fault, 100),

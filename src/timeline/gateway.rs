@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::Failure;
 use crate::timing::nanos;
 
+/// In [`Header::machine`](super::Header::machine): `net.ipv4.tcp_retries2` where the gateways stand, if a scenario has set it.
+pub const TCP_RETRIES2: &str = "gateways' net.ipv4.tcp_retries2";
+
 /// A stream of a client through a gateway. Written down when it ended, or when its probe did; begins when it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayStream {

@@ -79,6 +79,10 @@ fn the_page_has_a_row_for_each_remedy_that_was_there_and_a_reason_for_all() {
     let page = cures_markdown(&[two_gateways()], &remedies());
     assert!(page.contains("\n| none | **never** |"), "{page}");
     assert!(page.contains("\n| recommended | 4.0 s |"), "{page}");
+    assert!(!page.contains("tcp_retries2 3 for the gateways"), "{page}");
+    let mut impatient = two_gateways();
+    impatient.header.machine.insert(TCP_RETRIES2.to_owned(), "3".to_owned());
+    assert!(cures_markdown(&[impatient], &remedies()).contains(", tcp_retries2 3 for the gateways.\n"));
     // It was not there, and has its reason only.
     assert_eq!(page.matches("\n| http2-ping |").count(), 1, "{page}");
     for remedy in REMEDIES {
