@@ -98,6 +98,8 @@ pub enum BalancerKind {
     Kernel,
     /// A product, configured by the suite.
     Product(Product),
+    /// Envoy, configured by somebody's own file: its path, relative to the current folder.
+    Envoy(PathBuf),
     /// Somebody else's: the words of a command line, at least one.
     Command(Vec<String>),
 }
@@ -145,27 +147,37 @@ impl fmt::Display for BalancerKind {
             Self::Builtin => f.write_str("builtin"),
             Self::Kernel => f.write_str("kernel"),
             Self::Product(product) => product.fmt(f),
+            Self::Envoy(file) => write!(f, "envoy:{}", file.display()),
             Self::Command(words) => write!(f, "command:{}", words.join(" ")),
         }
     }
 }
 
 impl BalancerKind {
+    /// The product that it is, whoever configures it.
+    pub fn product(&self) -> Option<Product> {
+        match self {
+            Self::Product(product) => Some(*product),
+            Self::Envoy(_) => Some(Product::Envoy),
+            Self::Builtin | Self::Kernel | Self::Command(_) => None,
+        }
+    }
+
     /// Whether a connection that its backend refuses fails, and the next one too: it neither tries again nor learns from that.
     pub fn passes_refusals_on(&self) -> bool {
-        !matches!(self, Self::Command(_) | Self::Product(Product::Nginx))
+        !matches!(self, Self::Command(_) | Self::Envoy(_) | Self::Product(Product::Nginx))
     }
 
     /// Whether the suite itself decides what it does, in its own code or in its configuration.
     pub fn is_told(&self) -> bool {
-        !matches!(self, Self::Command(_))
+        !matches!(self, Self::Command(_) | Self::Envoy(_))
     }
 
     /// What a lab with it needs of the machine.
     pub fn needs(&self) -> &'static [Need] {
         match self {
             Self::Kernel => &[Need::Namespaces],
-            Self::Builtin | Self::Product(_) | Self::Command(_) => &[],
+            Self::Builtin | Self::Product(_) | Self::Envoy(_) | Self::Command(_) => &[],
         }
     }
 }
@@ -286,13 +298,19 @@ fn balancer(value: &str) -> Result<BalancerKind, String> {
             Some(words) => Ok(BalancerKind::Command(words)),
         };
     }
+    if let Some(file) = value.strip_prefix("envoy:") {
+        return match file {
+            "" => Err("no file follows; it takes envoy:FILE".to_owned()),
+            file => Ok(BalancerKind::Envoy(file.into())),
+        };
+    }
     if let Some(product) = Product::ALL.into_iter().find(|product| product.to_string() == value) {
         return Ok(BalancerKind::Product(product));
     }
     match value {
         "builtin" => Ok(BalancerKind::Builtin),
         "kernel" => Ok(BalancerKind::Kernel),
-        _ => Err(takes(value, &["builtin", "kernel", "haproxy", "nginx", "envoy", "command:CMD"])),
+        _ => Err(takes(value, &["builtin", "kernel", "haproxy", "nginx", "envoy", "envoy:FILE", "command:CMD"])),
     }
 }
 

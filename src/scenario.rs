@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use futures::FutureExt as _;
 
 use crate::config::{BalancerKind, Config, ControlPlaneKind, Product};
+use crate::lab::balancer::product::EnvoyFile;
 use crate::lab::control_plane::kind;
 use crate::lab::gateway::{self, Remedy};
 use crate::lab::material::{self, Material, Planned, Say};
@@ -412,7 +413,11 @@ async fn provide(name: &str, config: &Config, planned: Planned, setup: &Setup) -
         }
         None => None,
     };
-    if let BalancerKind::Product(product) = config.balancer {
+    if let BalancerKind::Envoy(file) = &config.balancer {
+        // No control plane is started in vain.
+        EnvoyFile::read(file)?;
+    }
+    if let Some(product) = config.balancer.product() {
         let on_kind = config.control_plane == ControlPlaneKind::Kind;
         tokio::task::spawn_blocking(move || match product {
             product if on_kind => balancer_image(product, &sources, &|text| say(text)).map(drop),

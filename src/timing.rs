@@ -518,6 +518,8 @@ pub const IMAGE_PULL_STALL: Duration = secs(60);
 pub const IMAGE_LOAD_LIMIT: Duration = secs(600);
 /// A program that is asked for its version. Measured under 0.2 s.
 pub const VERSION_ANSWER: Duration = secs(10);
+/// Envoy, which is to say whether it takes a configuration. Measured 0.2 s.
+pub const ENVOY_VALIDATES: Duration = secs(10);
 
 /// Timers of gateways, the same in both profiles: how long they are decides about how long it takes, and not about whether. What is
 /// compressed stands beside what would be set.

@@ -147,7 +147,7 @@ impl Lab {
         let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder, beside).await?;
 
         let mut subjects = material.subjects();
-        subjects.push(balancer.subject());
+        subjects.extend(balancer.subjects());
         let (gateways, envoy) = gateway::start((&keeper, &claim), (&control_plane, &network), &setup).await?;
         subjects.extend(envoy);
         let cell = Cell {

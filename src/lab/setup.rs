@@ -170,7 +170,7 @@ impl Setup {
             BalancerKind::Product(product) => {
                 !self.namespaces && !self.loops_lost && balancer::product::suits(*product, self)
             }
-            BalancerKind::Command(_) => !self.sets_policies(),
+            BalancerKind::Envoy(_) | BalancerKind::Command(_) => !self.sets_policies(),
         }
     }
 }

@@ -2,10 +2,12 @@
 
 mod carrying;
 mod command;
+mod envoy_file;
 mod kernel;
 mod kernel_ends;
 mod many;
 mod products;
+mod real;
 mod stage;
 
 use std::io::ErrorKind;

@@ -62,6 +62,27 @@ fn a_product_is_taken_by_its_name(#[case] name: &str, #[case] product: Product) 
     assert_eq!(config.balancer.to_string(), name);
 }
 
+#[rstest]
+#[case("envoy:my gateway.yaml", BalancerKind::Envoy("my gateway.yaml".into()), Product::Envoy)]
+fn a_product_may_be_told_otherwise(#[case] value: &str, #[case] kind: BalancerKind, #[case] product: Product) {
+    assert_eq!((kind.to_string().as_str(), kind.product()), (value, Some(product)));
+    assert_eq!(parse(&[("ROLLPROOF_BALANCER", value)]).unwrap().balancer, kind);
+}
+
+#[test]
+fn what_its_user_configures_is_not_told_by_the_suite() {
+    let kind = |value| parse(&[("ROLLPROOF_BALANCER", value)]).unwrap().balancer;
+    for (value, is_told, passes_refusals_on) in [
+        ("envoy", true, true),
+        ("nginx", true, false),
+        ("envoy:gateway.yaml", false, false),
+        ("command:balancer", false, false),
+    ] {
+        let kind = kind(value);
+        assert_eq!((kind.is_told(), kind.passes_refusals_on()), (is_told, passes_refusals_on), "{value}");
+    }
+}
+
 #[test]
 fn an_empty_value_means_unset() {
     let names = ["CONTROL_PLANE", "KUBERNETES_VERSION", "APISERVERS", "BALANCER", "CLIENT", "PROFILE", "REPORT_DIR"];
@@ -97,6 +118,7 @@ fn require_all_means_every_need_but_those_about_what_was_chosen() {
 #[case("ROLLPROOF_CONTROL_PLANE", "minikube", "it takes kind, local")]
 #[case("ROLLPROOF_BALANCER", "nginks", "it takes nginx, ")]
 #[case("ROLLPROOF_BALANCER", "builtn", "it takes builtin, ")]
+#[case("ROLLPROOF_BALANCER", "envoy:", "no file follows; it takes envoy:FILE")]
 #[case("ROLLPROOF_BALANCER", "command:", "no command follows")]
 #[case("ROLLPROOF_BALANCER", "command:  ", "no command follows")]
 #[case("ROLLPROOF_BALANCER", "command:'' x", "no command follows")]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use super::command::{self, Command, serves};
+use super::product::{EnvoyFile, Told};
 use super::{Backend, Builtin, Kernel, Settings, product};
 use crate::config::BalancerKind;
 use crate::lab::control_plane::ControlPlane;
@@ -33,7 +34,7 @@ impl Balancer {
     /// Starts the balancer in front of a control plane; [`Balancer::ready`] waits for it.
     ///
     /// # Errors
-    /// Its address is taken, or its command cannot be executed.
+    /// Its address is taken, its user's configuration cannot be used, or its command cannot be executed.
     pub async fn start(
         claim: &Claim,
         keeper: &Keeper,
@@ -66,13 +67,15 @@ impl Balancer {
             loops_lost: nodes(setup.loops_lost),
             ..Settings::new(backends, control_plane.ca.clone(), &setup.timers)
         };
+        let run = async |told| {
+            let idle = timing::COMMAND_IDLE_TIMEOUT;
+            let running = product::Running::start(told, keeper, claim, &settings, control_plane, idle);
+            Ok(Self::Product(running.await?))
+        };
         match kind {
             BalancerKind::Builtin | BalancerKind::Kernel => Self::ours(kind, settings, recorder).await,
-            BalancerKind::Product(product) => {
-                let idle = timing::COMMAND_IDLE_TIMEOUT;
-                let running = product::Running::start(*product, keeper, claim, &settings, control_plane, idle);
-                Ok(Self::Product(running.await?))
-            }
+            BalancerKind::Product(product) => run(Told::Usual(*product)).await,
+            BalancerKind::Envoy(file) => run(Told::EnvoyFile(EnvoyFile::read(file)?)).await,
             BalancerKind::Command(words) => {
                 let environment = command::environment(
                     listen,
@@ -96,7 +99,7 @@ impl Balancer {
         match kind {
             BalancerKind::Builtin => Ok(Self::Builtin(Builtin::start(settings, recorder.clone()).await?)),
             BalancerKind::Kernel => Ok(Self::Kernel(Kernel::start(settings, recorder.clone()).await?)),
-            BalancerKind::Product(_) | BalancerKind::Command(_) => {
+            _ => {
                 bail!("{kind} cannot be told how to carry connections")
             }
         }
@@ -140,14 +143,14 @@ impl Balancer {
     }
 
     /// What is known about it as a program under test.
-    pub fn subject(&self) -> Subject {
+    pub fn subjects(&self) -> Vec<Subject> {
         let (name, version) = match self {
             Self::Builtin(_) => ("builtin".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             Self::Kernel(_) => ("kernel".to_owned(), machine::kernel()),
-            Self::Product(product) => return product.subject.clone(),
+            Self::Product(product) => return product.subjects.clone(),
             Self::Command(command) => (format!("command:{}", command.line()), String::new()),
         };
-        Subject { name, version, digest: String::new() }
+        vec![Subject { name, version, digest: String::new() }]
     }
 
     /// What it printed, if it is a process: the names as evidence, and the files.

@@ -165,8 +165,18 @@ pub fn provision(kubernetes: &Version, sources: &Sources, progress: &dyn Fn(&str
 /// # Errors
 /// As [`provision`].
 pub fn envoy(sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
-    Search::new(Wanted { program: Program::Envoy, version: version::ENVOY }, sources, progress).provide()
+    Search::new(ENVOY, sources, progress).provide()
 }
+
+/// Finds the pinned Envoy where it has not to be fetched. Blocks for milliseconds.
+///
+/// # Errors
+/// It is not at hand; where it was looked for.
+pub fn envoy_at_hand(sources: &Sources) -> anyhow::Result<Binary> {
+    find(ENVOY, sources)
+}
+
+const ENVOY: Wanted = Wanted { program: Program::Envoy, version: version::ENVOY };
 
 /// Finds or builds the pinned kwok. Blocks: milliseconds when warm, minutes when it has to build.
 ///
@@ -215,13 +225,14 @@ pub fn wanted(version: Option<&str>) -> anyhow::Result<Version> {
 /// # Errors
 /// One of them is not at hand; where it was looked for.
 pub fn at_hand(kubernetes: &Version, sources: &Sources) -> anyhow::Result<Binaries> {
-    let find = |program, version| {
-        Search::new(Wanted { program, version }, sources, &|_| ())
-            .find()?
-            .map_err(|tried| anyhow!("{} is not at hand ({})", Wanted { program, version }, tried.join("; ")))
-    };
+    let find = |program, version| find(Wanted { program, version }, sources);
     let kube_apiserver = find(Program::KubeApiserver, *kubernetes)?;
     Ok(Binaries { kube_apiserver, etcd: find(Program::Etcd, version::ETCD[0].version)?, kwok: None })
+}
+
+fn find(wanted: Wanted, sources: &Sources) -> anyhow::Result<Binary> {
+    let found = Search::new(wanted, sources, &|_| ()).find()?;
+    found.map_err(|tried| anyhow!("{wanted} is not at hand ({})", tried.join("; ")))
 }
 
 /// Why a route led nowhere.

@@ -14,7 +14,7 @@ use rollproof::lab::tls;
 use rollproof::timing::{millis, secs};
 use rstest::rstest;
 
-use super::stage::{Authority, Fake, soon};
+use super::stage::{Authority, Fake, nobody, soon};
 use crate::keeper::stage::Home;
 
 #[test]
@@ -73,11 +73,6 @@ async fn lab(listen: SocketAddr, ca_pem: &str) -> (Home, Keeper, Claim, Endpoint
 async fn start(keeper: &Keeper, claim: &Claim, listen: SocketAddr, line: &str) -> anyhow::Result<Command> {
     let environment = BTreeMap::from([("ROLLPROOF_LISTEN".to_owned(), listen.to_string())]);
     Command::start(keeper, claim, &command::arguments(line)?, environment, &Site::default(), listen).await
-}
-
-/// An address where nobody listens.
-fn nobody() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 #[tokio::test]

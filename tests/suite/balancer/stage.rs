@@ -207,6 +207,11 @@ pub(crate) fn refusing() -> (TcpSocket, Backend) {
     (socket, Backend { name: "apiserver-9".to_owned(), address })
 }
 
+/// An address where nobody listens.
+pub(crate) fn nobody() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
 const GREETING: &[u8] = b"hello";
 
 /// A client that has connected and said something.

@@ -4,6 +4,7 @@
 //! So a client's connection is no apiserver's: which of them answered, a header of the response tells
 //! ([`UPSTREAM_HEADER`]), and client certificates do not come through: clients bring a token.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,17 +37,13 @@ const UNLIMITED: u32 = 1_000_000;
 /// and of its key, `idle` how long a client's connection may be without a request.
 pub fn configuration(settings: &Settings, ca: &Path, idle: Duration, folder: &Path, gateway: [&Path; 2]) -> Value {
     let [certificate, key] = gateway;
-    let address =
-        |of: std::net::SocketAddr| json!({"socket_address": {"address": of.ip().to_string(), "port_value": of.port()}});
-    let endpoints: Vec<_> =
-        settings.backends.iter().map(|it| json!({"endpoint": {"address": address(it.address)}})).collect();
     let mut cluster = json!({
         "name": "apiservers",
         "type": "STATIC",
         "lb_policy": "ROUND_ROBIN",
         "connect_timeout": duration(settings.connect_timeout),
         "per_connection_buffer_limit_bytes": BUFFER,
-        "load_assignment": {"cluster_name": "apiservers", "endpoints": [{"lb_endpoints": endpoints}]},
+        "load_assignment": {"cluster_name": "apiservers", "endpoints": [{"lb_endpoints": endpoints(settings)}]},
         // With too few healthy hosts Envoy would take the unhealthy for healthy.
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
         "circuit_breakers": {"thresholds": [{
@@ -156,7 +153,7 @@ pub fn configuration(settings: &Settings, ca: &Path, idle: Duration, folder: &Pa
         }],
     });
     json!({
-        "admin": {"address": {"pipe": {"path": socket(folder), "mode": 0o600}}},
+        "admin": admin(folder),
         "static_resources": {
             "clusters": [cluster],
             "listeners": [{
@@ -199,6 +196,20 @@ pub(in crate::lab) async fn statistics(folder: &Path) -> anyhow::Result<String> 
     String::from_utf8(answer?.to_bytes().to_vec()).context("its statistics are no text")
 }
 
+/// The apiservers, as `lb_endpoints` takes them.
+pub(super) fn endpoints(settings: &Settings) -> Vec<Value> {
+    settings.backends.iter().map(|it| json!({"endpoint": {"address": address(it.address)}})).collect()
+}
+
+/// Its administration interface: a socket in the lab's folder.
+pub(super) fn admin(folder: &Path) -> Value {
+    json!({"address": {"pipe": {"path": socket(folder), "mode": 0o600}}})
+}
+
+fn address(of: SocketAddr) -> Value {
+    json!({"socket_address": {"address": of.ip().to_string(), "port_value": of.port()}})
+}
+
 fn socket(folder: &Path) -> PathBuf {
     folder.join("envoy.sock")
 }
@@ -213,6 +224,6 @@ fn tls(context: &str, mut content: Value) -> Value {
 }
 
 /// As protobuf's JSON has it.
-fn duration(span: Duration) -> String {
+pub(super) fn duration(span: Duration) -> String {
     format!("{}s", span.as_secs_f64())
 }

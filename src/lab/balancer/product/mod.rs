@@ -1,10 +1,11 @@
 //! Products as balancers: a process of this machine or a container of a cluster's network, configured as a careful team would,
 //! from the same [`Settings`] as the builtin balancer.
 //!
-//! Each has its own file: what it is told, and what it cannot be told ([`suits`]).
+//! Each has its own file: what it is told, and what it cannot be told ([`suits`]). Envoy may be told by its user instead ([`EnvoyFile`]).
 
 mod contained;
 pub mod envoy;
+mod envoy_file;
 pub mod haproxy;
 pub mod nginx;
 
@@ -21,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
 use contained::Contained;
+pub use envoy_file::EnvoyFile;
 
 use super::command::Command;
 use super::{OnUnhealthy, Settings};
@@ -36,11 +38,19 @@ use crate::timing;
 
 /// A product at work.
 pub struct Running {
-    /// Name, version and digest of its binary, or of its image.
-    pub subject: Subject,
+    /// Name, version and digest of its binary, or of its image; and its configuration, where that is its user's own.
+    pub subjects: Vec<Subject>,
     at: Place,
-    product: Product,
+    told: Told,
     folder: PathBuf,
+}
+
+/// What a product is told, and by whom.
+pub enum Told {
+    /// By the suite: haproxy and nginx carry bytes, Envoy is a gateway.
+    Usual(Product),
+    /// Envoy, by its user.
+    EnvoyFile(EnvoyFile),
 }
 
 /// Where it runs.
@@ -58,9 +68,9 @@ impl Running {
     /// `idle` is how long a connection may be idle.
     ///
     /// # Errors
-    /// It is not installed, or there is no image, or it cannot be started.
+    /// It is not installed, or there is no image, it refuses its user's configuration, or it cannot be started.
     pub async fn start(
-        product: Product,
+        told: Told,
         keeper: &Keeper,
         claim: &Claim,
         settings: &Settings,
@@ -71,26 +81,28 @@ impl Running {
         let (at, subject) = match control_plane.cluster() {
             None => {
                 let (command, subject) =
-                    Self::start_process(product, keeper, claim, settings, control_plane, idle).await?;
+                    Self::start_process(&told, keeper, claim, settings, control_plane, idle).await?;
                 (Place::Process(command), subject)
             }
             Some(cluster) => {
                 let (container, subject) =
-                    Self::start_container(product, keeper, claim, settings, (control_plane, cluster), idle).await?;
+                    Self::start_container(&told, keeper, claim, settings, (control_plane, cluster), idle).await?;
                 (Place::Container(container), subject)
             }
         };
-        Ok(Self { subject, at, product, folder })
+        let subjects = [subject].into_iter().chain(told.file().map(EnvoyFile::subject)).collect();
+        Ok(Self { subjects, at, told, folder })
     }
 
     async fn start_process(
-        product: Product,
+        told: &Told,
         keeper: &Keeper,
         claim: &Claim,
         settings: &Settings,
         control_plane: &ControlPlane,
         idle: Duration,
     ) -> anyhow::Result<(Command, Subject)> {
+        let product = told.product();
         let binary = binary(product).await?;
         let printed = about(product, &binary).await?;
         let version = version_in(&printed).with_context(|| format!("{} tells no version", binary.display()))?;
@@ -103,10 +115,13 @@ impl Running {
             certificate: &gateway.certificate_file,
             key: &gateway.key_file,
         };
-        let text = configuration(product, settings, idle, files, module.as_deref())?;
-        let file = claim.folder.join(file_name(product));
+        let text = told.configuration(settings, idle, files, module.as_deref())?;
+        let file = claim.folder.join(told.file_name());
         pki::write_private(&file, &text)?;
-        let words: Vec<_> = words(product, &binary.display().to_string(), &file.display().to_string());
+        if let Some(own) = told.file() {
+            own.validate(&binary, &file, &claim.folder).await?;
+        }
+        let words = told.words(&binary, &file, &claim.folder);
         let subject = Subject {
             name: product.to_string(),
             version,
@@ -117,7 +132,7 @@ impl Running {
     }
 
     async fn start_container(
-        product: Product,
+        told: &Told,
         keeper: &Keeper,
         claim: &Claim,
         settings: &Settings,
@@ -126,6 +141,7 @@ impl Running {
     ) -> anyhow::Result<(Contained, Subject)> {
         /// As an apiserver's, so that who reads addresses knows what they are.
         const PORT: u16 = 6443;
+        let product = told.product();
         let sources = Sources::from_env()?;
         let say = |text: &str| drop(writeln!(std::io::stderr(), "{text}"));
         let image = spawn_blocking(move || image::balancer::balancer_image(product, &sources, &say)).await??;
@@ -135,16 +151,16 @@ impl Running {
         let files = Files { folder: Path::new(contained::FOLDER), ca: &ca, certificate: &certificate, key: &key };
         // Debian's is a module; in the official image it is built in.
         let module = (!image.official).then_some(nginx::DEBIANS_STREAM_MODULE);
-        let text = configuration(product, &settings, idle, files, module)?;
-        let file = inside(file_name(product));
+        let text = told.configuration(&settings, idle, files, module)?;
+        let file = inside(told.file_name());
         let file_of =
             |path: &Path, content: &str| File { path: path.display().to_string(), content: content.to_owned() };
         let mut contents = vec![file_of(&file, &text), file_of(&ca, &control_plane.ca)];
-        if product == Product::Envoy {
+        if told.ends_tls() {
             let gateway = &control_plane.gateway;
             contents.extend([file_of(&certificate, &gateway.certificate), file_of(&key, &gateway.key)]);
         }
-        let command = words(product, &product.to_string(), &file.display().to_string());
+        let command = told.words(Path::new(&product.to_string()), &file, files.folder);
         let beside = Beside { name: "balancer", image: &image.reference, files: &contents, command: &command };
         let subject = Subject { name: product.to_string(), version: image.reference.clone(), digest: image.digest };
         Ok((Contained::start(keeper, claim, cluster, beside, PORT).await?, subject))
@@ -182,7 +198,7 @@ impl Running {
 
     /// Whether it ends TLS itself.
     pub fn ends_tls(&self) -> bool {
-        self.product == Product::Envoy
+        self.told.ends_tls()
     }
 
     /// Its log, and its statistics where [`Running::end`] has left some: the names as evidence, and the files.
@@ -202,7 +218,7 @@ impl Running {
             Place::Container(container) => return container.end().await,
         };
         let asked = tokio::time::timeout(timing::COMMAND_STOP, async {
-            match self.product {
+            match self.told.product() {
                 Product::Haproxy => haproxy::statistics(&self.folder).await.map(Some),
                 Product::Envoy => envoy::statistics(&self.folder).await.map(Some),
                 Product::Nginx => Ok(None),
@@ -230,40 +246,70 @@ struct Files<'a> {
     key: &'a Path,
 }
 
-/// The configuration that does what `settings` say; `module` is nginx's, where that has to be loaded.
-fn configuration(
-    product: Product,
-    settings: &Settings,
-    idle: Duration,
-    files: Files<'_>,
-    module: Option<&str>,
-) -> anyhow::Result<String> {
-    let Files { folder, ca, certificate, key } = files;
-    Ok(match product {
-        Product::Haproxy => haproxy::configuration(settings, ca, idle, folder),
-        Product::Nginx => nginx::configuration(settings, idle, folder, module),
-        Product::Envoy => {
-            serde_json::to_string_pretty(&envoy::configuration(settings, ca, idle, folder, [certificate, key]))?
+impl Told {
+    fn product(&self) -> Product {
+        match self {
+            Self::Usual(product) => *product,
+            Self::EnvoyFile(_) => Product::Envoy,
         }
-    })
-}
-
-const fn file_name(product: Product) -> &'static str {
-    match product {
-        Product::Haproxy => "haproxy.cfg",
-        Product::Nginx => "nginx.conf",
-        Product::Envoy => "envoy.json",
     }
-}
 
-/// The command that runs it in the foreground with this configuration.
-fn words(product: Product, binary: &str, file: &str) -> Vec<String> {
-    let arguments = match product {
-        Product::Haproxy => haproxy::ARGUMENTS,
-        Product::Nginx => nginx::ARGUMENTS,
-        Product::Envoy => envoy::ARGUMENTS,
-    };
-    [binary].iter().chain(arguments).chain(&[file]).map(|word| (*word).to_owned()).collect()
+    fn file(&self) -> Option<&EnvoyFile> {
+        match self {
+            Self::EnvoyFile(file) => Some(file),
+            Self::Usual(_) => None,
+        }
+    }
+
+    /// Whether it ends TLS itself.
+    fn ends_tls(&self) -> bool {
+        match self {
+            Self::Usual(product) => *product == Product::Envoy,
+            Self::EnvoyFile(file) => file.ends_tls(),
+        }
+    }
+
+    /// The configuration that does what `settings` say; `module` is nginx's, where that has to be loaded.
+    fn configuration(
+        &self,
+        settings: &Settings,
+        idle: Duration,
+        files: Files<'_>,
+        module: Option<&str>,
+    ) -> anyhow::Result<String> {
+        let Files { folder, ca, certificate, key } = files;
+        Ok(match self {
+            Self::Usual(Product::Haproxy) => haproxy::configuration(settings, ca, idle, folder),
+            Self::Usual(Product::Nginx) => nginx::configuration(settings, idle, folder, module),
+            Self::Usual(Product::Envoy) => {
+                serde_json::to_string_pretty(&envoy::configuration(settings, ca, idle, folder, [certificate, key]))?
+            }
+            Self::EnvoyFile(file) => file.filled(settings, ca, idle, [certificate, key]),
+        })
+    }
+
+    fn file_name(&self) -> &'static str {
+        match self.product() {
+            Product::Haproxy => "haproxy.cfg",
+            Product::Nginx => "nginx.conf",
+            // To Envoy JSON is YAML.
+            Product::Envoy => "envoy.yaml",
+        }
+    }
+
+    /// The command that runs it in the foreground with this configuration.
+    fn words(&self, binary: &Path, file: &Path, folder: &Path) -> Vec<String> {
+        let arguments = match self.product() {
+            Product::Haproxy => haproxy::ARGUMENTS,
+            Product::Nginx => nginx::ARGUMENTS,
+            Product::Envoy => envoy::ARGUMENTS,
+        };
+        let mut words = vec![binary.display().to_string()];
+        words.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        words.push(file.display().to_string());
+        words.extend(self.file().iter().flat_map(|_| envoy_file::arguments(folder)));
+        words
+    }
 }
 
 /// Whether this product can be told to carry connections as that lab asks.
@@ -293,8 +339,11 @@ async fn binary(product: Product) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The binary, from `PATH` or from where distributions put what only root used to start.
-fn installed(product: Product) -> anyhow::Result<PathBuf> {
+/// haproxy's or nginx's binary, from `PATH` or from where distributions put what only root used to start.
+///
+/// # Errors
+/// There is none, and how to get it.
+pub fn installed(product: Product) -> anyhow::Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from));
     let mut files = folders.map(|folder| folder.join(product.to_string()));
