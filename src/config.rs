@@ -98,6 +98,8 @@ pub enum BalancerKind {
     Kernel,
     /// A product, configured by the suite.
     Product(Product),
+    /// haproxy as a gateway: it ends TLS, and speaks HTTP/2 to the apiservers.
+    HaproxyHttp,
     /// Envoy, configured by somebody's own file: its path, relative to the current folder.
     Envoy(PathBuf),
     /// Somebody else's: the words of a command line, at least one.
@@ -107,7 +109,7 @@ pub enum BalancerKind {
 /// A product that the suite can configure, and runs as a process of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
-    /// haproxy, in TCP mode.
+    /// haproxy, in TCP mode unless it is told otherwise.
     Haproxy,
     /// nginx, open source, its stream proxy.
     Nginx,
@@ -147,6 +149,7 @@ impl fmt::Display for BalancerKind {
             Self::Builtin => f.write_str("builtin"),
             Self::Kernel => f.write_str("kernel"),
             Self::Product(product) => product.fmt(f),
+            Self::HaproxyHttp => f.write_str("haproxy-http"),
             Self::Envoy(file) => write!(f, "envoy:{}", file.display()),
             Self::Command(words) => write!(f, "command:{}", words.join(" ")),
         }
@@ -158,6 +161,7 @@ impl BalancerKind {
     pub fn product(&self) -> Option<Product> {
         match self {
             Self::Product(product) => Some(*product),
+            Self::HaproxyHttp => Some(Product::Haproxy),
             Self::Envoy(_) => Some(Product::Envoy),
             Self::Builtin | Self::Kernel | Self::Command(_) => None,
         }
@@ -177,7 +181,7 @@ impl BalancerKind {
     pub fn needs(&self) -> &'static [Need] {
         match self {
             Self::Kernel => &[Need::Namespaces],
-            Self::Builtin | Self::Product(_) | Self::Envoy(_) | Self::Command(_) => &[],
+            Self::Builtin | Self::Product(_) | Self::HaproxyHttp | Self::Envoy(_) | Self::Command(_) => &[],
         }
     }
 }
@@ -310,7 +314,11 @@ fn balancer(value: &str) -> Result<BalancerKind, String> {
     match value {
         "builtin" => Ok(BalancerKind::Builtin),
         "kernel" => Ok(BalancerKind::Kernel),
-        _ => Err(takes(value, &["builtin", "kernel", "haproxy", "nginx", "envoy", "envoy:FILE", "command:CMD"])),
+        "haproxy-http" => Ok(BalancerKind::HaproxyHttp),
+        _ => Err(takes(
+            value,
+            &["builtin", "kernel", "haproxy", "haproxy-http", "nginx", "envoy", "envoy:FILE", "command:CMD"],
+        )),
     }
 }
 

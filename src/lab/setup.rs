@@ -6,7 +6,7 @@ use super::APISERVERS;
 use super::balancer::{self, HealthPolicy, IdleTimeout, OnIdle, OnUnhealthy};
 use super::control_plane::Flags;
 use super::gateway::Remedy;
-use crate::config::{BalancerKind, Config};
+use crate::config::{BalancerKind, Config, Product};
 use crate::timing::{self, Timers};
 
 /// What a scenario wants of its lab.
@@ -170,6 +170,8 @@ impl Setup {
             BalancerKind::Product(product) => {
                 !self.namespaces && !self.loops_lost && balancer::product::suits(*product, self)
             }
+            // As a gateway, haproxy can be told what Envoy can.
+            BalancerKind::HaproxyHttp => self.suits(&BalancerKind::Product(Product::Envoy)),
             BalancerKind::Envoy(_) | BalancerKind::Command(_) => !self.sets_policies(),
         }
     }

@@ -63,6 +63,7 @@ fn a_product_is_taken_by_its_name(#[case] name: &str, #[case] product: Product) 
 }
 
 #[rstest]
+#[case("haproxy-http", BalancerKind::HaproxyHttp, Product::Haproxy)]
 #[case("envoy:my gateway.yaml", BalancerKind::Envoy("my gateway.yaml".into()), Product::Envoy)]
 fn a_product_may_be_told_otherwise(#[case] value: &str, #[case] kind: BalancerKind, #[case] product: Product) {
     assert_eq!((kind.to_string().as_str(), kind.product()), (value, Some(product)));
@@ -73,6 +74,7 @@ fn a_product_may_be_told_otherwise(#[case] value: &str, #[case] kind: BalancerKi
 fn what_its_user_configures_is_not_told_by_the_suite() {
     let kind = |value| parse(&[("ROLLPROOF_BALANCER", value)]).unwrap().balancer;
     for (value, is_told, passes_refusals_on) in [
+        ("haproxy-http", true, true),
         ("envoy", true, true),
         ("nginx", true, false),
         ("envoy:gateway.yaml", false, false),

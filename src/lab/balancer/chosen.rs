@@ -75,6 +75,7 @@ impl Balancer {
         match kind {
             BalancerKind::Builtin | BalancerKind::Kernel => Self::ours(kind, settings, recorder).await,
             BalancerKind::Product(product) => run(Told::Usual(*product)).await,
+            BalancerKind::HaproxyHttp => run(Told::HaproxyHttp).await,
             BalancerKind::Envoy(file) => run(Told::EnvoyFile(EnvoyFile::read(file)?)).await,
             BalancerKind::Command(words) => {
                 let environment = command::environment(

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use rollproof::lab::balancer::product::haproxy::Mode;
 use rollproof::lab::balancer::product::{envoy, haproxy, nginx};
 use rollproof::lab::balancer::{Backend, HealthPolicy, OnUnhealthy, Settings};
 use rollproof::timing::{Profile, Timers, secs};
@@ -18,7 +19,12 @@ fn settings(adjust: impl FnOnce(&mut Settings)) -> Settings {
 }
 
 fn haproxy(adjust: impl FnOnce(&mut Settings)) -> String {
-    haproxy::configuration(&settings(adjust), Path::new("/lab/ca.crt"), secs(260), Path::new("/lab"))
+    haproxy::configuration(&settings(adjust), Mode::Tcp, Path::new("/lab/ca.crt"), secs(260), Path::new("/lab"))
+}
+
+fn haproxy_http(adjust: impl FnOnce(&mut Settings)) -> String {
+    let mode = Mode::Http { certificate: Path::new("/lab/gateway.crt") };
+    haproxy::configuration(&settings(adjust), mode, Path::new("/lab/ca.crt"), secs(260), Path::new("/lab"))
 }
 
 fn nginx(adjust: impl FnOnce(&mut Settings)) -> String {
@@ -59,6 +65,24 @@ fn haproxy_has_every_knob_of_the_lab_but_a_drain_time() {
     });
     let own = "  force-persist if { src 127.0.0.100 }\n  use-server apiserver-7001 if { src 127.0.0.100 }\n";
     assert!(text.contains(own), "{text}");
+}
+
+#[test]
+fn haproxy_as_a_gateway_ends_tls_and_speaks_http2_to_apiservers() {
+    let text = haproxy_http(|_| {});
+    for line in [
+        "  mode http\n",
+        "  retries 0\n",
+        "  timeout tunnel 260000ms\n",
+        "  bind 127.0.0.1:6443 ssl crt '/lab/gateway.crt' alpn h2,http/1.1\n",
+        "  http-response set-header x-rollproof-upstream %si:%sp\n",
+        "  server apiserver-7000 127.0.0.1:7000 ssl verify required ca-file '/lab/ca.crt' alpn h2 ws h1 \
+         check check-alpn http/1.1 inter 500ms fall 2 rise 2\n",
+    ] {
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+    }
+    let text = haproxy_http(|settings| settings.health = HealthPolicy::Ignore);
+    assert!(text.contains(" ssl verify required ") && !text.contains(" check-alpn "), "{text}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rollproof::config::Product;
 use rollproof::lab::balancer::command::{Command, environment};
+use rollproof::lab::balancer::product::haproxy::Mode;
 use rollproof::lab::balancer::product::{EnvoyFile, envoy, haproxy, installed, nginx};
 use rollproof::lab::balancer::{Backend, OnUnhealthy, Settings};
 use rollproof::lab::control_plane::pki::{Authority, Identity};
@@ -81,6 +82,7 @@ pub(super) fn settings(listen: SocketAddr, backends: [SocketAddr; 2]) -> Setting
 #[derive(Clone, Copy)]
 enum Told {
     Haproxy,
+    HaproxyHttp,
     Nginx,
     Envoy,
     EnvoyFile,
@@ -91,7 +93,7 @@ enum Told {
 impl Told {
     fn product(self) -> Product {
         match self {
-            Self::Haproxy | Self::Script => Product::Haproxy,
+            Self::Haproxy | Self::HaproxyHttp | Self::Script => Product::Haproxy,
             Self::Nginx => Product::Nginx,
             Self::Envoy | Self::EnvoyFile => Product::Envoy,
         }
@@ -100,8 +102,10 @@ impl Told {
     fn configuration(self, binary: &Path, settings: &Settings, folder: &Path, gateway: &Identity) -> String {
         let (ca, idle) = (&folder.join("ca.crt"), secs(260));
         let files = [gateway.certificate_file.as_path(), gateway.key_file.as_path()];
+        let [certificate, _] = files;
         match self {
-            Self::Haproxy => haproxy::configuration(settings, ca, idle, folder),
+            Self::Haproxy => haproxy::configuration(settings, Mode::Tcp, ca, idle, folder),
+            Self::HaproxyHttp => haproxy::configuration(settings, Mode::Http { certificate }, ca, idle, folder),
             Self::Nginx => nginx::configuration(settings, idle, folder, stream_module(binary).as_deref()),
             Self::Envoy => envoy::configuration(settings, ca, idle, folder, files).to_string(),
             Self::EnvoyFile => {
@@ -115,8 +119,8 @@ impl Told {
     fn words(self, check: bool, binary: &Path, file: &Path) -> Vec<String> {
         let arguments: &[&str] = match (self, check) {
             (Self::Script, _) => return vec!["fixtures/haproxy/balancer".to_owned()],
-            (Self::Haproxy, true) => &["-c", "-f"],
-            (Self::Haproxy, false) => &["-db", "-f"],
+            (Self::Haproxy | Self::HaproxyHttp, true) => &["-c", "-f"],
+            (Self::Haproxy | Self::HaproxyHttp, false) => &["-db", "-f"],
             (Self::Nginx, _) => &["-t", "-e", "stderr", "-c"],
             (Self::Envoy | Self::EnvoyFile, true) => &["--mode", "validate", "-c"],
             (Self::Envoy | Self::EnvoyFile, false) => &["--concurrency", "1", "--disable-hot-restart", "-c"],
@@ -132,7 +136,7 @@ impl Told {
 
 #[rstest]
 fn programs_take_what_they_are_told(
-    #[values(Told::Haproxy, Told::Nginx, Told::Envoy, Told::EnvoyFile)] told: Told,
+    #[values(Told::Haproxy, Told::HaproxyHttp, Told::Nginx, Told::Envoy, Told::EnvoyFile)] told: Told,
     #[values(false, true)] every_knob: bool,
 ) {
     let Some(binary) = at_hand(told.product()) else { return };
@@ -204,6 +208,7 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, unwell: Arc<AtomicBool>)
 #[rstest]
 #[case::haproxy(Told::Haproxy, ["HTTP/1.1", "HTTP/2.0"])]
 #[case::haproxy_by_a_script(Told::Script, ["HTTP/1.1", "HTTP/2.0"])]
+#[case::haproxy_as_a_gateway(Told::HaproxyHttp, ["HTTP/2.0"; 2])]
 #[case::envoy(Told::Envoy, ["HTTP/2.0"; 2])]
 // An upgrade takes HTTP/1.1, so the protocol follows the client.
 #[case::envoy_as_its_user_says(Told::EnvoyFile, ["HTTP/1.1", "HTTP/2.0"])]

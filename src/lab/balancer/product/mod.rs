@@ -23,6 +23,7 @@ use tokio::task::spawn_blocking;
 
 use contained::Contained;
 pub use envoy_file::EnvoyFile;
+use haproxy::Mode;
 
 use super::command::Command;
 use super::{OnUnhealthy, Settings};
@@ -49,6 +50,8 @@ pub struct Running {
 pub enum Told {
     /// By the suite: haproxy and nginx carry bytes, Envoy is a gateway.
     Usual(Product),
+    /// By the suite: haproxy is a gateway, too.
+    HaproxyHttp,
     /// Envoy, by its user.
     EnvoyFile(EnvoyFile),
 }
@@ -250,6 +253,7 @@ impl Told {
     fn product(&self) -> Product {
         match self {
             Self::Usual(product) => *product,
+            Self::HaproxyHttp => Product::Haproxy,
             Self::EnvoyFile(_) => Product::Envoy,
         }
     }
@@ -257,7 +261,7 @@ impl Told {
     fn file(&self) -> Option<&EnvoyFile> {
         match self {
             Self::EnvoyFile(file) => Some(file),
-            Self::Usual(_) => None,
+            Self::Usual(_) | Self::HaproxyHttp => None,
         }
     }
 
@@ -265,6 +269,7 @@ impl Told {
     fn ends_tls(&self) -> bool {
         match self {
             Self::Usual(product) => *product == Product::Envoy,
+            Self::HaproxyHttp => true,
             Self::EnvoyFile(file) => file.ends_tls(),
         }
     }
@@ -279,7 +284,8 @@ impl Told {
     ) -> anyhow::Result<String> {
         let Files { folder, ca, certificate, key } = files;
         Ok(match self {
-            Self::Usual(Product::Haproxy) => haproxy::configuration(settings, ca, idle, folder),
+            Self::Usual(Product::Haproxy) => haproxy::configuration(settings, Mode::Tcp, ca, idle, folder),
+            Self::HaproxyHttp => haproxy::configuration(settings, Mode::Http { certificate }, ca, idle, folder),
             Self::Usual(Product::Nginx) => nginx::configuration(settings, idle, folder, module),
             Self::Usual(Product::Envoy) => {
                 serde_json::to_string_pretty(&envoy::configuration(settings, ca, idle, folder, [certificate, key]))?
