@@ -96,6 +96,7 @@ impl Remote {
                 roster: Arc::default(),
                 named: Some(Arc::new(Named { certificate, host: authority })),
                 token: None,
+                plain: false,
             },
             address: Mutex::new(SocketAddr::from(([0, 0, 0, 0], 0))),
             headers: BoxCloneSyncService::new(headers),

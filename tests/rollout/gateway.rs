@@ -67,6 +67,31 @@ async fn every_worker_of_the_recommended_gateway_survives_a_silently_lost_apiser
         .await;
 }
 
+/// Behind a gateway's plain-text port, which the field report's clients used, it is the same: what hangs, and what ends it, is between
+/// gateway and apiserver.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn behind_a_plain_text_port_a_silently_lost_apiserver_is_no_other() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            lab.gateways = vec![gateways::RECOMMENDED_IN_PLAIN_TEXT, gateways::NONE_IN_PLAIN_TEXT];
+        })
+        .upholds_through(&gateways::RECOMMENDED_IN_PLAIN_TEXT, ALL)
+        .violates_through(&gateways::NONE_IN_PLAIN_TEXT, &[&gateway::ENDED, &gateway::ELSEWHERE])
+        .run(async |lab| {
+            let probes = Probes::default().with(gateway_clients()).with(write().at(1).every(times::WRITE_EVERY));
+            let probes = probes.start(lab).await?;
+            let first = lab.lose(0, Lost::Both).await?;
+            probes.watch_for(times::FAULT).await;
+            first.heal().await?;
+            probes.stop().await
+        })
+        .await;
+}
+
 /// How an apiserver ceases to answer, without a word.
 #[derive(Clone, Copy)]
 enum Silence {

@@ -102,6 +102,7 @@ pub(in crate::lab) async fn start(
             roster: roster.clone(),
             named: None,
             token: None,
+            plain: false,
         };
         let server = Apiserver::new(
             Life { name, recorder: recorder.clone() },

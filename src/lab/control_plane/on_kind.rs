@@ -120,6 +120,7 @@ pub(in crate::lab) async fn start(
             roster: roster.clone(),
             named: Some(named.clone()),
             token: None,
+            plain: false,
         };
         let own_folder = claim.folder.join(&name);
         std::fs::create_dir(&own_folder)?;

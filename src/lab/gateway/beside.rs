@@ -51,8 +51,9 @@ impl Lab {
     pub fn through_gateway(&self, gateway: &Gateway, lane: Lane) -> Endpoint {
         let direct = &self.control_plane.servers[0].endpoint;
         let (site, address) = (self.network.client.clone(), gateway.address(lane));
+        let (token, plain) = (Some(self.control_plane.token.clone()), gateway.remedy.is_plain());
         // As a balancer that ends TLS.
-        Endpoint { address, site, token: Some(self.control_plane.token.clone()), named: None, ..direct.clone() }
+        Endpoint { address, site, token, plain, named: None, ..direct.clone() }
     }
 
     /// A kubeconfig for the lab through a gateway, in that lane.

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::{Remedy, endpoints};
+use crate::lab::balancer::product::envoy;
 
 /// Traffic that has upstream connections of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,8 +33,6 @@ impl Lane {
 
 /// What Envoy is told that has a remedy: made of what a balancer would be ([`envoy::configuration`]). It listens on a port for each of
 /// [`Lane::ALL`], and keeps its endpoints in that folder.
-///
-/// [`envoy::configuration`]: crate::lab::balancer::product::envoy::configuration
 pub fn configuration(balancer: Value, remedy: Remedy, ports: &[SocketAddr; 4], workers: u32, folder: &Path) -> Value {
     let mut configuration = balancer;
     let resources = &mut configuration["static_resources"];
@@ -52,6 +51,9 @@ pub fn configuration(balancer: Value, remedy: Remedy, ports: &[SocketAddr; 4], w
         let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
         manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"] = json!(name);
         remedy.apply(*lane, &mut cluster, manager);
+        if remedy.is_plain() {
+            envoy::in_plain_text(&mut listener);
+        }
         clusters.push(cluster);
         listeners.push(listener);
     }

@@ -31,6 +31,8 @@ enum Part {
     StreamDuration,
     RetryReads,
     Upgrades,
+    /// Clients come without TLS. No remedy, but the field report's port.
+    PlainText,
 }
 
 /// As Istio configures an ingress gateway.
@@ -173,6 +175,24 @@ pub const RECOMMENDED: Remedy = Remedy {
     parts: &[Part::Ping, Part::HealthCheck, Part::RetryReads, Part::TcpKeepalive, Part::TcpUserTimeout, Part::Upgrades],
 };
 
+/// [`NONE`] on a plain-text port, as the field report's gateway had one. No sessions come through it.
+pub const NONE_IN_PLAIN_TEXT: Remedy = Remedy { name: "none-in-plain-text", parts: &[Part::PlainText], ..NONE };
+
+/// [`RECOMMENDED`] on a plain-text port. No sessions come through it.
+pub const RECOMMENDED_IN_PLAIN_TEXT: Remedy = Remedy {
+    name: "recommended-in-plain-text",
+    parts: &[
+        Part::Ping,
+        Part::HealthCheck,
+        Part::RetryReads,
+        Part::TcpKeepalive,
+        Part::TcpUserTimeout,
+        Part::Upgrades,
+        Part::PlainText,
+    ],
+    ..RECOMMENDED
+};
+
 /// All of them, in the order of the table.
 pub const REMEDIES: &[Remedy] = &[
     NONE,
@@ -197,6 +217,11 @@ impl Remedy {
     /// Whether it checks the health of apiservers.
     pub(super) fn checks_health(&self) -> bool {
         self.parts.contains(&Part::HealthCheck)
+    }
+
+    /// Whether its clients come without TLS.
+    pub(in crate::lab) fn is_plain(&self) -> bool {
+        self.parts.contains(&Part::PlainText)
     }
 
     /// Changes the configuration of one lane's cluster and of the connection manager before it. Sessions could not be opened
@@ -238,8 +263,8 @@ impl Part {
                     "timeout": seconds(times::PING_TIMEOUT),
                 });
             }
-            // Part of the lab's settings.
-            Self::HealthCheck => {}
+            // Part of the lab's settings, and of the listener.
+            Self::HealthCheck | Self::PlainText => {}
             Self::CloseOnHealthFailure => cluster["close_connections_on_host_health_failure"] = json!(true),
             Self::OutlierDetection => {
                 cluster["outlier_detection"] = json!({

@@ -28,6 +28,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::network::Site;
@@ -60,6 +61,8 @@ pub struct Endpoint {
     pub named: Option<Arc<Named>>,
     /// A bearer token, where the client certificate does not come through. Never recorded.
     pub token: Option<Arc<str>>,
+    /// Whether it is spoken to without TLS: HTTP/2 then begins unasked (RFC 9113, section 3.3).
+    pub plain: bool,
 }
 
 /// An endpoint that goes by a name.
@@ -208,7 +211,7 @@ impl Endpoint {
         Self { tls: Arc::new(tls), protocol, ..self }
     }
 
-    /// Opens a connection: TCP, then TLS.
+    /// Opens a connection: TCP, then TLS, unless it is [`Endpoint::plain`].
     ///
     /// # Errors
     /// The phase it failed in, and why.
@@ -226,7 +229,13 @@ impl Endpoint {
         let tcp = self.connect().await.map_err(|error| (Phase::Dial, classify(&error)))?;
         let local = tcp.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
         (exchange.phase, exchange.connection) = (Phase::Tls, noted(&local));
-        let (stream, server) = self.secure(tcp).await?;
+        let (stream, server) = match self.plain {
+            true => {
+                let _ = tcp.set_nodelay(true);
+                (Either::Left(tcp), None)
+            }
+            false => self.secure(tcp).await.map(|(stream, server)| (Either::Right(stream), server))?,
+        };
         let (stream, trouble) = wire::Wire::new(stream);
         let io = TokioIo::new(stream);
         let in_handshake = |error: hyper::Error| (Phase::Tls, classify(&error));
@@ -376,9 +385,10 @@ impl Endpoint {
 
     fn request(&self, ask: &Ask) -> http::Result<Request<Full<Bytes>>> {
         // HTTP/2 has scheme and authority as pseudo-headers (RFC 9113, 8.3.1), which hyper takes from the URI.
+        let scheme = if self.plain { "http" } else { "https" };
         let (uri, host) = match self.protocol {
             Protocol::Http1 => (ask.path.clone(), Some(self.host())),
-            Protocol::Http2 => (format!("https://{}{}", self.host(), ask.path), None),
+            Protocol::Http2 => (format!("{scheme}://{}{}", self.host(), ask.path), None),
         };
         let mut request = Request::builder()
             .method(&ask.method)

@@ -66,6 +66,7 @@ async fn lab(listen: SocketAddr, ca_pem: &str) -> (Home, Keeper, Claim, Endpoint
             roster: Arc::default(),
             named: None,
             token: None,
+            plain: false,
         },
     )
 }

@@ -79,12 +79,13 @@ pub(super) fn settings(listen: SocketAddr, backends: [SocketAddr; 2]) -> Setting
     Settings { listen, ..Settings::new(backends, String::new(), &timers) }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
     Haproxy,
     HaproxyHttp,
     Nginx,
     Envoy,
+    EnvoyInPlainText,
     EnvoyFile,
     /// The balancer command in fixtures/.
     Script,
@@ -95,7 +96,7 @@ impl Told {
         match self {
             Self::Haproxy | Self::HaproxyHttp | Self::Script => Product::Haproxy,
             Self::Nginx => Product::Nginx,
-            Self::Envoy | Self::EnvoyFile => Product::Envoy,
+            Self::Envoy | Self::EnvoyInPlainText | Self::EnvoyFile => Product::Envoy,
         }
     }
 
@@ -108,6 +109,11 @@ impl Told {
             Self::HaproxyHttp => haproxy::configuration(settings, Mode::Http { certificate }, ca, idle, folder),
             Self::Nginx => nginx::configuration(settings, idle, folder, stream_module(binary).as_deref()),
             Self::Envoy => envoy::configuration(settings, ca, idle, folder, files).to_string(),
+            Self::EnvoyInPlainText => {
+                let mut configuration = envoy::configuration(settings, ca, idle, folder, files);
+                envoy::in_plain_text(&mut configuration["static_resources"]["listeners"][0]);
+                configuration.to_string()
+            }
             Self::EnvoyFile => {
                 EnvoyFile::read(Path::new("fixtures/envoy/gateway.yaml")).unwrap().filled(settings, ca, idle, files)
             }
@@ -122,8 +128,8 @@ impl Told {
             (Self::Haproxy | Self::HaproxyHttp, true) => &["-c", "-f"],
             (Self::Haproxy | Self::HaproxyHttp, false) => &["-db", "-f"],
             (Self::Nginx, _) => &["-t", "-e", "stderr", "-c"],
-            (Self::Envoy | Self::EnvoyFile, true) => &["--mode", "validate", "-c"],
-            (Self::Envoy | Self::EnvoyFile, false) => &["--concurrency", "1", "--disable-hot-restart", "-c"],
+            (Self::Envoy | Self::EnvoyInPlainText | Self::EnvoyFile, true) => &["--mode", "validate", "-c"],
+            (_, false) => &["--concurrency", "1", "--disable-hot-restart", "-c"],
         };
         [binary.to_str().unwrap()]
             .iter()
@@ -210,6 +216,7 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, unwell: Arc<AtomicBool>)
 #[case::haproxy_by_a_script(Told::Script, ["HTTP/1.1", "HTTP/2.0"])]
 #[case::haproxy_as_a_gateway(Told::HaproxyHttp, ["HTTP/2.0"; 2])]
 #[case::envoy(Told::Envoy, ["HTTP/2.0"; 2])]
+#[case::envoy_in_plain_text(Told::EnvoyInPlainText, ["HTTP/2.0"; 2])]
 // An upgrade takes HTTP/1.1, so the protocol follows the client.
 #[case::envoy_as_its_user_says(Told::EnvoyFile, ["HTTP/1.1", "HTTP/2.0"])]
 #[tokio::test]
@@ -246,6 +253,7 @@ async fn apiservers_that_are_well_are_asked_in_turn_and_it_is_known_who_has_answ
         roster: Arc::new(roster.collect()),
         named: None,
         token: None,
+        plain: told == Told::EnvoyInPlainText,
     };
     soon(command.ready(&through, secs(20))).await.unwrap();
 

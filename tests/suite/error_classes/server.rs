@@ -98,6 +98,7 @@ impl Server {
             roster: Arc::default(),
             named: None,
             token: None,
+            plain: false,
         }
     }
 

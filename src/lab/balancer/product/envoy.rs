@@ -177,6 +177,13 @@ pub fn configuration(settings: &Settings, ca: &Path, idle: Duration, folder: &Pa
     })
 }
 
+/// Takes TLS from a listener's clients: what they say and hear is plain text, as on the field report's port 80.
+pub fn in_plain_text(listener: &mut Value) {
+    if let Some(chain) = listener.pointer_mut("/filter_chains/0").and_then(Value::as_object_mut) {
+        chain.remove("transport_socket");
+    }
+}
+
 /// Every counter and gauge, one a line: `/stats` of its administration interface.
 ///
 /// # Errors
