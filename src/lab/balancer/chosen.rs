@@ -100,9 +100,7 @@ impl Balancer {
         match kind {
             BalancerKind::Builtin => Ok(Self::Builtin(Builtin::start(settings, recorder.clone()).await?)),
             BalancerKind::Kernel => Ok(Self::Kernel(Kernel::start(settings, recorder.clone()).await?)),
-            _ => {
-                bail!("{kind} cannot be told how to carry connections")
-            }
+            _ => bail!("{kind} cannot be told how to carry connections"),
         }
     }
 
