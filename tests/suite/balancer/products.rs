@@ -3,10 +3,13 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use rollproof::config::Config;
+use rollproof::lab::Setup;
 use rollproof::lab::balancer::product::haproxy::Mode;
 use rollproof::lab::balancer::product::{envoy, haproxy, nginx};
 use rollproof::lab::balancer::{Backend, HealthPolicy, OnUnhealthy, Settings};
 use rollproof::timing::{Profile, Timers, secs};
+use rstest::rstest;
 use serde_json::Value;
 
 fn settings(adjust: impl FnOnce(&mut Settings)) -> Settings {
@@ -134,4 +137,26 @@ fn envoy_can_be_told_to_ignore_health_and_to_try_another_apiserver() {
         (&route["retry_policy"]["retry_on"], &route["retry_policy"]["num_retries"]),
         (&"connect-failure".into(), &1.into())
     );
+}
+
+#[rstest]
+#[case("builtin", [true, true, true])]
+#[case("kernel", [true, true, false])]
+#[case("haproxy", [true, true, true])]
+#[case("haproxy-http", [false, false, true])]
+#[case("nginx", [true, false, true])]
+#[case("envoy", [false, false, true])]
+#[case("envoy:gateway.yaml", [false, false, false])]
+#[case("command:balancer", [false, false, false])]
+fn a_balancer_is_asked_for_no_policy_that_it_has_not(#[case] balancer: &str, #[case] has: [bool; 3]) {
+    let config = Config::parse([("ROLLPROOF_BALANCER".into(), balancer.into())].into_iter()).unwrap();
+    let suits = |policy: fn(&mut Setup)| {
+        let mut setup = Setup::careful(&config);
+        policy(&mut setup);
+        setup.suits(&config.balancer)
+    };
+    assert!(suits(|_| ()));
+    let policies: [fn(&mut Setup); 3] =
+        [|lab| lab.hairpin = true, |lab| lab.on_unhealthy = OnUnhealthy::Reset, |lab| lab.redispatch = true];
+    assert_eq!(policies.map(suits), has, "hairpin, resets, redispatch");
 }
