@@ -78,7 +78,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
             "\n## Fault: {}\n\n{}, {}; Linux {}{retries}.\n\n\
              | remedy | watch alone | watch beside requests | requests | new watches | requests failed | quiet stream | quiet exec | execs on the dead one | client connections |\n\
              | --- | --: | --: | --: | --: | --- | --- | --- | --- | --: |\n",
-            one_line(&first.fault, 100),
+            one_line(&first.fault, 200),
             one_line(&header.scenario, 200),
             one_line(&versions.join(", "), 200),
             one_line(kernel, 60),

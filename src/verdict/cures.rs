@@ -108,7 +108,11 @@ pub fn cures(recording: &Recording) -> Vec<Cure> {
         true => format!("{}, and the process is killed meanwhile", loss.lost),
         false => loss.lost.to_string(),
     });
-    let fault = lost.or(restart).unwrap_or_else(frozen);
+    let told = recording.each(|event| if let Event::Endpoints(told) = event { Some(told) } else { None });
+    let mut told = told.filter(|(at, _)| (death.on..death.off).contains(at));
+    let told =
+        told.next().map_or(String::new(), |(_, told)| format!("; gateways are told of {}", told.servers.join(", ")));
+    let fault = lost.or(restart).unwrap_or_else(frozen) + &told;
     let flags: BTreeMap<_, _> = all_logged(&facts)
         .map(|(_, logged)| ((logged.gateway.as_str(), logged.audit_id.as_str()), logged.flags.as_str()))
         .collect();

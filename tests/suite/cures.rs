@@ -150,7 +150,7 @@ fn what_envoy_says_of_itself_is_beside_what_its_clients_saw() {
 }
 
 #[test]
-fn an_apiserver_that_is_killed_while_it_is_lost_is_told_apart() {
+fn an_apiserver_that_is_killed_while_it_is_lost_or_replaced_is_told_apart() {
     let mut killed = two_gateways();
     let fault = |recording: &Recording| cures(recording)[0].fault.clone();
     assert_eq!(fault(&killed), "all packets are lost");
@@ -160,6 +160,11 @@ fn an_apiserver_that_is_killed_while_it_is_lost_is_told_apart() {
     assert_eq!(fault(&killed), "all packets are lost", "that was another");
     killed.observations.push(observed(10_100, life("apiserver-0", Step::KillSent)));
     assert_eq!(fault(&killed), "all packets are lost, and the process is killed meanwhile");
+    let told = Endpoints { servers: vec!["apiserver-1".into(), "apiserver-2".into()] };
+    killed.observations.push(observed(11_000, Event::Endpoints(told)));
+    let replaced =
+        "all packets are lost, and the process is killed meanwhile; gateways are told of apiserver-1, apiserver-2";
+    assert_eq!(fault(&killed), replaced);
 }
 
 #[test]
