@@ -234,6 +234,24 @@ async fn what_a_killed_run_was_making_is_removed(#[case] when: &str, #[case] wit
     expect_nothing_of(&run, &before).await;
 }
 
+/// A run removes what dead ones have left, and nothing of one that lives.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn two_runs_at_once_leave_each_other_alone() {
+    let (Some(stage), Some(_)) = (Stage::new("other", 1, 0), Stage::new("killed", 3, 0)) else { return };
+    let before = unused_volumes().await;
+    let mut run = Run::start("a_run_with_a_cluster", &[]);
+    run.until("killed-control-plane", "killed").await;
+    let cluster = stage.create().await.unwrap();
+    assert_eq!(ready_nodes(cluster.kubeconfig.clone()).await, 1);
+    run.until("created", "killed").await;
+    cluster.strike().await.unwrap();
+    assert_eq!(left("other").await, [""; 0]);
+    assert_eq!(left("killed").await.len(), 5, "three nodes, a balancer and their network");
+    run.kill(Signal::KILL);
+    expect_nothing_of(&run, &before).await;
+}
+
 /// Whoever cannot reach Docker any more cannot remove anything either, and says both.
 #[tokio::test(flavor = "multi_thread")]
 #[serial]

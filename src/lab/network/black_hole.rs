@@ -27,7 +27,7 @@ impl Network {
     /// and ours to it, past the balancer, are not affected.
     ///
     /// # Errors
-    /// The lab has no namespaces, the kernel refuses, or packets are to be late ([`Network::delay`]).
+    /// The lab has no namespaces, the kernel refuses, packets are to be late ([`Network::delay`]), or it is something else that is to be lost.
     pub async fn black_hole(&self, index: u8, lost: Lost) -> anyhow::Result<BlackHole> {
         /// Guards may overlap.
         static LAST: AtomicU64 = AtomicU64::new(0);
