@@ -109,25 +109,40 @@ async fn a_node_is_given_up_and_clients_go_on_when_it(#[case] silence: Silence) 
         .await;
 }
 
-/// An etcd member is stopped; the others have a quorum, and writes go on. But kubeadm's apiservers ask the member beside them only: while that
-/// is stopped, a watch that is open there is not ended, and tells of nothing. When it is back, nothing is missing.
+/// An etcd member is stopped; the others have a quorum, and writes go on. But kubeadm's apiservers ask the member beside them only, and one that
+/// has lost it tells nobody but its /readyz.
+fn without_an_etcd_member(on_unhealthy: OnUnhealthy) -> Scenario {
+    undisturbed().needs(Need::Nodes).in_a_lab(move |lab| lab.on_unhealthy = on_unhealthy).upholds(&[
+        &watches::GAPLESS,
+        &watches::ORDERED,
+        &watches::UNIQUE,
+        &watches::RESUMABLE,
+        &watches::RELIABLE,
+    ])
+}
+
+async fn stop_an_etcd_member(lab: &Lab) -> anyhow::Result<()> {
+    let probes = every_probe().start(lab).await?;
+    let carrier = lab.carrier().await?;
+    let etcd = lab.lose(carrier, Lost::Etcd).await?;
+    probes.watch_for(timing::ETCD_MISSED).await;
+    etcd.heal().await?;
+    lab.servers()[usize::from(carrier)].ready().await?;
+    probes.stop().await
+}
+
+/// A control: a watch that is open there is not ended, and tells of nothing. When the member is back, nothing is missing.
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
 async fn without_its_etcd_member_an_apiserver_keeps_its_watches_and_tells_nothing() {
-    undisturbed()
-        .needs(Need::Nodes)
-        .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RESUMABLE, &watches::RELIABLE])
-        .violates(&[&watches::FRESH])
-        .run(async |lab| {
-            let probes = every_probe().start(lab).await?;
-            let carrier = lab.carrier().await?;
-            let etcd = lab.lose(carrier, Lost::Etcd).await?;
-            probes.watch_for(timing::ETCD_MISSED).await;
-            etcd.heal().await?;
-            lab.servers()[usize::from(carrier)].ready().await?;
-            probes.stop().await
-        })
-        .await;
+    without_an_etcd_member(OnUnhealthy::Keep).violates(&[&watches::FRESH]).run(stop_an_etcd_member).await;
+}
+
+/// Behind a balancer that resets the connections of an apiserver whose /readyz is red, the watch goes on elsewhere at once.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn without_its_etcd_member_an_apiservers_watches_go_on_behind_a_balancer_that_resets_them() {
+    without_an_etcd_member(OnUnhealthy::Reset).upholds(&[&watches::FRESH]).run(stop_an_etcd_member).await;
 }
 
 /// A control: a grace period that is over before the shutdown delay is. The kubelet kills the apiserver in the middle of it, and with it what is
