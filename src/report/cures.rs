@@ -23,7 +23,7 @@ const HEAD: &str = "\
 # What really ends a half-open upstream
 
 <!-- Generated: cargo run -- cures fixtures/recordings/gateway-*.jsonl.zst > docs/gateway-cures.md
-     Recorded:  ROLLPROOF_PROFILE=nightly cargo test --test rollout -- gateway::each_remedy (then zstd -19) -->
+     Recorded:  ROLLPROOF_PROFILE=nightly cargo test --test rollout -- gateway::each_remedy gateway::a_small_tcp_retries2 (then zstd -19) -->
 
 A gateway that ends HTTP stands between clients and kube-apiservers: an Istio ingress gateway, say. One apiserver ceases to answer, without FIN
 or RST. The clients' connections lead to the gateway and stay; so a watch hangs for ever, and half of the requests with it. Which setting of the

@@ -97,7 +97,9 @@ pub enum Recovery {
 /// Each gateway of a recording under its fault, in the order of their names; none where there was no such fault.
 pub fn cures(recording: &Recording) -> Vec<Cure> {
     let facts = Facts::of(recording);
-    let Some(death) = deaths(&facts).into_iter().next() else { return Vec::new() };
+    let Some(mut death) = deaths(&facts).into_iter().next() else { return Vec::new() };
+    // Where it is never back: when nothing is written any more, there is nothing to tell of.
+    death.off = facts.writes.all.last().map_or(death.off, |(at, _)| death.off.min(*at));
     let restart = facts.disturbance().map(|how| how.to_string());
     let lost = facts.losses.iter().find(|(.., loss)| loss.server == death.server);
     let frozen = || "the process is frozen (SIGSTOP), its kernel acknowledges".to_owned();

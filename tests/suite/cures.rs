@@ -6,7 +6,7 @@ use rollproof::timeline::*;
 use rollproof::timing::{millis, secs};
 use rollproof::verdict::{OnTheWire, Recovery, cures, on_the_wire};
 
-use crate::gateway_verdicts::{recording, stream, told};
+use crate::gateway_verdicts::{recording, stream, told, wrote};
 use crate::shorthand::*;
 
 /// Changes that were heard every quarter of a second from then to then, in milliseconds since the recording began.
@@ -97,7 +97,7 @@ fn the_page_is_what_the_recordings_say() {
         Recording::load(path.as_ref()).unwrap()
     };
     // As a shell sorts them.
-    let recordings = ["both", "frozen", "to-apiserver"].map(load);
+    let recordings = ["both", "frozen", "tcp-retries2", "to-apiserver"].map(load);
     let page = cures_markdown(&recordings, &remedies());
     assert!(
         page.trim_end() == include_str!("../../docs/gateway-cures.md").trim_end(),
@@ -106,6 +106,19 @@ fn the_page_is_what_the_recordings_say() {
     for recording in &recordings {
         assert!(rollproof::verdict::judge_all(recording).unwrap().iter().all(|judgement| judgement.passed()));
     }
+}
+
+#[test]
+fn where_an_apiserver_is_never_back_a_watch_owes_nothing_after_the_last_write() {
+    let mut recording = two_gateways();
+    recording.observations.retain(|seen| !matches!(seen.event, Event::LossOff(_)));
+    recording.observations.push(observed(40_000, life("apiserver-1", Step::Ready)));
+    let watch_alone = |recording: &Recording| cures(recording)[1].watch_alone;
+    assert_eq!(watch_alone(&recording), Recovery::Never, "changes were made until 40 s, as far as anybody knows");
+    let (at, write) = wrote(36_000, 1);
+    recording.observations.push(observed(at, write));
+    recording.observations.sort_by_key(|seen| seen.at);
+    assert_eq!(watch_alone(&recording), Recovery::After(secs(4)));
 }
 
 #[test]

@@ -67,7 +67,7 @@ fn request(at: u64, status: u16) -> GatewayStream {
     }
 }
 
-fn wrote(at: u64, change: u64) -> Seen {
+pub(crate) fn wrote(at: u64, change: u64) -> Seen {
     let write = Write {
         probe: "writer".into(),
         change,
