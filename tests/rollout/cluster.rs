@@ -86,11 +86,11 @@ async fn a_node_is_given_up_and_clients_go_on_when_it(#[case] silence: Silence) 
             lab.read_timeout = Some(timing::SHORT_WATCH_TIMEOUT + timing::WATCH_TIMEOUT_MARGIN);
         })
         .violates(&[&clusters::NODES_READY, &clusters::LEASES_RENEWED])
-        .upholds(&[&lost::NOTICED, &lost::NOT_TWICE])
+        .upholds(&[&lost::NOTICED])
         .upholds(&[&watches::GAPLESS, &watches::ORDERED, &watches::UNIQUE, &watches::RESUMABLE, &watches::RELIABLE])
         .run(async |lab| {
-            let probes = Probes::default().with(watch()).with(watcher()).with(write());
-            let probes = probes.with(kube_requests()).with(cluster()).start(lab).await?;
+            let probes = Probes::default().with(watch()).with(watcher()).with(write()).with(cluster());
+            let probes = probes.start(lab).await?;
             let carrier = lab.carrier().await?;
             match silence {
                 Silence::CutOff => {
