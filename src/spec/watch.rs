@@ -78,5 +78,6 @@ pub static FRESH: Requirement = Requirement {
     source: "gateway field report (a watch silent for 6000 minutes); AKS field report (10 s to be noticed)",
     needs: &[],
     remedy: "A watch that stays silent while changes are acknowledged hangs on a dead connection. Give the client a read \
-             deadline or HTTP/2 PING, and the balancer an idle reset or a health check that closes connections.",
+             deadline or HTTP/2 PING, and the balancer an idle reset or a health check that closes connections. Or it hangs on an \
+             apiserver whose own etcd member is stopped (kubeadm's asks no other), which only its /readyz tells of.",
 };

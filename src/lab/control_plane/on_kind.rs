@@ -40,6 +40,9 @@ pub(super) struct Nodes {
 /// The manifest as the cluster was made with it, which each scenario starts from.
 const ORIGINAL: &str = "/etc/kubernetes/rollproof-lab/kube-apiserver.original.yaml";
 
+/// Whose image is on every control plane, whoever has made it. By the kube-apiserver's its own containers are known.
+const SCHEDULER: &str = "/etc/kubernetes/manifests/kube-scheduler.yaml";
+
 /// The flags of a scenario, and those that our observations need, as far as the manifest has not seen to that itself.
 async fn observed(node: &Node, flags: &Flags, manifest: &Manifest) -> Flags {
     let audits = audits_all(node, manifest).await;
@@ -135,8 +138,8 @@ pub(in crate::lab) async fn start(
         servers.push(Arc::new(Apiserver::new(life, endpoint, certificate, flags, [log, audit_log], runner)));
     }
     try_join_all(servers.iter().map(|server| server.ready())).await?;
-    let original = Manifest::parse(&first.read(ORIGINAL).await?).context(ORIGINAL)?;
-    let pod = pod::pod(first, original.image()?);
+    let scheduler = Manifest::parse(&first.read(SCHEDULER).await?).context(SCHEDULER)?;
+    let pod = pod::pod(first, scheduler.image()?);
     let base = Base::Kind(Box::new(Nodes { cluster: cluster.clone(), pod, nodes, folder: claim.folder.clone() }));
     Ok(ControlPlane { servers, roster, ca, ca_file, admin, token, gateway, base })
 }

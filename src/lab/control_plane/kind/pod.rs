@@ -1,5 +1,5 @@
-//! A pod that sessions lead into, on a node. It needs no image of its own: the kube-apiserver's is on every control plane, whoever has made
-//! the cluster, and what runs in it are the node's own programs.
+//! A pod that sessions lead into, on a node. It needs no image of its own: any that is there will do, since what runs in it are the node's
+//! own programs.
 
 use serde_json::{Value, json};
 
