@@ -9,7 +9,7 @@ pub const COUNTED: &[(&str, &str)] = &[
     ("upstream_cx_total", "connections opened"),
     ("upstream_cx_connect_fail", "connects failed"),
     ("upstream_cx_destroy_local_with_active_rq", "closed with streams on them"),
-    ("upstream_cx_destroy_remote_with_active_rq", "closed so by apiservers"),
+    ("upstream_cx_destroy_remote_with_active_rq", "closed so by peer or kernel"),
     ("http2.keepalive_timeout", "PINGs unanswered"),
     ("health_check.failure", "health checks failed"),
     ("outlier_detection.ejections_enforced_total", "ejections"),
