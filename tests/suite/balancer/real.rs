@@ -38,22 +38,26 @@ use tokio_util::task::AbortOnDropHandle;
 use super::stage::{nobody, soon};
 use crate::keeper::stage::Home;
 
-/// The program, or `None` where it is not at hand and nobody requires it.
+/// The program, or `None` where it is not at hand and nobody requires it. An Envoy that is required is fetched.
 pub(super) fn at_hand(product: Product) -> Option<PathBuf> {
+    let required = env::var("ROLLPROOF_REQUIRE").unwrap_or_default();
+    let required = required.split(',').any(|need| ["all", &product.to_string()].contains(&need.trim()));
+    let envoy = |sources: &Sources| match required {
+        true => provision::envoy(sources, &|text| drop(writeln!(std::io::stderr(), "{text}"))),
+        false => provision::envoy_at_hand(sources),
+    };
     let found = match product {
         Product::Haproxy => installed(product),
         Product::Nginx => installed(product).and_then(|nginx| match stream_module(&nginx) {
             Some(module) if !Path::new(&module).exists() => bail!("there is no {module}"),
             _ => Ok(nginx),
         }),
-        Product::Envoy => Sources::from_env().and_then(|sources| Ok(provision::envoy_at_hand(&sources)?.path)),
+        Product::Envoy => Sources::from_env().and_then(|sources| Ok(envoy(&sources)?.path)),
     };
     let error = match found {
         Ok(binary) => return Some(binary),
         Err(error) => error,
     };
-    let required = env::var("ROLLPROOF_REQUIRE").unwrap_or_default();
-    let required = required.split(',').any(|need| ["all", &product.to_string()].contains(&need.trim()));
     assert!(!required, "ROLLPROOF_REQUIRE asks for {product}: {error:#}");
     // Past libtest, which would keep it to itself.
     let _ = writeln!(std::io::stderr(), "skipped: {error:#}");
