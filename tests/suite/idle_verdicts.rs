@@ -50,6 +50,16 @@ fn recording(connections: impl IntoIterator<Item = Event>) -> Recording {
     Recording { header: header(None, &["IDLE-1", "IDLE-2"]), observations }
 }
 
+/// What becomes of a client's connection that was idle for so long, and of whose end the server is told only.
+pub(crate) fn only_the_server_was_told(client: &str, idle: Duration) -> Event {
+    let mut told = left(None, reset(idle), None);
+    if let Event::Timer(connection) = &mut told {
+        client.clone_into(&mut connection.client);
+        connection.idle_timeout = idle;
+    }
+    told
+}
+
 /// An idle connection whose end nobody is told of.
 pub(crate) fn silent() -> Recording {
     recording([used(), left(None, None, Some(false))])
