@@ -72,10 +72,10 @@ async fn audits_all(node: &Node, manifest: &Manifest) -> bool {
         && node.read(&policy).await.is_ok_and(|theirs| read(&theirs) == read(audit::POLICY))
 }
 
-/// Takes a cluster into service: its kube-apiservers run with these flags and this grace period, and are ready.
+/// Takes a cluster into service: its kube-apiservers run with these flags and this grace period, and are ready, and so are its nodes.
 ///
 /// # Errors
-/// A node cannot be reached, or an apiserver does not come up with the flags; the message says which.
+/// A node cannot be reached or is not ready, or an apiserver does not come up with the flags; the message says which.
 pub(in crate::lab) async fn start(
     claim: &Claim,
     cluster: &Cluster,
@@ -138,6 +138,8 @@ pub(in crate::lab) async fn start(
         servers.push(Arc::new(Apiserver::new(life, endpoint, certificate, flags, [log, audit_log], runner)));
     }
     try_join_all(servers.iter().map(|server| server.ready())).await?;
+    // The last scenario may have cut one off.
+    cluster.ready().await?;
     let scheduler = Manifest::parse(&first.read(SCHEDULER).await?).context(SCHEDULER)?;
     let pod = pod::pod(first, scheduler.image()?);
     let base = Base::Kind(Box::new(Nodes { cluster: cluster.clone(), pod, nodes, folder: claim.folder.clone() }));

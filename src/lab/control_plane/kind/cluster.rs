@@ -12,9 +12,9 @@ use super::container::{self, APISERVER_PORT, Plan};
 use super::create::Creation;
 use super::docker::{self, containers, engine, label};
 use super::equipment::File;
-use super::kubeconfig;
 use super::names::{CLUSTER_LABEL, ROLE_LABEL, Role, own_labels, place};
 use super::node::Node;
+use super::{join, kubeconfig};
 use crate::lab::keeper::{Claim, Keeper};
 use crate::lab::provision::Version;
 use crate::lab::sweep;
@@ -95,6 +95,15 @@ impl Cluster {
                 }
             },
         }
+    }
+
+    /// Waits until all nodes are ready: one that was cut off or frozen is given up, and it takes its kubelet seconds to come back.
+    ///
+    /// # Errors
+    /// One is not, with its kubelet's last words.
+    pub(in crate::lab::control_plane) async fn ready(&self) -> anyhow::Result<()> {
+        let first = self.nodes.first().context("a cluster without nodes")?;
+        join::ready(first, &self.nodes).await
     }
 
     /// A cluster that somebody has made with kind. It is left as it is found, also by [`Cluster::strike`].
