@@ -19,7 +19,7 @@ use rollproof::timeline::Recorder;
 
 fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
-    let Some(envtest) = go::build("envtest", folder.path())? else { return Ok(()) };
+    let Some(envtest) = go::build("benches/envtest", ".", &folder.path().join("envtest"))? else { return Ok(()) };
     let config = Config::from_env()?;
     let wanted = provision::wanted(config.kubernetes_version.as_deref())?;
     let binaries = provision::provision(&wanted, &Sources::from_env()?, &|line| eprintln!("{line}"))?;

@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<()> {
         return be_the_load(Path::new(&args[2]), args[3] == "true");
     }
     let folder = tempfile::tempdir()?;
-    let Some(client_go) = go::build("client-go", folder.path())? else { return Ok(()) };
+    let Some(client_go) = go::build("benches/client-go", ".", &folder.path().join("client-go"))? else { return Ok(()) };
     let config = Config::from_env()?;
     let wanted = provision::wanted(config.kubernetes_version.as_deref())?;
     let binaries = provision::provision(&wanted, &Sources::from_env()?, &|line| eprintln!("{line}"))?;
