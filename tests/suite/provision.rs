@@ -3,6 +3,7 @@
 mod engine;
 mod envoy;
 mod images;
+mod istio;
 mod kwok;
 mod site;
 mod stage;

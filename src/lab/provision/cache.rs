@@ -62,7 +62,7 @@ impl Entry {
         }
         // Touched: a restored backup is fine, anything else is not what was put here.
         let facts = Facts::look(self.wanted.program, &binary).map_err(|error| format!("{error:#}"))?;
-        if facts.version != self.wanted.version.to_string() {
+        if !self.wanted.is(&facts.version) {
             return Err(format!("{} is {}", binary.display(), facts.version));
         }
         if Facts::noted(&memo).is_some_and(|noted| noted.digest != facts.digest) {
@@ -143,7 +143,7 @@ impl Workshop<'_> {
         let failed = |error: io::Error| unwritable(folder, &error);
         fs::set_permissions(made, Permissions::from_mode(0o755)).map_err(failed)?;
         let facts = Facts::look(wanted.program, made)?;
-        if facts.version != wanted.version.to_string() {
+        if !wanted.is(&facts.version) {
             return Err(anyhow!("{} is {}, not {wanted}", made.display(), facts.version));
         }
         File::open(made).and_then(|file| file.sync_all()).map_err(failed)?;

