@@ -224,6 +224,7 @@ impl Scenario {
             .chain(policies)
             .chain(setup.namespaces.then_some(&Need::Namespaces))
             .chain(setup.pods.then_some(&Need::Pods))
+            .chain(setup.wants_istio().then_some(&Need::Istio))
             .chain(config.balancer.needs())
             .chain(config.control_plane.needs());
         for need in needs {
@@ -267,6 +268,12 @@ impl Scenario {
                     Err(error) => format!("{error:#}"),
                     Ok(_) => continue,
                 },
+                Need::Istio => {
+                    match tokio::task::block_in_place(|| gateway::istio_binary(&|text| progress("istio", text))) {
+                        Err(error) => format!("{error:#}"),
+                        Ok(_) => continue,
+                    }
+                }
                 Need::Pods if on_kind => continue,
                 Need::Pods => match Sources::from_env().and_then(|sources| provision::kwok_unmet(&sources)) {
                     Ok(Some(reason)) => reason,

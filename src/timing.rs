@@ -407,6 +407,8 @@ pub const FAR_MS: u32 = 50;
 pub const TOO_LATE_MS: u32 = 400;
 /// A kubelet's stand-in, from its start until it listens. Measured under 1 s.
 pub const KUBELET_READY: Duration = secs(30);
+/// Istio's control plane, from its start until Envoy may ask it.
+pub const PILOT_READY: Duration = secs(30);
 /// A kubelet, from a change of a static pod's manifest to its SIGTERM. Measured under 0.5 s.
 pub const KUBELET_ACTS: Duration = secs(15);
 /// A kubelet, from the end of a static pod's process to the next one's start. Measured 7 to 15 s: its backoff for static pods is

@@ -148,8 +148,8 @@ impl Lab {
 
         let mut subjects = material.subjects();
         subjects.extend(balancer.subjects());
-        let (gateways, envoy) = gateway::start((&keeper, &claim), (&control_plane, &network), &setup).await?;
-        subjects.extend(envoy);
+        let (gateways, theirs) = gateway::start((&keeper, &claim), (&control_plane, &network), &setup).await?;
+        subjects.extend(theirs);
         let cell = Cell {
             control_plane: config.control_plane.to_string(),
             kubernetes: material.kubernetes(),

@@ -151,6 +151,11 @@ impl Setup {
         carries || rise || self.on_idle.is_some() || self.namespaces
     }
 
+    /// Whether Istio configures one of its gateways.
+    pub fn wants_istio(&self) -> bool {
+        self.gateways.iter().any(|remedy| remedy.by_istio().is_some())
+    }
+
     /// Whether segments are captured, where that is possible: where a scenario is about what passes the wire.
     pub fn captures(&self) -> bool {
         self.on_idle.is_some() || self.namespaces

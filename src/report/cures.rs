@@ -23,7 +23,7 @@ const HEAD: &str = "\
 # What really ends a half-open upstream
 
 <!-- Generated: cargo run -- cures fixtures/recordings/gateway-*.jsonl.zst > docs/gateway-cures.md
-     Recorded:  ROLLPROOF_PROFILE=nightly cargo test --test rollout -- gateway::each_remedy gateway::a_small_tcp_retries2 (then zstd -19) -->
+     Recorded:  ROLLPROOF_PROFILE=nightly cargo test --test rollout -- gateway::each_remedy gateway::a_small_tcp_retries2 gateway::istio (then zstd -19) -->
 
 A gateway that ends HTTP stands between clients and kube-apiservers: an Istio ingress gateway, say. One apiserver ceases to answer, without FIN
 or RST. The clients' connections lead to the gateway and stay; so a watch hangs for ever, and half of the requests with it. Which setting of the
@@ -32,6 +32,8 @@ gateway ends that, for watches *and* requests, and leaves a quiet `exec` session
 Each remedy has an Envoy of its own, and all stand in front of the same two real apiservers, over HTTP/2 and TLS on both sides, with one
 worker. One fault serves them all. The columns:
 ";
+
+const ISTIO: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/istio/recommended.yaml"));
 
 /// The page. `remedies` in the order of the table.
 pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
@@ -101,7 +103,8 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
     for Told { name, settings, why } in remedies {
         let _ = writeln!(page, "| {name} | {settings} | {} |", why.replace('|', "\\|"));
     }
-    page + include_str!("cures.md")
+    // What was read by Istio's control plane, and not a copy of it.
+    page + &include_str!("cures.md").replace("${fixtures/istio/recommended.yaml}", ISTIO.trim_end())
 }
 
 /// What each gateway counted itself; nothing where none told.

@@ -83,13 +83,15 @@ pub enum Need {
     Nodes,
     /// Envoy is there, or can be downloaded.
     Envoy,
+    /// Istio's control plane is there, or can be built. Needed by every scenario in whose lab it configures a gateway.
+    Istio,
     /// There can be a pod that sessions lead into: of a real kubelet, or of its stand-in.
     Pods,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -103,6 +105,7 @@ impl Need {
         Self::Docker,
         Self::Nodes,
         Self::Envoy,
+        Self::Istio,
         Self::Pods,
     ];
 
@@ -129,6 +132,7 @@ impl Need {
             Self::Docker => "docker",
             Self::Nodes => "nodes",
             Self::Envoy => "envoy",
+            Self::Istio => "istio",
             Self::Pods => "pods",
         }
     }

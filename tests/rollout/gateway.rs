@@ -103,6 +103,30 @@ enum Silence {
     Unplugged,
 }
 
+impl Silence {
+    /// Has the first apiserver cease to answer, and answer again.
+    async fn falls(self, lab: &Lab, probes: &Observing) -> anyhow::Result<()> {
+        match self {
+            Self::Lost(lost) => {
+                let first = lab.lose(0, lost).await?;
+                probes.watch_for(times::FAULT).await;
+                first.heal().await
+            }
+            Self::Frozen => {
+                let first = lab.servers()[0].freeze().await?;
+                probes.watch_for(times::FAULT).await;
+                drop(first);
+                Ok(())
+            }
+            Self::Unplugged => {
+                let first = lab.unplug(0).await?;
+                probes.watch_for(times::FAULT).await;
+                first.plug_in().await
+            }
+        }
+    }
+}
+
 /// Every remedy, side by side before the same two apiservers, one of which ceases to answer: docs/gateway-cures.md is made of these
 /// recordings.
 #[rstest]
@@ -133,23 +157,32 @@ async fn each_remedy_does_what_it_can_when(#[case] silence: Silence) {
         .violates_through(&gateways::PING_AND_HEALTH_CHECK, &[&gateway::REPEATABLE])
         .run(async |lab| {
             let probes = clients_and_a_writer().start(lab).await?;
-            match silence {
-                Silence::Lost(lost) => {
-                    let first = lab.lose(0, lost).await?;
-                    probes.watch_for(times::FAULT).await;
-                    first.heal().await?;
-                }
-                Silence::Frozen => {
-                    let first = lab.servers()[0].freeze().await?;
-                    probes.watch_for(times::FAULT).await;
-                    drop(first);
-                }
-                Silence::Unplugged => {
-                    let first = lab.unplug(0).await?;
-                    probes.watch_for(times::FAULT).await;
-                    first.plug_in().await?;
-                }
-            }
+            silence.falls(lab, &probes).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// The same by Istio's means. Its control plane reads what its user would write, and Envoy asks it for everything: as Istio comes watches and
+/// requests hang, and with what docs/gateway-cures.md recommends nothing does.
+#[rstest]
+#[case::packets_are_lost_both_ways(Silence::Lost(Lost::Both))]
+#[case::the_apiserver_is_frozen(Silence::Frozen)]
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn istio_does_what_it_is_told_when(#[case] silence: Silence) {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers, lab.pods) = (true, Some(2), true);
+            lab.gateways = gateways::BY_ISTIO.to_vec();
+        })
+        .upholds_through(&gateways::ISTIO_RECOMMENDED, ALL)
+        .violates_through(&gateways::ISTIO, &[&gateway::ENDED, &gateway::ELSEWHERE])
+        .run(async |lab| {
+            let probes = clients_and_a_writer().start(lab).await?;
+            silence.falls(lab, &probes).await?;
             probes.stop().await
         })
         .await;

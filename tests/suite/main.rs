@@ -13,6 +13,7 @@ mod gate;
 mod gateway_verdicts;
 mod gateways;
 mod idle_verdicts;
+mod istio;
 mod keeper;
 mod kind_cluster;
 mod kind_config;

@@ -3,37 +3,46 @@
 use anyhow::Context as _;
 use futures::future::{join_all, try_join_all};
 
-use super::{Gateway, Lane, binary};
+use super::{Binaries, Gateway, Lane, binary, istio_binary};
 use crate::lab::balancer::Backend;
 use crate::lab::control_plane::{ControlPlane, Shared};
 use crate::lab::http::Endpoint;
 use crate::lab::keeper::{Claim, Keeper};
 use crate::lab::network::Network;
+use crate::lab::provision::Binary;
 use crate::lab::{Lab, Setup, kubeconfig};
 use crate::timeline::{Endpoints, Event, Subject};
 
 /// Starts those that a lab is to have. Returns them, and what they are.
 ///
 /// # Errors
-/// There is no Envoy, or one cannot be started.
+/// There is no Envoy or no Istio, or one cannot be started.
 pub(in crate::lab) async fn start(
     (keeper, claim): (&Keeper, &Claim),
     (control_plane, network): (&ControlPlane, &Network),
     setup: &Setup,
-) -> anyhow::Result<(Vec<Gateway>, Option<Subject>)> {
+) -> anyhow::Result<(Vec<Gateway>, Vec<Subject>)> {
     if setup.gateways.is_empty() {
-        return Ok((Vec::new(), None));
+        return Ok((Vec::new(), Vec::new()));
     }
-    let binary = tokio::task::spawn_blocking(|| binary(&|_| ())).await??;
+    let by_istio = setup.wants_istio();
+    let found = tokio::task::spawn_blocking(move || {
+        let istio = by_istio.then(|| istio_binary(&|_| ())).transpose()?;
+        anyhow::Ok(Binaries { envoy: binary(&|_| ())?, istio })
+    });
+    let binaries = found.await??;
     let known = known(&control_plane.servers, setup);
     let mut gateways = Vec::new();
     for numbered in (0..).zip(setup.gateways.iter().copied()) {
         let backends = known.iter().map(backend).collect();
-        let gateway = Gateway::start((keeper, claim), (control_plane, network), (&binary, setup), backends, numbered);
+        let gateway = Gateway::start((keeper, claim), (control_plane, network), (&binaries, setup), backends, numbered);
         gateways.push(gateway.await?);
     }
-    let subject = Subject { name: "envoy".to_owned(), version: binary.version, digest: binary.digest };
-    Ok((gateways, Some(subject)))
+    let Binaries { envoy, istio } = binaries;
+    let named = Some(("envoy", envoy)).into_iter().chain(istio.map(|istio| ("istio", istio)));
+    let subject =
+        |(name, it): (&str, Binary)| Subject { name: name.to_owned(), version: it.version, digest: it.digest };
+    Ok((gateways, named.map(subject).collect()))
 }
 
 impl Lab {

@@ -5,11 +5,14 @@
 
 mod beside;
 mod endpoints;
+mod istio;
 mod lanes;
+mod pilot;
 mod remedy;
 mod told;
 
 pub(in crate::lab) use beside::start;
+pub use istio::{BY_ISTIO, ISTIO, ISTIO_RECOMMENDED, Wishes, bootstrap};
 pub use lanes::{Lane, configuration};
 pub use remedy::*;
 pub use told::{counters, logged};
@@ -34,6 +37,7 @@ use super::provision::{self, Binary, Sources};
 use super::{Setup, wait};
 use crate::timeline::{Event, GatewayCounted, Recorder};
 use crate::timing;
+use pilot::Pilot;
 
 /// One Envoy with one remedy.
 pub struct Gateway {
@@ -45,6 +49,8 @@ pub struct Gateway {
     workers: u32,
     roster: Arc<Roster>,
     child: Child,
+    /// What configures it, where the lab does not.
+    pilot: Option<Pilot>,
     folder: PathBuf,
 }
 
@@ -56,6 +62,21 @@ pub fn binary(progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
     provision::envoy(&Sources::from_env()?, progress)
 }
 
+/// What configures those of [`BY_ISTIO`]. Blocks: milliseconds when warm, many minutes when it has to be built.
+///
+/// # Errors
+/// There is none to be had: what was tried.
+pub fn istio_binary(progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
+    provision::istio(&Sources::from_env()?, progress)
+}
+
+/// The programs that gateways are made of.
+pub(in crate::lab) struct Binaries {
+    envoy: Binary,
+    /// Where one of them is configured by it.
+    istio: Option<Binary>,
+}
+
 impl Gateway {
     /// Starts it; [`Gateway::ready`] waits for it. `index` is its number among the gateways of its lab, `backends` are the apiservers
     /// that it knows of.
@@ -65,7 +86,7 @@ impl Gateway {
     async fn start(
         (keeper, claim): (&Keeper, &Claim),
         (control_plane, network): (&ControlPlane, &Network),
-        (binary, setup): (&Binary, &Setup),
+        (binaries, setup): (&Binaries, &Setup),
         backends: Vec<Backend>,
         (index, remedy): (u8, Remedy),
     ) -> anyhow::Result<Self> {
@@ -77,13 +98,22 @@ impl Gateway {
             site: network.balancer.clone(),
             listen: ports[0],
             health: if remedy.checks_health() { HealthPolicy::Follow } else { HealthPolicy::Ignore },
-            ..Settings::new(backends, control_plane.ca.clone(), &setup.timers)
+            ..Settings::new(backends.clone(), control_plane.ca.clone(), &setup.timers)
         };
         let idle = timing::COMMAND_IDLE_TIMEOUT;
         let shown = &control_plane.gateway;
         let shown = [shown.certificate_file.as_path(), shown.key_file.as_path()];
         let balancer = envoy::configuration(&settings, &control_plane.ca_file, idle, &folder, shown);
-        let configuration = configuration(balancer, remedy, &ports, setup.gateway_workers, &folder);
+        let wishes = Wishes::of(&remedy, settings, ports, &control_plane.ca_file, shown);
+        let (configuration, pilot) = match (wishes, &binaries.istio) {
+            (Some(wishes), Some(istio)) => {
+                let listen = [9, 8, 7].map(|port| network::gateway(claim.lab, index, port));
+                let (from, said) = ((control_plane, network, istio), (wishes, &*backends));
+                let pilot = Pilot::start((keeper, claim), from, said, listen, &folder).await?;
+                (bootstrap(listen[0], &folder), Some(pilot))
+            }
+            _ => (configuration(balancer, remedy, &ports, setup.gateway_workers, &folder), None),
+        };
         let file = folder.join("envoy.json");
         pki::write_private(&file, &serde_json::to_string_pretty(&configuration)?)?;
         let workers = setup.gateway_workers.to_string();
@@ -91,7 +121,7 @@ impl Gateway {
         let args = ["--concurrency", &workers].into_iter().chain(quiet).chain(["-c", &path]);
         let program = Program {
             lab: claim.lab,
-            program: binary.path.clone(),
+            program: binaries.envoy.path.clone(),
             args: args.map(str::to_owned).collect(),
             env: BTreeMap::new(),
             network: network.balancer.file(),
@@ -100,7 +130,7 @@ impl Gateway {
         };
         let child = keeper.spawn(program).await.with_context(|| format!("cannot start the gateway {}", remedy.name))?;
         let (workers, roster) = (setup.gateway_workers, control_plane.roster.clone());
-        Ok(Self { remedy, ports, workers, roster, child, folder })
+        Ok(Self { remedy, ports, workers, roster, child, pilot, folder })
     }
 
     /// Where clients of a lane reach it.
@@ -134,6 +164,7 @@ impl Gateway {
     /// # Errors
     /// It has.
     pub(super) fn check(&self) -> anyhow::Result<()> {
+        self.pilot.as_ref().map_or(Ok(()), Pilot::check)?;
         match self.child.exit() {
             None => Ok(()),
             Some(exit) => {
@@ -142,9 +173,9 @@ impl Gateway {
         }
     }
 
-    /// Its log, and its statistics where [`Gateway::end`] has left some.
+    /// Its log and that of what configures it, and its statistics where [`Gateway::end`] has left some.
     pub(super) fn logs(&self) -> impl Iterator<Item = (String, PathBuf)> {
-        let files = ["gateway.log", "stats.log"].map(|name| (name, self.folder.join(name)));
+        let files = ["gateway.log", "pilot.log", "stats.log"].map(|name| (name, self.folder.join(name)));
         let named = |(name, file)| (format!("gateway-{}-{name}", self.remedy.name), file);
         files.into_iter().filter(|(_, file)| file.exists()).map(named)
     }
@@ -155,7 +186,10 @@ impl Gateway {
     /// It does not, or is gone.
     async fn tell(&self, backends: &[Backend]) -> anyhow::Result<()> {
         let before = self.updates().await?;
-        endpoints::write(&self.folder, backends)?;
+        match &self.pilot {
+            Some(pilot) => pilot.tell(backends)?,
+            None => endpoints::write(&self.folder, backends)?,
+        }
         let what = format!("the gateway {} to understand which apiservers there are", self.remedy.name);
         wait::until(timing::BALANCER_READY, &what, async || match self.updates().await {
             Ok(updates) if updates > before => ControlFlow::Break(()),

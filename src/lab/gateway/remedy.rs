@@ -14,11 +14,11 @@ pub struct Remedy {
     pub settings: &'static str,
     /// What the kernel and Envoy make of it, and where that is written.
     pub why: &'static str,
-    parts: &'static [Part],
+    pub(super) parts: &'static [Part],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub(super) enum Part {
     StreamIdleTimeout,
     TcpKeepalive,
     TcpUserTimeout,
@@ -33,6 +33,8 @@ enum Part {
     Upgrades,
     /// Clients come without TLS. No remedy, but the field report's port.
     PlainText,
+    /// All of Envoy's configuration comes from Istio, which is told this.
+    ByIstio(&'static str),
 }
 
 /// As Istio configures an ingress gateway.
@@ -224,6 +226,11 @@ impl Remedy {
         self.parts.contains(&Part::PlainText)
     }
 
+    /// What Istio is told that configures it; `None` where the lab does.
+    pub(in crate::lab) fn by_istio(&self) -> Option<&'static str> {
+        self.parts.iter().find_map(|part| if let Part::ByIstio(text) = part { Some(*text) } else { None })
+    }
+
     /// Changes the configuration of one lane's cluster and of the connection manager before it. Sessions could not be opened
     /// through an explicit HTTP/2 upstream, so their lane always takes upgrades.
     pub(super) fn apply(&self, lane: Lane, cluster: &mut Value, manager: &mut Value) {
@@ -263,8 +270,8 @@ impl Part {
                     "timeout": seconds(times::PING_TIMEOUT),
                 });
             }
-            // Part of the lab's settings, and of the listener.
-            Self::HealthCheck | Self::PlainText => {}
+            // Part of the lab's settings, of the listener, and of everything.
+            Self::HealthCheck | Self::PlainText | Self::ByIstio(_) => {}
             Self::CloseOnHealthFailure => cluster["close_connections_on_host_health_failure"] = json!(true),
             Self::OutlierDetection => {
                 cluster["outlier_detection"] = json!({

@@ -122,21 +122,7 @@ pub fn configuration(settings: &Settings, ca: &Path, idle: Duration, folder: &Pa
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
                 "path": "/dev/stdout",
-                // No credentials in it.
-                "log_format": {"json_format": {
-                    "time": "%START_TIME%",
-                    "audit_id": "%REQ(AUDIT-ID)%",
-                    "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
-                    "protocol": "%PROTOCOL%",
-                    "method": "%REQ(:METHOD)%",
-                    "path": "%REQ(:PATH)%",
-                    "status": "%RESPONSE_CODE%",
-                    "flags": "%RESPONSE_FLAGS%",
-                    "details": "%RESPONSE_CODE_DETAILS%",
-                    "upstream": "%UPSTREAM_HOST%",
-                    "upstream_local": "%UPSTREAM_LOCAL_ADDRESS%",
-                    "took_ms": "%DURATION%",
-                }},
+                "log_format": {"json_format": access_log_fields()},
             },
         }],
         "route_config": {
@@ -177,6 +163,24 @@ pub fn configuration(settings: &Settings, ca: &Path, idle: Duration, folder: &Pa
     })
 }
 
+/// What a line of an access log says. No credentials are in it.
+pub(in crate::lab) fn access_log_fields() -> Value {
+    json!({
+        "time": "%START_TIME%",
+        "audit_id": "%REQ(AUDIT-ID)%",
+        "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
+        "protocol": "%PROTOCOL%",
+        "method": "%REQ(:METHOD)%",
+        "path": "%REQ(:PATH)%",
+        "status": "%RESPONSE_CODE%",
+        "flags": "%RESPONSE_FLAGS%",
+        "details": "%RESPONSE_CODE_DETAILS%",
+        "upstream": "%UPSTREAM_HOST%",
+        "upstream_local": "%UPSTREAM_LOCAL_ADDRESS%",
+        "took_ms": "%DURATION%",
+    })
+}
+
 /// Takes TLS from a listener's clients: what they say and hear is plain text, as on the field report's port 80.
 pub fn in_plain_text(listener: &mut Value) {
     if let Some(chain) = listener.pointer_mut("/filter_chains/0").and_then(Value::as_object_mut) {
@@ -209,7 +213,7 @@ pub(super) fn endpoints(settings: &Settings) -> Vec<Value> {
 }
 
 /// Its administration interface: a socket in the lab's folder.
-pub(super) fn admin(folder: &Path) -> Value {
+pub(in crate::lab) fn admin(folder: &Path) -> Value {
     json!({"address": {"pipe": {"path": socket(folder), "mode": 0o600}}})
 }
 
@@ -231,6 +235,6 @@ fn tls(context: &str, mut content: Value) -> Value {
 }
 
 /// As protobuf's JSON has it.
-pub(super) fn duration(span: Duration) -> String {
+pub(in crate::lab) fn duration(span: Duration) -> String {
     format!("{}s", span.as_secs_f64())
 }

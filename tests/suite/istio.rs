@@ -1,0 +1,157 @@
+//! What Istio's control plane reads, and that it says what the Envoy that was measured is told.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use rollproof::lab::balancer::product::envoy;
+use rollproof::lab::balancer::{Backend, HealthPolicy, Settings};
+use rollproof::lab::gateway::{BY_ISTIO, ISTIO, ISTIO_RECOMMENDED, Lane, RECOMMENDED, Remedy, Wishes};
+use rollproof::lab::gateway::{bootstrap, configuration};
+use rollproof::timing::{Profile, Timers, secs};
+use serde_json::{Value, json};
+
+fn settings() -> Settings {
+    let settings = Settings::new(Vec::new(), String::new(), &Timers::of(Profile::Pr));
+    Settings { health: HealthPolicy::Follow, ..settings }
+}
+
+fn ports() -> [SocketAddr; 4] {
+    Lane::ALL.map(|lane| ([127, 77, 1, 1], 17_000 + lane as u16).into())
+}
+
+fn documents(remedy: Remedy) -> Vec<Value> {
+    let shown = ["/lab/gateway.crt", "/lab/gateway.key"].map(Path::new);
+    let wishes = Wishes::of(&remedy, settings(), ports(), Path::new("/lab/ca.crt"), shown).unwrap();
+    let backend = |index: u8| Backend {
+        name: format!("apiserver-{index}"),
+        address: ([127, 77, 1, 10 + index], 16_443 + u16::from(index)).into(),
+    };
+    wishes.documents(&[backend(0), backend(1)]).unwrap()
+}
+
+/// Of one lane.
+fn document<'a>(documents: &'a [Value], kind: &str, lane: &str) -> &'a Value {
+    let mut found = documents.iter().filter(|it| it["kind"] == kind && it["metadata"]["name"] == lane);
+    found.next().unwrap_or_else(|| panic!("no {kind} {lane} in {documents:#?}"))
+}
+
+#[test]
+fn each_lane_has_a_port_and_a_service_of_its_own_and_all_know_the_same_apiservers() {
+    for remedy in BY_ISTIO {
+        let documents = documents(*remedy);
+        for (index, lane) in ["alone", "busy", "new", "sessions"].iter().enumerate() {
+            let server = &document(&documents, "Gateway", lane)["spec"]["servers"][0];
+            assert_eq!(server["port"]["number"], 17_000 + index);
+            assert_eq!((&server["bind"], &server["hosts"]), (&json!("127.77.1.1"), &json!(["*"])));
+            let service = &document(&documents, "ServiceEntry", lane)["spec"];
+            assert_eq!(service["hosts"], json!([format!("{lane}.example.internal")]));
+            let endpoints = json!([
+                {"address": "127.77.1.10", "ports": {"https": 16_443}},
+                {"address": "127.77.1.11", "ports": {"https": 16_444}},
+            ]);
+            assert_eq!(service["endpoints"], endpoints);
+            let routes = &document(&documents, "VirtualService", lane)["spec"];
+            assert_eq!(routes["gateways"], json!([lane]));
+            assert!(
+                routes["http"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .all(|route| { route["route"][0]["destination"]["host"] == format!("{lane}.example.internal") })
+            );
+        }
+        let text = json!(documents).to_string();
+        assert!(!text.contains("apiservers.example"), "{}: a name was left as it is in {text}", remedy.name);
+    }
+}
+
+/// The one cluster of what Envoy is told by the lab under [`RECOMMENDED`], and its routes.
+fn measured() -> (Value, Value) {
+    let shown = ["/lab/gateway.crt", "/lab/gateway.key"].map(Path::new);
+    let (ca, folder) = (Path::new("/lab/ca.crt"), Path::new("/lab/gateway"));
+    let balancer = envoy::configuration(&settings(), ca, secs(60), folder, shown);
+    let told = configuration(balancer, RECOMMENDED, &ports(), 1, folder);
+    let resources = &told["static_resources"];
+    let manager = &resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
+    (resources["clusters"][0].clone(), manager["route_config"]["virtual_hosts"][0]["routes"].clone())
+}
+
+const OPTIONS: &str = "/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/use_downstream_protocol_config";
+
+#[test]
+fn istio_is_told_what_the_recommended_envoy_is_told() {
+    let documents = documents(ISTIO_RECOMMENDED);
+    let (cluster, routes) = measured();
+    let patches = &document(&documents, "EnvoyFilter", "alone")["spec"]["configPatches"];
+    let patch = &patches[0]["patch"]["value"];
+    assert_eq!(patch["upstream_bind_config"], cluster["upstream_bind_config"]);
+    let keepalive = |cluster: &Value| {
+        let options = cluster.pointer(OPTIONS).unwrap_or_else(|| panic!("no {OPTIONS} in {cluster:#}"));
+        options["http2_protocol_options"]["connection_keepalive"].clone()
+    };
+    assert_eq!(keepalive(patch), keepalive(&cluster));
+    assert_ne!(keepalive(patch), Value::Null);
+    let (check, measured) = (&patch["health_checks"][0], &cluster["health_checks"][0]);
+    for name in
+        ["timeout", "interval", "no_traffic_interval", "unhealthy_threshold", "healthy_threshold", "reuse_connection"]
+    {
+        assert_eq!(check[name], measured[name], "{name}");
+    }
+    for name in ["path", "codec_client_type"] {
+        assert_eq!(check["http_health_check"][name], measured["http_health_check"][name], "{name}");
+    }
+
+    assert_eq!(patches[1]["match"]["listener"]["portNumber"], 17_000);
+    let upgrades = &patches[1]["patch"]["value"]["typed_config"]["upgrade_configs"];
+    assert_eq!(upgrades, &json!([{"upgrade_type": "SPDY/3.1"}]));
+
+    let tcp = &document(&documents, "DestinationRule", "alone")["spec"]["trafficPolicy"]["connectionPool"]["tcp"];
+    assert_eq!(tcp["connectTimeout"], cluster["connect_timeout"]);
+    let keepalive = &cluster["upstream_connection_options"]["tcp_keepalive"];
+    let told = |name: &str| tcp["tcpKeepalive"][name].as_str().map(|text| text.trim_end_matches('s').parse().ok());
+    assert_eq!(told("time"), Some(keepalive["keepalive_time"].as_u64()));
+    assert_eq!(told("interval"), Some(keepalive["keepalive_interval"].as_u64()));
+    assert_eq!(tcp["tcpKeepalive"]["probes"], keepalive["keepalive_probes"]);
+
+    let http = &document(&documents, "VirtualService", "alone")["spec"]["http"];
+    let retries = &routes[0]["route"]["retry_policy"];
+    assert_eq!(
+        (&http[0]["retries"]["retryOn"], &http[0]["retries"]["attempts"]),
+        (&retries["retry_on"], &retries["num_retries"])
+    );
+    assert_eq!((&http[1]["retries"]["attempts"], &routes[1]["route"]["retry_policy"]), (&json!(0), &Value::Null));
+}
+
+#[test]
+fn nothing_is_said_about_dead_apiservers_where_istio_is_taken_as_it_comes() {
+    let documents = documents(ISTIO);
+    let mut filters = documents.iter().filter(|it| it["kind"] == "EnvoyFilter").map(|it| &it["metadata"]["name"]);
+    assert_eq!((filters.next(), filters.next()), (Some(&json!("lab")), None));
+    for lane in Lane::ALL.map(|lane| format!("{lane:?}").to_lowercase()) {
+        let policy = &document(&documents, "DestinationRule", &lane)["spec"]["trafficPolicy"];
+        assert_eq!(policy["connectionPool"], json!({"http": {"useClientProtocol": true}}));
+        let routes = &document(&documents, "VirtualService", &lane)["spec"]["http"];
+        assert_eq!((routes.as_array().unwrap().len(), &routes[0]["retries"]), (1, &Value::Null));
+    }
+}
+
+#[test]
+fn the_lab_adds_certificates_names_and_a_header_and_no_remedy() {
+    let documents = documents(ISTIO_RECOMMENDED);
+    let patches = document(&documents, "EnvoyFilter", "lab")["spec"]["configPatches"].as_array().unwrap();
+    let said: Vec<_> = patches.iter().flat_map(|it| it["patch"]["value"].as_object().unwrap().keys()).collect();
+    let of_lanes = ["alt_stat_name", "transport_socket"].repeat(Lane::ALL.len());
+    assert_eq!(said, [&["transport_socket", "response_headers_to_add"][..], &of_lanes].concat());
+}
+
+#[test]
+fn envoy_asks_pilot_and_says_which_gateway_it_is() {
+    let it = bootstrap(([127, 77, 1, 1], 17_009).into(), Path::new("/lab/gateway"));
+    assert_eq!(it["node"]["id"], "router~127.77.1.1~gateway.istio-system~istio-system.svc.cluster.local");
+    let documents = documents(ISTIO);
+    let selector = &document(&documents, "Gateway", "alone")["spec"]["selector"];
+    assert_eq!(&it["node"]["metadata"]["LABELS"], selector);
+    let clusters = &it["static_resources"]["clusters"];
+    let asked = clusters[0].pointer("/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address");
+    assert_eq!(asked, Some(&json!({"address": "127.77.1.1", "port_value": 17_009})));
+}
