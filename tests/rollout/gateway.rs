@@ -213,6 +213,30 @@ async fn an_apiserver_is_replaced_by_one_at_another_address() {
         .await;
 }
 
+/// Istio's control plane tells its gateways of the other address, and it is the same with them.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn istio_tells_of_an_apiserver_at_another_address() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers, lab.spares, lab.pods) = (true, Some(3), 1, true);
+            lab.gateways = gateways::BY_ISTIO.to_vec();
+        })
+        .upholds_through(&gateways::ISTIO_RECOMMENDED, ALL)
+        .upholds_through(&gateways::ISTIO, &[&gateway::ELSEWHERE])
+        .violates_through(&gateways::ISTIO, &[&gateway::ENDED])
+        .run(async |lab| {
+            let probes = clients_and_a_writer().start(lab).await?;
+            let _gone = lab.unplug(0).await?;
+            lab.tell_gateways(&[1, 2]).await?;
+            probes.watch_for(times::FAULT).await;
+            probes.stop().await
+        })
+        .await;
+}
+
 /// A control: gateways that are told of the wrong apiserver, the dead one. A watch that such a gateway has ended cannot go on, and one that
 /// ends streams by their age cuts those on the other apiserver, too.
 #[tokio::test(flavor = "multi_thread")]

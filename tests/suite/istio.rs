@@ -123,6 +123,31 @@ fn istio_is_told_what_the_recommended_envoy_is_told() {
 }
 
 #[test]
+fn the_page_recommends_the_same_times_to_users_of_envoy_and_of_istio() {
+    let page = include_str!("../../docs/gateway-cures.md");
+    let block = |index: usize| page.split("```yaml\n").nth(index).unwrap().split("```").next().unwrap();
+    let envoy: Value = serde_saphyr::from_str(block(1)).unwrap();
+    let istio: Vec<Value> = serde_saphyr::from_multiple(block(3)).unwrap();
+    let cluster = &envoy["clusters"][0];
+    let patch = &document(&istio, "EnvoyFilter", "apiservers")["spec"]["configPatches"][0]["patch"]["value"];
+    assert_eq!(patch["upstream_bind_config"], cluster["upstream_bind_config"]);
+    assert_eq!(patch["health_checks"], cluster["health_checks"]);
+    assert_eq!((patch.pointer(OPTIONS), patch.pointer(OPTIONS).is_some()), (cluster.pointer(OPTIONS), true));
+    let tcp = &document(&istio, "DestinationRule", "apiservers")["spec"]["trafficPolicy"]["connectionPool"]["tcp"];
+    let keepalive = &cluster["upstream_connection_options"]["tcp_keepalive"];
+    let in_seconds = |name: &str| json!(format!("{}s", keepalive[name]));
+    let told = json!({
+        "connectTimeout": cluster["connect_timeout"],
+        "tcpKeepalive": {
+            "time": in_seconds("keepalive_time"),
+            "interval": in_seconds("keepalive_interval"),
+            "probes": keepalive["keepalive_probes"],
+        },
+    });
+    assert_eq!(tcp, &told);
+}
+
+#[test]
 fn nothing_is_said_about_dead_apiservers_where_istio_is_taken_as_it_comes() {
     let documents = documents(ISTIO);
     let mut filters = documents.iter().filter(|it| it["kind"] == "EnvoyFilter").map(|it| &it["metadata"]["name"]);
