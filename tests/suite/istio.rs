@@ -171,11 +171,12 @@ fn the_lab_adds_certificates_names_and_a_header_and_no_remedy() {
 
 #[test]
 fn envoy_asks_pilot_and_says_which_gateway_it_is() {
-    let it = bootstrap(([127, 77, 1, 1], 17_009).into(), Path::new("/lab/gateway"));
+    let it = bootstrap(([127, 77, 1, 1], 17_009).into(), "v1.31.0", Path::new("/lab/gateway"));
     assert_eq!(it["node"]["id"], "router~127.77.1.1~gateway.istio-system~istio-system.svc.cluster.local");
     let documents = documents(ISTIO);
     let selector = &document(&documents, "Gateway", "alone")["spec"]["selector"];
-    assert_eq!(&it["node"]["metadata"]["LABELS"], selector);
+    let metadata = &it["node"]["metadata"];
+    assert_eq!((&metadata["LABELS"], &metadata["ISTIO_VERSION"]), (selector, &json!("1.31.0")));
     let clusters = &it["static_resources"]["clusters"];
     let asked = clusters[0].pointer("/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address/socket_address");
     assert_eq!(asked, Some(&json!({"address": "127.77.1.1", "port_value": 17_009})));

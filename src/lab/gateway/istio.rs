@@ -206,8 +206,8 @@ fn tls(name: &str, context: &str, mut content: Value) -> Value {
     json!({"name": name, "typed_config": content})
 }
 
-/// What Envoy is started with, much as istio-proxy's agent has it: who it is, and whom it asks for everything else.
-pub fn bootstrap(control_plane: SocketAddr, folder: &Path) -> Value {
+/// What Envoy is started with, much as istio-proxy's agent has it: who it is, with Istio's version, and whom it asks for everything else.
+pub fn bootstrap(control_plane: SocketAddr, version: &str, folder: &Path) -> Value {
     let ads = json!({"ads": {}, "resource_api_version": "V3"});
     let (ip, port) = (control_plane.ip(), control_plane.port());
     let endpoint = json!({"endpoint": {"address": {"socket_address": {"address": ip, "port_value": port}}}});
@@ -215,7 +215,7 @@ pub fn bootstrap(control_plane: SocketAddr, folder: &Path) -> Value {
         "node": {
             "id": format!("router~{ip}~gateway.{NAMESPACE}~{NAMESPACE}.svc.cluster.local"),
             "cluster": format!("gateway.{NAMESPACE}"),
-            "metadata": {"NAMESPACE": NAMESPACE, "LABELS": {"istio": LABEL}},
+            "metadata": {"NAMESPACE": NAMESPACE, "LABELS": {"istio": LABEL}, "ISTIO_VERSION": version.trim_start_matches('v')},
         },
         "admin": envoy::admin(folder),
         "dynamic_resources": {

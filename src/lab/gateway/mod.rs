@@ -110,7 +110,7 @@ impl Gateway {
                 let listen = [9, 8, 7].map(|port| network::gateway(claim.lab, index, port));
                 let (from, said) = ((control_plane, network, istio), (wishes, &*backends));
                 let pilot = Pilot::start((keeper, claim), from, said, listen, &folder).await?;
-                (bootstrap(listen[0], &folder), Some(pilot))
+                (bootstrap(listen[0], &istio.version, &folder), Some(pilot))
             }
             _ => (configuration(balancer, remedy, &ports, setup.gateway_workers, &folder), None),
         };

@@ -20,7 +20,7 @@ use crate::lab::provision::Binary;
 use crate::lab::{kubeconfig, wait};
 use crate::timing;
 
-/// What it does without here: certificates of its own, and filters that are only in istio-proxy's Envoy.
+/// What it does without here: certificates that it or an agent would hand out, and filters that are only in istio-proxy's Envoy.
 const ENVIRONMENT: [(&str, &str); 3] =
     [("ENABLE_CA_SERVER", "false"), ("PILOT_ENABLE_METADATA_EXCHANGE", "false"), ("PILOT_ENABLE_ALPN_FILTER", "false")];
 
@@ -47,13 +47,15 @@ impl Pilot {
         let (folder, files) = (folder.to_owned(), folder.join("istio"));
         std::fs::create_dir(&files).with_context(|| format!("cannot make {}", files.display()))?;
         let (mesh, client) = (folder.join("mesh.json"), folder.join("kubeconfig"));
-        let access_log = json!({
+        let settings = json!({
             "accessLogFile": "/dev/stdout",
             "accessLogEncoding": "JSON",
             "accessLogFormat": envoy::access_log_fields().to_string(),
             "ingressControllerMode": "OFF",
+            // Of the service `kubernetes`, whose cluster would wait for a certificate, and with it everything.
+            "enableAutoMtls": false,
         });
-        pki::write_private(&mesh, &access_log.to_string())?;
+        pki::write_private(&mesh, &settings.to_string())?;
         let ControlPlane { servers, ca, admin, .. } = control_plane;
         let last = servers.last().context("there is no apiserver")?.address();
         pki::write_private(&client, &serde_json::to_string(&kubeconfig::kubeconfig(last, ca, admin, None, None))?)?;
