@@ -7,16 +7,20 @@
 
 mod server;
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rollproof::lab::http::Ask;
+use rollproof::lab::http::{Ask, Asking, Endpoint};
 use rollproof::lab::network::Site;
+use rollproof::lab::wait;
 use rollproof::probe::kube_client::Library;
 use rollproof::timeline::{ErrorClass, Exchange, Phase, Protocol};
 use rollproof::timing::{millis, secs};
 use rstest::rstest;
 use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use server::{Meeting, Server, Then};
 
@@ -251,6 +255,42 @@ async fn kube_repeats_what_was_refused_for_now_and_each_attempt_is_seen() {
     let attempts: Vec<_> = seen.try_iter().collect();
     let id = |id: u32| id.to_string();
     assert_eq!(attempts, [(id(0), Ok((503, Some(0)))), (id(1), Ok((429, Some(0)))), (id(2), Ok((418, None)))]);
+}
+
+/// Its health check, client-go calls it. It finds out whether the next hop is there, and nothing of what is behind it.
+#[rstest]
+#[case::of_which_somebody_answers(true)]
+#[case::of_which_nobody_answers(false)]
+#[tokio::test]
+async fn a_connection_that_its_client_asks_by_ping(#[case] answers: bool) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let _gateway = AbortOnDropHandle::new(tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let _hangs = connection.accept().await;
+        if answers {
+            let _ = connection.accept().await;
+        }
+        std::future::pending::<()>().await;
+    }));
+    let to = Endpoint { address, plain: true, ..Server::start().await.endpoint().over(Http2) };
+    let asking = Asking { idle: millis(20), patience: if answers { secs(10) } else { millis(50) } };
+    let open = to.dial_asking(asking).await.expect("it listens");
+    let ask = ask();
+    let asked = open.ask(&to, &ask);
+    let pongs = open.pongs().expect("it asks");
+    let answered = wait::until(secs(10), "PINGs to be answered", async || match pongs.count() {
+        3.. => ControlFlow::Break(()),
+        few => ControlFlow::Continue(format!("{few} of 3")),
+    });
+    tokio::select! {
+        answer = asked => {
+            let failure = answer.expect_err("it hangs");
+            assert_eq!((answers, failure.class, pongs.count()), (false, Timeout, 0), "{}", failure.text);
+        }
+        answered = answered => assert!(answers, "{answered:?}"),
+    }
 }
 
 fn class(exchange: &Exchange) -> ErrorClass {

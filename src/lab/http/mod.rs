@@ -7,11 +7,13 @@
 //! request, not when the kernel has its last byte.
 
 mod classify;
+mod pongs;
 mod stream;
 mod wire;
 
 pub use classify::{classify, was_connecting};
-pub use stream::Multiplexed;
+pub use pongs::Pongs;
+pub use stream::{Asking, Multiplexed};
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -161,6 +163,14 @@ struct NotAnswered {
     unsent: bool,
 }
 
+/// A connection on which no HTTP was spoken yet.
+struct Reached {
+    wire: wire::Wire<Either<TcpStream, TlsStream<TcpStream>>>,
+    trouble: wire::Trouble,
+    local: String,
+    server: Option<String>,
+}
+
 impl Connection {
     /// The apiserver whose certificate it showed, if that is one of ours.
     pub fn server(&self) -> Option<&str> {
@@ -221,6 +231,25 @@ impl Endpoint {
 
     /// [`Endpoint::dial`] that notes how far it has come: whoever has waited too long for it wants to know.
     async fn dial_for(&self, exchange: &mut Exchange) -> Result<Connection, (Phase, Failure)> {
+        let Reached { wire, trouble, local, server } = self.reach(exchange).await?;
+        let io = TokioIo::new(wire);
+        let in_handshake = |error: hyper::Error| (Phase::Tls, classify(&error));
+        let (sender, driver) = match self.protocol {
+            Protocol::Http1 => {
+                let (sender, connection) = http1::handshake(io).await.map_err(in_handshake)?;
+                (Sender::Http1(sender), tokio::spawn(connection))
+            }
+            Protocol::Http2 => {
+                let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(in_handshake)?;
+                (Sender::Http2(sender), tokio::spawn(connection))
+            }
+        };
+        let driver = AbortOnDropHandle::new(driver);
+        Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), trouble, awaited: "", driver })
+    }
+
+    /// A connection on which no HTTP was spoken yet.
+    async fn reach(&self, exchange: &mut Exchange) -> Result<Reached, (Phase, Failure)> {
         let noted = |local: &str| {
             let (local, remote) = (local.to_owned(), self.address.to_string());
             Some(ConnectionUse { local, remote, reused: false, idle: Duration::ZERO })
@@ -236,21 +265,8 @@ impl Endpoint {
             }
             false => self.secure(tcp).await.map(|(stream, server)| (Either::Right(stream), server))?,
         };
-        let (stream, trouble) = wire::Wire::new(stream);
-        let io = TokioIo::new(stream);
-        let in_handshake = |error: hyper::Error| (Phase::Tls, classify(&error));
-        let (sender, driver) = match self.protocol {
-            Protocol::Http1 => {
-                let (sender, connection) = http1::handshake(io).await.map_err(in_handshake)?;
-                (Sender::Http1(sender), tokio::spawn(connection))
-            }
-            Protocol::Http2 => {
-                let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(in_handshake)?;
-                (Sender::Http2(sender), tokio::spawn(connection))
-            }
-        };
-        let driver = AbortOnDropHandle::new(driver);
-        Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), trouble, awaited: "", driver })
+        let (wire, trouble) = wire::Wire::new(stream);
+        Ok(Reached { wire, trouble, local, server })
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {

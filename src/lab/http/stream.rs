@@ -1,16 +1,29 @@
 //! Several streams at once on one connection by HTTP/2, as client libraries have them.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use std::sync::Arc;
-
-use bytes::Bytes;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio_util::io::InspectReader;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Ask, Connection, Endpoint, Sender, UPSTREAM_HEADER, classify, wire};
-use crate::timeline::{ErrorClass, Failure};
+use super::pongs::Pongs;
+use super::{Ask, Connection, Endpoint, Reached, Sender, UPSTREAM_HEADER, classify, nothing_yet, wire};
+use crate::timeline::{ErrorClass, Failure, Phase};
+
+/// A client that asks its connection by PING (RFC 9113, section 6.7).
+#[derive(Clone, Copy, Debug)]
+pub struct Asking {
+    /// When nothing has come for so long.
+    pub idle: Duration,
+    /// How long it waits for the answer before it gives the connection up.
+    pub patience: Duration,
+}
 
 /// A connection that carries many streams; whoever holds one shares it.
 #[derive(Clone)]
@@ -18,6 +31,7 @@ pub struct Multiplexed {
     sender: http2::SendRequest<Full<Bytes>>,
     local: Arc<str>,
     trouble: wire::Trouble,
+    pongs: Option<Pongs>,
     _driver: Arc<AbortOnDropHandle<hyper::Result<()>>>,
 }
 
@@ -25,7 +39,8 @@ impl Connection {
     /// The same, for many streams; `None` where it speaks HTTP/1.1.
     pub fn multiplexed(self) -> Option<Multiplexed> {
         let Sender::Http2(sender) = self.sender else { return None };
-        Some(Multiplexed { sender, local: self.local.into(), trouble: self.trouble, _driver: Arc::new(self.driver) })
+        let (local, driver) = (self.local.into(), Arc::new(self.driver));
+        Some(Multiplexed { sender, local, trouble: self.trouble, pongs: None, _driver: driver })
     }
 }
 
@@ -33,6 +48,11 @@ impl Multiplexed {
     /// Our end of it, host:port.
     pub fn local(&self) -> &str {
         &self.local
+    }
+
+    /// How many PINGs were answered on it; `None` where its client sends none.
+    pub fn pongs(&self) -> Option<&Pongs> {
+        self.pongs.as_ref()
     }
 
     /// Whether it takes streams, as far as we know. Not after a GOAWAY.
@@ -59,6 +79,23 @@ impl Multiplexed {
 }
 
 impl Endpoint {
+    /// Opens a connection for many streams by HTTP/2, whose client asks it by PING.
+    ///
+    /// # Errors
+    /// The phase it failed in, and why.
+    pub async fn dial_asking(&self, asking: Asking) -> Result<Multiplexed, (Phase, Failure)> {
+        let Reached { wire, trouble, local, .. } = self.reach(&mut nothing_yet("")).await?;
+        let pongs = Pongs::default();
+        let io = TokioIo::new(InspectReader::new(wire, pongs.among_frames()));
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).keep_alive_interval(asking.idle).keep_alive_timeout(asking.patience);
+        // As client-go's, also when nothing is open.
+        let handshake = builder.keep_alive_while_idle(true).handshake(io).await;
+        let (sender, connection) = handshake.map_err(|error| (Phase::Tls, classify(&error)))?;
+        let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(connection)));
+        Ok(Multiplexed { sender, local: local.into(), trouble, pongs: Some(pongs), _driver: driver })
+    }
+
     /// The apiserver that an answer is from, as a balancer that ends TLS says.
     pub fn upstream<B>(&self, answer: &Response<B>) -> Option<String> {
         let upstream = answer.headers().get(UPSTREAM_HEADER)?.to_str().ok()?;
