@@ -565,6 +565,20 @@ pub mod gateway {
     pub const QUIET: Duration = secs(16);
     /// How long a fault lasts: [`ENDED`], and enough new streams after it that can show how they fare.
     pub const FAULT: Duration = secs(20);
+    /// A client's connection on which nothing has come, until its client asks it by PING. client-go's 30 s (apimachinery pkg/util/net/http.go,
+    /// `ReadIdleTimeout`).
+    pub const CLIENT_READ_IDLE: Duration = secs(2);
+    /// For the answer to a client's PING. client-go's 15 s (`PingTimeout`).
+    pub const CLIENT_PING_TIMEOUT: Duration = secs(1);
+    /// How long an informer asks its watches to last (`timeoutSeconds`). client-go's reflector asks for 300 to 600 s, at random. Longer than probes take to
+    /// start, so that none has ended before the fault; shorter than [`FAULT`], so that one that is not ended in time is older then.
+    pub const INFORMER_WATCH: Duration = secs(15);
+    /// An informer that has told of nothing for so long hangs, says its hang detector: 60 s in the field report. No less than [`ENDED`].
+    pub const HANG: Duration = secs(12);
+    /// How many streams an apiserver takes on one connection, a number: its default (apiserver pkg/server/secure_serving.go).
+    pub const STREAMS: u32 = 100;
+    /// Watches of one client that are too many for one connection to each of two apiservers, a number: more than twice [`STREAMS`].
+    pub const MANY: u32 = 240;
     /// A watch that has told of nothing for so long, while changes were made, was interrupted.
     pub const SILENT: Duration = secs(2);
     /// Requests in turn to two apiservers that have to be answered well, one after the other, until they have recovered.

@@ -1,12 +1,15 @@
 //! `docs/gateway-cures.md`: what each remedy came to, from recordings, with the reasons and the configuration that follows.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::one_line;
 use crate::timeline::{Recording, TCP_RETRIES2};
 use crate::timing::{self, gateway as times};
-use crate::verdict::{COUNTED, Cure, OnTheWire, Recovery, counted, cures, on_the_wire};
+use crate::verdict::{
+    COUNTED, Cure, Informer, OnTheWire, Onward, Recovery, connections_at_first, counted, cures, on_the_wire,
+};
 
 /// A remedy as the page tells of it.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +45,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
 - **watch alone**: a watch on an upstream connection on which the gateway sends nothing; **watch beside requests**: GETs every quarter of a second on the same.
   The time is when it told of changes again, for good: after it, never more than 2.0 s went by without one.
 - **requests**, **new watches**: on connections that were there before the fault. The time is when the last one was asked for that had no good answer within 3 s.
-  So headers are withheld from these, where in a watch that was open the body stalls. Failed ones with Envoy's response flags, where it was Envoy that answered.
+  So headers are withheld from these, where in a watch that was open the body stalls. Failed ones, of how many, with Envoy's response flags, where it was Envoy that answered.
 - **quiet stream**: on the *other* apiserver, which answers. It says nothing until the end, and then has to tell of one change.
 - **quiet exec**: an `exec` session there by WebSocket (kube-rs), in a lane of its own which takes upgrades under every remedy: through an explicit HTTP/2 upstream none can be opened. It
   says nothing until the end, and then has to echo a line. Its kubelet is a stand-in (kwok).
@@ -78,8 +81,8 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         let _ = write!(
             page,
             "\n## Fault: {}\n\n{}, {}; Linux {}{retries}.\n\n\
-             | remedy | watch alone | watch beside requests | requests | new watches | requests failed | quiet stream | quiet exec | execs on the dead one | client connections |\n\
-             | --- | --: | --: | --: | --: | --- | --- | --- | --- | --: |\n",
+             | remedy | watch alone | watch beside requests | requests | new watches | requests failed | new watches failed | quiet stream | quiet exec | execs on the dead one | client connections |\n\
+             | --- | --: | --: | --: | --: | --- | --- | --- | --- | --- | --: |\n",
             one_line(&first.fault, 200),
             one_line(&header.scenario, 200),
             one_line(&versions.join(", "), 200),
@@ -90,6 +93,8 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
                 page += &row(cure);
             }
         }
+        page += &informers(&cures, remedies);
+        page += &many(recording, &cures, remedies);
         page += &counters(recording, remedies);
         if let Some(OnTheWire { probed, repeated, both }) = on_the_wire(recording) {
             let _ = writeln!(
@@ -126,16 +131,70 @@ fn counters(recording: &Recording, remedies: &[Told]) -> String {
     table
 }
 
-fn row(cure: &Cure) -> String {
-    let failures: Vec<_> = cure.failures.iter().map(|(what, count)| format!("{count} x {what}")).collect();
+/// What became of the informer behind each gateway; nothing where there was none.
+fn informers(cures: &[Cure], remedies: &[Told]) -> String {
+    let rows = remedies.iter().filter_map(|it| {
+        let cure = cures.iter().find(|cure| cure.gateway == it.name)?;
+        let Informer { recovery: recovered, struck, age, asked, pings, went_on } = cure.informer.as_ref()?;
+        let struck = struck.map_or("silent".to_owned(), |after| format!("**struck after {}**", seconds(after)));
+        let went_on = match went_on {
+            Some(Onward::Resumed) => "from its last revision",
+            Some(Onward::Anew) => "anew",
+            None => "not",
+        };
+        let (recovered, age, asked) = (recovery(*recovered), seconds(*age), seconds(*asked));
+        Some(format!("| {} | {recovered} | {struck} | {age} of {asked} | {pings} | {went_on} |\n", it.name))
+    });
+    let rows: String = rows.collect();
+    if rows.is_empty() {
+        return rows;
+    }
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {} / {} | {} |\n",
+        "\nThe field report's informer, as client-go has it, beside the requests. It asks its watch to last {} (300 to 600 s there), and its connection by PING when nothing has \
+         come for {} (30 s), with {} for the answer (15 s). Its hang detector strikes when it is told of nothing for {} (60 s in the report). A PING is answered by the gateway \
+         itself, whatever has become of the apiserver; and how old a watch gets is for the apiserver to see to, which is dead.\n\n\
+         | remedy | told of changes again | hang detector | age of its watch | PINGs answered | went on |\n| --- | --: | --: | --: | --: | --- |\n{rows}",
+        seconds(times::INFORMER_WATCH),
+        seconds(times::CLIENT_READ_IDLE),
+        seconds(times::CLIENT_PING_TIMEOUT),
+        seconds(times::HANG),
+    )
+}
+
+/// What became of many watches of one client; nothing where there were none.
+fn many(recording: &Recording, cures: &[Cure], remedies: &[Told]) -> String {
+    let connections = connections_at_first(recording);
+    let rows = remedies.iter().filter_map(|it| {
+        let (there, last) = cures.iter().find(|cure| cure.gateway == it.name)?.many?;
+        let connections = connections.get(it.name).map_or("?".to_owned(), u64::to_string);
+        Some(format!("| {} | {connections} | {there} | {} |\n", it.name, recovery(last)))
+    });
+    let rows: String = rows.collect();
+    if rows.is_empty() {
+        return rows;
+    }
+    format!(
+        "\nMany watches on one connection of a client. An apiserver takes {} streams on one connection, so the gateway has several to each.\n\n\
+         | remedy | connections to both | watches on that apiserver | the last told of changes again |\n| --- | --: | --: | --: |\n{rows}",
+        times::STREAMS
+    )
+}
+
+fn row(cure: &Cure) -> String {
+    let failed = |failures: &BTreeMap<String, usize>, of: usize| {
+        let failures: Vec<_> = failures.iter().map(|(what, count)| format!("{count} x {what}")).collect();
+        if failures.is_empty() { "none".to_owned() } else { format!("{} of {of}", failures.join(", ")) }
+    };
+    let [requests, new_watches] = cure.asked;
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} / {} | {} |\n",
         cure.gateway,
         recovery(cure.watch_alone),
         recovery(cure.watch_busy),
         recovery(cure.requests),
         recovery(cure.new_watches),
-        if failures.is_empty() { "none".to_owned() } else { failures.join(", ") },
+        failed(&cure.failures, requests),
+        failed(&cure.new_watch_failures, new_watches),
         quiet(cure.quiet),
         quiet(cure.quiet_exec),
         recovery(cure.dead_quiet_exec),

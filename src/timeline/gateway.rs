@@ -28,6 +28,12 @@ pub struct GatewayStream {
     /// The revision from which a watch was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<u64>,
+    /// How long a watch was asked to last (`timeoutSeconds`).
+    #[serde(rename = "asked_to_last_ns", default, skip_serializing_if = "Option::is_none", with = "nanos::option")]
+    pub asked_to_last: Option<Duration>,
+    /// How many PINGs of its client were answered meanwhile on its connection; `None` where its client sends none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pings: Option<u64>,
     /// The apiserver that answered, as the gateway says.
     pub server: Option<String>,
     /// Until the answer's headers, and their status; `None` where none came.
@@ -91,6 +97,11 @@ pub enum Shape {
     Request,
     /// A watch that is opened now, and ended by its client when it is open.
     NewWatch,
+    /// A watch of an informer as client-go has it, beside those requests: on a connection of its own, which its client asks by PING, and asked to
+    /// last only so long (`timeoutSeconds`).
+    Informer,
+    /// One of more watches on one connection of a client than an apiserver takes on one connection of a gateway.
+    WatchMany,
     /// A stream that says nothing for longer than any timer, as an `exec` session in which nobody types.
     Quiet,
     /// An `exec` session, upgraded to WebSocket, in which nothing is said for longer than any timer.
@@ -103,6 +114,11 @@ impl Shape {
     /// Whether nothing is said on it until the end.
     pub fn is_quiet(self) -> bool {
         matches!(self, Self::Quiet | Self::QuietExec)
+    }
+
+    /// Whether it is a watch that goes on in another stream when it has ended, and is told of every change.
+    pub fn is_watch(self) -> bool {
+        matches!(self, Self::WatchAlone | Self::WatchBusy | Self::Informer | Self::WatchMany)
     }
 
     /// Whether it is a session: nothing repeats it when it has ended, its user has to.
@@ -118,6 +134,8 @@ impl fmt::Display for Shape {
             Self::WatchBusy => "watch beside requests",
             Self::Request => "request",
             Self::NewWatch => "new watch",
+            Self::Informer => "informer",
+            Self::WatchMany => "watch among many",
             Self::Quiet => "quiet stream",
             Self::QuietExec => "quiet exec",
             Self::Exec => "exec",
@@ -156,6 +174,12 @@ pub struct StreamEnd {
 }
 
 impl GatewayStream {
+    /// Whether the apiserver ended it when it had lasted for as long as it was asked to.
+    pub fn is_over(&self) -> bool {
+        let end = self.told.as_ref().filter(|end| end.failure.is_none());
+        end.zip(self.asked_to_last).is_some_and(|(end, asked)| end.after >= asked)
+    }
+
     /// Whether it was answered with 2xx.
     pub fn succeeded(&self) -> bool {
         self.answered.is_some_and(|answered| answered.status == 101 || (200..300).contains(&answered.status))

@@ -19,17 +19,29 @@ pub const COUNTED: &[(&str, &str)] = &[
 /// By how much each of [`COUNTED`] grew between the first and the last time that a gateway told, over all of its lanes. None of a
 /// gateway that told only once.
 pub fn counted(recording: &Recording) -> BTreeMap<&str, Vec<u64>> {
-    let mut told: BTreeMap<&str, Vec<&GatewayCounted>> = BTreeMap::new();
-    let all = recording.each(|event| if let Event::GatewayCounted(counted) = event { Some(counted) } else { None });
-    for (_, counted) in all {
-        told.entry(&counted.gateway).or_default().push(counted);
-    }
-    let grown = told.into_iter().filter_map(|(gateway, told)| {
+    let grown = told(recording).into_iter().filter_map(|(gateway, told)| {
         let [first, .., last] = told[..] else { return None };
         let grown = COUNTED.iter().map(|(name, _)| total(last, name).saturating_sub(total(first, name)));
         Some((gateway, grown.collect()))
     });
     grown.collect()
+}
+
+/// How many connections each gateway had to all apiservers in the lane of watches alone, when it told first.
+pub fn connections_at_first(recording: &Recording) -> BTreeMap<&str, u64> {
+    let told = told(recording).into_iter();
+    let active = |counted: &GatewayCounted| counted.counters.get("cluster.alone.upstream_cx_active").copied();
+    told.filter_map(|(gateway, told)| Some((gateway, active(told.first()?)?))).collect()
+}
+
+/// What each gateway told, in order.
+fn told(recording: &Recording) -> BTreeMap<&str, Vec<&GatewayCounted>> {
+    let mut told: BTreeMap<&str, Vec<&GatewayCounted>> = BTreeMap::new();
+    let all = recording.each(|event| if let Event::GatewayCounted(counted) = event { Some(counted) } else { None });
+    for (_, counted) in all {
+        told.entry(&counted.gateway).or_default().push(counted);
+    }
+    told
 }
 
 /// A counter over all lanes.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::facts::Facts;
+use super::informer::{Informer, informer};
 use super::streams::{Death, Stream, all_logged, deaths, ended, open_at, streams};
 use crate::timeline::{ErrorClass, Event, Moment, Party, Recording, SegmentKind, Shape, Step};
 use crate::timing::gateway as times;
@@ -25,6 +26,10 @@ pub struct Cure {
     pub watch_alone: Recovery,
     /// Of the watch beside requests.
     pub watch_busy: Recovery,
+    /// Of the informer.
+    pub informer: Option<Informer>,
+    /// Of many watches of one client, how many were on the dead apiserver, and when the last of them told of changes again.
+    pub many: Option<(usize, Recovery)>,
     /// Of requests on connections that were there already.
     pub requests: Recovery,
     /// Of watches that were opened after the fault.
@@ -38,8 +43,12 @@ pub struct Cure {
     /// When one there was in which its user types.
     pub dead_exec: Recovery,
     /// What requests were answered with while they failed, with the flags that the gateway's log has for it; or `hung` where no headers
-    /// came, and `cut in its body` where the headers had come before the fault. And how often.
+    /// came while the apiserver was dead, and `cut in its body` where the headers had come before the fault. And how often.
     pub failures: BTreeMap<String, usize>,
+    /// The same of new watches.
+    pub new_watch_failures: BTreeMap<String, usize>,
+    /// How many requests and new watches there were, of which some failed.
+    pub asked: [usize; 2],
     /// How many connections the clients of each lane had, at most: 1 where none was ever closed.
     pub connections: usize,
 }
@@ -129,13 +138,17 @@ pub fn cures(recording: &Recording) -> Vec<Cure> {
             fault: fault.clone(),
             watch_alone: watch(&all, Shape::WatchAlone, &death),
             watch_busy: watch(&all, Shape::WatchBusy, &death),
+            informer: informer(&all, &death),
+            many: many(&all, &death),
             requests: requests(&all, Shape::Request, &death),
             new_watches: requests(&all, Shape::NewWatch, &death),
             quiet: quiet(&all, &death),
             quiet_exec: quiet_exec(&all, &death),
             dead_quiet_exec: dead_exec(&all, Shape::QuietExec, &death),
             dead_exec: dead_exec(&all, Shape::Exec, &death),
-            failures: failures(&all, &death, &flags),
+            failures: failures(&all, Shape::Request, &death, &flags),
+            new_watch_failures: failures(&all, Shape::NewWatch, &death, &flags),
+            asked: [Shape::Request, Shape::NewWatch].map(|shape| asked(&all, shape, &death).count()),
             connections: connections(&all),
         })
         .collect()
@@ -143,21 +156,41 @@ pub fn cures(recording: &Recording) -> Vec<Cure> {
 
 /// When a watch that was on the dead apiserver heard changes again, as often as they were made.
 fn watch(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
-    let there = |stream: &&Stream<'_>| {
+    recoveries(all, shape, death).next().unwrap_or(Recovery::Unknown)
+}
+
+/// The same of each watch of that shape that was there.
+pub(super) fn recoveries<'a>(
+    all: &'a [Stream<'a>],
+    shape: Shape,
+    death: &'a Death<'a>,
+) -> impl Iterator<Item = Recovery> {
+    let there = move |stream: &&Stream<'_>| {
         stream.1.shape == shape && stream.1.server.as_deref() == Some(death.server) && open_at(stream, death.on)
     };
-    let Some((_, first)) = all.iter().find(there) else { return Recovery::Unknown };
-    let of_it = all.iter().filter(|(_, stream)| stream.shape == shape && stream.client == first.client);
-    let heard = of_it.flat_map(|(began, stream)| stream.heard.iter().map(|heard| *began + heard.after));
-    let mut heard: Vec<Moment> = heard.filter(|at| (death.on..death.off).contains(at)).collect();
-    heard.sort_unstable();
-    let edges = std::iter::once(death.on).chain(heard.iter().copied());
-    let gaps = edges.zip(heard.iter().copied().chain([death.off])).filter(|(from, to)| to.since(*from) > times::SILENT);
-    match gaps.last() {
-        None => Recovery::Untouched,
-        Some((_, to)) if to == death.off => Recovery::Never,
-        Some((_, to)) => Recovery::After(to.since(death.on)),
-    }
+    all.iter().filter(there).map(move |(_, first)| {
+        let of_it = all.iter().filter(|(_, stream)| stream.shape == shape && stream.client == first.client);
+        let heard = of_it.flat_map(|(began, stream)| stream.heard.iter().map(|heard| *began + heard.after));
+        let mut heard: Vec<Moment> = heard.filter(|at| (death.on..death.off).contains(at)).collect();
+        heard.sort_unstable();
+        let edges = std::iter::once(death.on).chain(heard.iter().copied());
+        let gaps = edges.zip(heard.iter().copied().chain([death.off]));
+        match gaps.filter(|(from, to)| to.since(*from) > times::SILENT).last() {
+            None => Recovery::Untouched,
+            Some((_, to)) if to == death.off => Recovery::Never,
+            Some((_, to)) => Recovery::After(to.since(death.on)),
+        }
+    })
+}
+
+fn many(all: &[Stream<'_>], death: &Death<'_>) -> Option<(usize, Recovery)> {
+    let recoveries: Vec<_> = recoveries(all, Shape::WatchMany, death).collect();
+    let worst = recoveries.iter().max_by_key(|recovery| match recovery {
+        Recovery::Never | Recovery::Unknown => Duration::MAX,
+        Recovery::After(span) => *span,
+        Recovery::Untouched => Duration::ZERO,
+    });
+    worst.map(|worst| (recoveries.len(), *worst))
 }
 
 /// When the last request was asked for that had no good answer in time.
@@ -174,13 +207,17 @@ fn requests(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
 }
 
 /// What was asked for while the apiserver was dead, and could still be answered in time.
-fn asked<'a>(all: &'a [Stream<'a>], shape: Shape, death: &'a Death<'_>) -> impl Iterator<Item = &'a Stream<'a>> {
+pub(super) fn asked<'a>(
+    all: &'a [Stream<'a>],
+    shape: Shape,
+    death: &'a Death<'_>,
+) -> impl Iterator<Item = &'a Stream<'a>> {
     all.iter().filter(move |(began, stream)| {
         stream.shape == shape && *began >= death.on && *began + times::ANSWERED < death.off
     })
 }
 
-fn answered_in_time(stream: &crate::timeline::GatewayStream) -> bool {
+pub(super) fn answered_in_time(stream: &crate::timeline::GatewayStream) -> bool {
     stream.succeeded() && stream.answered.is_some_and(|answered| answered.after <= times::ANSWERED)
 }
 
@@ -228,14 +265,16 @@ fn dead_exec(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
 /// What a gateway's log calls the end of a stream, by gateway and Audit-ID.
 type Flags<'a> = BTreeMap<(&'a str, &'a str), &'a str>;
 
-fn failures(all: &[Stream<'_>], death: &Death<'_>, flags: &Flags<'_>) -> BTreeMap<String, usize> {
+fn failures(all: &[Stream<'_>], shape: Shape, death: &Death<'_>, flags: &Flags<'_>) -> BTreeMap<String, usize> {
     let mut failures = BTreeMap::new();
-    let begun = all.iter().filter(|stream| stream.1.shape == Shape::Request && open_at(stream, death.on));
+    // A watch has no end to be cut off from.
+    let begun = all.iter().filter(|(_, stream)| stream.shape == shape && shape == Shape::Request);
+    let begun = begun.filter(|stream| open_at(stream, death.on));
     let cut = begun.filter(|(_, stream)| stream.told.as_ref().is_none_or(|end| end.failure.is_some())).count();
     if cut > 0 {
         failures.insert("cut in its body".to_owned(), cut);
     }
-    for (_, stream) in asked(all, Shape::Request, death).filter(|(_, stream)| !answered_in_time(stream)) {
+    for (began, stream) in asked(all, shape, death).filter(|(_, stream)| !answered_in_time(stream)) {
         let what = match (stream.answered, &stream.told) {
             (Some(answered), _) if !stream.succeeded() => {
                 let flags = flags.get(&(stream.gateway.as_str(), stream.audit_id.as_str()));
@@ -244,25 +283,29 @@ fn failures(all: &[Stream<'_>], death: &Death<'_>, flags: &Flags<'_>) -> BTreeMa
             (None, Some(end)) if end.after < times::ANSWERED => {
                 end.failure.as_ref().map_or("nothing".to_owned(), |failure| failure.class.to_string())
             }
-            (Some(_), _) => "slow".to_owned(),
-            (None, _) => "hung".to_owned(),
+            (Some(answered), _) if *began + answered.after < death.off => "slow".to_owned(),
+            // Answered when the fault was over, or not at all.
+            _ => "hung".to_owned(),
         };
         *failures.entry(what).or_default() += 1;
     }
     failures
 }
 
-fn connections(all: &[Stream<'_>]) -> usize {
+/// The most connections that the clients of a lane had, or that an informer had: 1 where none was ever closed.
+pub(super) fn connections(all: &[Stream<'_>]) -> usize {
     let lane = |shape: Shape| match shape {
-        Shape::WatchAlone | Shape::Quiet => 0,
+        Shape::WatchAlone | Shape::WatchMany | Shape::Quiet => 0,
         Shape::WatchBusy | Shape::Request => 1,
         Shape::NewWatch => 2,
         // Each has its own.
         Shape::QuietExec | Shape::Exec => 3,
+        Shape::Informer => 4,
     };
-    let mut locals: BTreeMap<i32, std::collections::BTreeSet<&str>> = BTreeMap::new();
+    let mut locals: BTreeMap<(i32, &str), std::collections::BTreeSet<&str>> = BTreeMap::new();
     for (_, stream) in all.iter().filter(|(_, stream)| !stream.local.is_empty()) {
-        locals.entry(lane(stream.shape)).or_default().insert(&stream.local);
+        let client = if stream.shape == Shape::Informer { stream.client.as_str() } else { "" };
+        locals.entry((lane(stream.shape), client)).or_default().insert(&stream.local);
     }
     locals.values().map(std::collections::BTreeSet::len).max().unwrap_or(0)
 }

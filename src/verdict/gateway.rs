@@ -16,6 +16,9 @@
 //! a watch on the other apiserver told of no change that was made meanwhile             ->  GATEWAY-3 violated
 //! a watch ended and did not go on, and change 7 was acknowledged                       ->  GATEWAY-6 violated
 //! lost at 10 s, healed at 18 s, a watch from there not ended, bound 12 s               ->  GATEWAY-1 inconclusive
+//! of many watches of one client only 90 were there, and 100 fit one connection         ->  GATEWAY-1 inconclusive
+//! an informer's watch on the other apiserver ended when it had lasted as asked         ->  says nothing
+//! an informer began anew after a reset                                                 ->  GATEWAY-6 says nothing: it is told of states
 //! a watch ended, went on, and change 7, acknowledged meanwhile, never came             ->  GATEWAY-6 violated
 //! ```
 
@@ -25,13 +28,15 @@ use std::time::Duration;
 use super::conclusive::conclude;
 use super::excerpt::{describe, excerpt};
 use super::facts::Facts;
+use super::informer;
+use super::sporadic::sporadic;
 use super::streams::{Death, Stream, deaths, ended, logged, open_at, streams};
 use super::{Figure, Verdict};
 use crate::timeline::{Effect, ErrorClass, Event, GatewayStream, Moment, Observation, Shape, Verb};
 use crate::timing::gateway as times;
 
 fn is_watch(stream: &GatewayStream) -> bool {
-    matches!(stream.shape, Shape::WatchAlone | Shape::WatchBusy)
+    stream.shape.is_watch()
 }
 
 fn seconds(span: Duration) -> String {
@@ -114,6 +119,10 @@ pub(super) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
         all.iter().map(|(_, stream)| stream).filter(|it| is_watch(it)).map(|it| it.shape).collect();
     let absent = shapes.iter().find(|shape| !pairs.iter().any(|(death, it)| it.1.shape == **shape && there(death, it)));
     let absent = absent.map(|shape| format!("no {shape} was open on the apiserver that was lost"));
+    let many = pairs.iter().filter(|(death, it)| it.1.shape == Shape::WatchMany && there(death, it)).count();
+    let one_connection = (1..=times::STREAMS as usize).contains(&many);
+    let one_connection = one_connection
+        .then(|| format!("{many} watches among many were there, and {} fit one connection", times::STREAMS));
     let nobody = too_soon.clone().unwrap_or_else(|| "no watch was open on the apiserver that was lost".to_owned());
     let found = each(
         facts,
@@ -134,10 +143,10 @@ pub(super) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
         },
         &nobody,
     );
-    (
-        unless(found, too_soon.or(absent)),
-        worst.map(|took| Figure::seconds("dead watch ended after", took)).into_iter().collect(),
-    )
+    let worst = worst.map(|took| Figure::seconds("dead watch ended after", took));
+    let many = (many > 0).then(|| Figure::count("dead watches among many", many));
+    let figures = worst.into_iter().chain(many).chain(dead.iter().flat_map(|death| informer::figures(&all, death)));
+    (unless(found, too_soon.or(absent).or(one_connection)), figures.collect())
 }
 
 /// GATEWAY-2.
@@ -186,7 +195,8 @@ pub(super) fn new_ones_go_elsewhere(facts: &Facts<'_>) -> (Verdict, Vec<Figure>)
 pub(super) fn others_are_untouched(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let concerned = |death: &Death<'_>, stream: &Stream<'_>| {
         let elsewhere = stream.1.server.as_deref().is_some_and(|server| server != death.server);
-        (is_watch(stream.1) || stream.1.shape == Shape::Exec) && elsewhere && open_at(stream, death.on)
+        let over = ended(stream).is_some_and(|end| end <= death.off) && stream.1.is_over();
+        !over && (is_watch(stream.1) || stream.1.shape == Shape::Exec) && elsewhere && open_at(stream, death.on)
     };
     // Well before the end: it would not do to be told of it when all is over.
     let owed = |death: &Death<'_>| {
@@ -317,7 +327,8 @@ pub(super) fn errors_can_be_repeated(facts: &Facts<'_>) -> (Verdict, Vec<Figure>
     let meanwhile = |at: Moment| deaths.iter().any(|death| (death.on..=death.off).contains(&at));
     let reads = streams.iter().filter(|(began, it)| it.shape == Shape::Request && meanwhile(*began)).count();
     let found = unless(found, too_few(facts, reads, "reads were asked for meanwhile"));
-    (found, vec![Figure::count("streams ended with an error", errors)])
+    let figures = std::iter::once(Figure::count("streams ended with an error", errors)).chain(sporadic(facts));
+    (found, figures.collect())
 }
 
 fn failed(stream: &GatewayStream) -> bool {
@@ -338,7 +349,11 @@ pub(super) fn resumed_ones_miss_nothing(facts: &Facts<'_>) -> (Verdict, Vec<Figu
             // refused meanwhile was no watch yet.
             let first = chain.iter().position(|(_, stream)| stream.succeeded() && stream.told.is_some())?;
             let (opened, end) = (chain[first].0, ended(&chain[first])?);
-            let again = chain[first + 1..].iter().find(|(_, stream)| stream.succeeded());
+            let later = &chain[first + 1..];
+            if later.iter().any(|(_, stream)| stream.shape == Shape::Informer && stream.from == Some(0)) {
+                return None;
+            }
+            let again = later.iter().find(|(_, stream)| stream.succeeded());
             resumes.extend(again.and_then(|(at, stream)| Some((*at + stream.answered?.after).since(end))));
             let heard: BTreeSet<_> =
                 chain.iter().flat_map(|(_, stream)| stream.heard.iter().filter_map(|heard| heard.change)).collect();

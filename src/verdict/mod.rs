@@ -22,6 +22,7 @@ mod gateway;
 mod goaway;
 mod idle;
 mod in_flight;
+mod informer;
 mod late;
 mod ledger;
 mod livez;
@@ -38,6 +39,7 @@ mod resumed;
 mod reused;
 mod session;
 mod signal_order;
+mod sporadic;
 mod streams;
 mod survey;
 mod unique;
@@ -45,9 +47,10 @@ mod watches;
 mod wire;
 
 pub use attribution::{Accepted, Attributed};
-pub use counted::{COUNTED, counted};
+pub use counted::{COUNTED, connections_at_first, counted};
 pub use cures::{Cure, OnTheWire, Recovery, cures, on_the_wire};
 pub use excerpt::describe;
+pub use informer::{Informer, Onward};
 pub use survey::{Befallen, Role, Stretch, Survey, survey};
 
 use std::time::Duration;

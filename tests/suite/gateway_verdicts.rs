@@ -34,6 +34,8 @@ pub(crate) fn stream(shape: Shape, client: &str, at: u64, server: &str) -> Gatew
         audit_id: format!("{client}-{at}"),
         local: "127.0.0.1:5".into(),
         from: None,
+        asked_to_last: None,
+        pings: None,
         server: Some(server.into()),
         answered: Some(Answered { after: millis(3), status: 200 }),
         heard: Vec::new(),
@@ -48,7 +50,7 @@ pub(crate) fn told(stream: GatewayStream, after: u64, class: ErrorClass) -> Gate
     GatewayStream { told: Some(StreamEnd { after: millis(after), failure }), lasted: millis(after), ..stream }
 }
 
-fn heard(stream: GatewayStream, changes: &[(u64, u64)]) -> GatewayStream {
+pub(crate) fn heard(stream: GatewayStream, changes: &[(u64, u64)]) -> GatewayStream {
     let heard = changes.iter().map(|(after, change)| Heard { after: millis(*after), change: Some(*change) }).collect();
     GatewayStream { heard, ..stream }
 }
@@ -58,7 +60,7 @@ fn spoken_to(stream: GatewayStream, after: u64) -> GatewayStream {
     GatewayStream { spoken_to: Some(millis(after)), heard, ..stream }
 }
 
-fn request(at: u64, status: u16) -> GatewayStream {
+pub(crate) fn request(at: u64, status: u16) -> GatewayStream {
     GatewayStream {
         answered: Some(Answered { after: millis(5), status }),
         told: Some(StreamEnd { after: millis(6), failure: None }),
@@ -80,7 +82,7 @@ pub(crate) fn wrote(at: u64, change: u64) -> Seen {
 }
 
 /// The parts of a run that a test may change.
-struct Parts {
+pub(crate) struct Parts {
     dead: GatewayStream,
     resumed: Option<GatewayStream>,
     other: GatewayStream,
@@ -90,7 +92,7 @@ struct Parts {
 
 impl Parts {
     /// A watch on the dead apiserver ends after 4 s and goes on elsewhere; nothing else notices.
-    fn good() -> Self {
+    pub(crate) fn good() -> Self {
         let dead = told(stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-0"), 13_000, ErrorClass::StreamReset);
         let resumed = heard(stream(Shape::WatchAlone, "watch-0", 14_000, "apiserver-1"), &[(5, 1), (2000, 2)]);
         Self {
@@ -103,12 +105,12 @@ impl Parts {
     }
 
     /// Another stream besides.
-    fn and(mut self, at: u64, stream: GatewayStream) -> Self {
+    pub(crate) fn and(mut self, at: u64, stream: GatewayStream) -> Self {
         self.requests.push((at, stream));
         self
     }
 
-    fn recording(self) -> Recording {
+    pub(crate) fn recording(self) -> Recording {
         let streams = [(1000, self.dead), (1000, self.other), (1000, self.quiet)];
         let streams = streams.into_iter().chain(self.resumed.map(|it| (14_000, it))).chain(self.requests);
         let seen = streams.map(|(at, stream)| (at, Event::GatewayStream(stream)));

@@ -10,6 +10,7 @@ mod config;
 mod cures;
 mod error_classes;
 mod gate;
+mod gateway_clients;
 mod gateway_verdicts;
 mod gateways;
 mod idle_verdicts;

@@ -4,13 +4,15 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use anyhow::anyhow;
+use futures::future::try_join_all;
 use tokio::sync::Mutex;
 
 use super::stream::{Lines, Story};
 use super::watch::Watch;
 use super::{Crew, configmaps};
 use crate::lab::gateway::{Gateway, Lane};
-use crate::lab::http::{Endpoint, Multiplexed};
+use crate::lab::http::{Asking, Endpoint, Multiplexed};
 use crate::lab::{Lab, PROBED, wait};
 use crate::probe::{Tasks, requester};
 use crate::timeline::{ErrorClass, Failure, Protocol, Shape};
@@ -23,6 +25,8 @@ pub(super) struct Client {
     /// Of those in this lane.
     number: u32,
     pub(super) to: Endpoint,
+    /// Whether it asks its connection by PING.
+    asks: Option<Asking>,
     kept: Mutex<Option<Multiplexed>>,
     pub(super) crew: Crew,
 }
@@ -30,7 +34,7 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn of(lab: &Lab, (gateway, lane): (&Gateway, Lane), number: u32, crew: Crew) -> Self {
         let to = lab.through_gateway(gateway, lane).over(Protocol::Http2);
-        Self { gateway: gateway.remedy.name, lane, number, to, kept: Mutex::default(), crew }
+        Self { gateway: gateway.remedy.name, lane, number, to, asks: None, kept: Mutex::default(), crew }
     }
 
     /// Opens what is open all the time, one on each apiserver, then lets everything run.
@@ -41,12 +45,7 @@ impl Client {
             Lane::New | Lane::Sessions => &[],
         };
         for shape in shapes {
-            for watch in self.clone().spread(*shape, servers, from).await? {
-                let end = tasks.end.clone();
-                tasks.running.spawn(async move {
-                    end.run_until_cancelled(watch.follow()).await;
-                });
-            }
+            self.clone().spread(*shape, servers, from, tasks).await?;
         }
         let every = match self.lane {
             Lane::Alone | Lane::Sessions => return Ok(()),
@@ -67,14 +66,35 @@ impl Client {
         Ok(())
     }
 
-    /// Watches of one shape, one on each apiserver.
-    async fn spread(self: Arc<Self>, shape: Shape, servers: usize, from: u64) -> anyhow::Result<Vec<Watch>> {
+    /// So many watches more on its connection, wherever they lead.
+    pub(super) async fn open_many(self: &Arc<Self>, many: u32, from: u64, tasks: &Tasks) -> anyhow::Result<()> {
+        let watches = (0..many).map(|number| async move {
+            let name = format!("watchmany-{number}");
+            let mut watch = Watch::new(self.clone(), Shape::WatchMany, name.clone(), from);
+            let opened = watch.open().await;
+            opened.map_err(|failure| anyhow!("{name} through the gateway {}: {}", self.gateway, failure.text))?;
+            Ok::<_, anyhow::Error>(watch)
+        });
+        self.follow(try_join_all(watches).await?, tasks);
+        Ok(())
+    }
+
+    /// Watches of one shape, one on each apiserver. Informers have a client of their own each.
+    pub(super) async fn spread(
+        self: Arc<Self>,
+        shape: Shape,
+        servers: usize,
+        from: u64,
+        tasks: &Tasks,
+    ) -> anyhow::Result<()> {
+        let client = |_| if shape == Shape::Informer { Arc::new(self.informing()) } else { self.clone() };
+        let clients: Vec<_> = (0..servers).map(client).collect();
         let mut found: Vec<Watch> = Vec::new();
         let what = format!("a {shape} on each apiserver, through the gateway {}", self.gateway);
         wait::until(timing::PROBE_READY, &what, async || {
             let number = self.number as usize * servers + found.len();
             let name = format!("{shape:?}-{number}").to_lowercase();
-            let mut watch = Watch::new(self.clone(), shape, name, from);
+            let mut watch = Watch::new(clients[found.len()].clone(), shape, name, from);
             match watch.open().await {
                 Ok(()) => {}
                 Err(failure) => return ControlFlow::Continue(failure.text),
@@ -90,9 +110,26 @@ impl Client {
             }
         })
         .await?;
+        self.follow(found, tasks);
+        Ok(())
+    }
+
+    /// One like it with a connection of its own, which it asks as client-go does.
+    fn informing(&self) -> Self {
+        let asks = Some(Asking { idle: times::CLIENT_READ_IDLE, patience: times::CLIENT_PING_TIMEOUT });
+        let (to, crew) = (self.to.clone(), self.crew.clone());
+        Self { gateway: self.gateway, lane: self.lane, number: self.number, to, asks, kept: Mutex::default(), crew }
+    }
+
+    fn follow(&self, watches: Vec<Watch>, tasks: &Tasks) {
         let mut newest = self.crew.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        newest.extend(found.iter().map(|watch| watch.newest.clone()));
-        Ok(found)
+        newest.extend(watches.iter().map(|watch| watch.newest.clone()));
+        for watch in watches {
+            let end = tasks.end.clone();
+            tasks.running.spawn(async move {
+                end.run_until_cancelled(watch.follow()).await;
+            });
+        }
     }
 
     /// The connection, a new one where the last takes no streams any more.
@@ -101,8 +138,13 @@ impl Client {
         if let Some(open) = kept.as_ref().filter(|kept| kept.is_open()) {
             return Ok(open.clone());
         }
-        let dialled = self.to.dial().await.map_err(|(_, failure)| failure)?;
-        let open = dialled.multiplexed().ok_or_else(|| other("the gateway speaks no HTTP/2"))?;
+        let open = match self.asks {
+            Some(asking) => self.to.dial_asking(asking).await.map_err(|(_, failure)| failure)?,
+            None => {
+                let dialled = self.to.dial().await.map_err(|(_, failure)| failure)?;
+                dialled.multiplexed().ok_or_else(|| other("the gateway speaks no HTTP/2"))?
+            }
+        };
         *kept = Some(open.clone());
         Ok(open)
     }

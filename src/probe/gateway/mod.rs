@@ -2,7 +2,8 @@
 //! gateway's upstream connections.
 //!
 //! In each lane a gateway has one client with one connection for each of its workers. Of watches and quiet streams each has one on each
-//! apiserver, so whichever is lost, one of each is on it, and one is not. Where the lab has a pod, there are sessions as well.
+//! apiserver, so whichever is lost, one of each is on it, and one is not. So it is with informers, of which each has a connection of its own. Where the lab
+//! has a pod, there are sessions as well.
 
 mod client;
 mod session;
@@ -23,15 +24,26 @@ use super::{AuditIds, Fence, Probe, Running, Samples, Tasks, found_within};
 use crate::lab::gateway::Lane;
 use crate::lab::http::{Ask, Endpoint};
 use crate::lab::{Lab, NAMESPACE, PROBED};
-use crate::timeline::{Moment, Recorder};
+use crate::timeline::{Moment, Recorder, Shape};
 use crate::timing::gateway as times;
 
 /// Clients of all gateways, to be.
-pub struct GatewayClients;
+#[derive(Default)]
+pub struct GatewayClients {
+    many: u32,
+}
 
 /// Clients of all gateways of the lab.
 pub fn gateway_clients() -> GatewayClients {
-    GatewayClients
+    GatewayClients::default()
+}
+
+impl GatewayClients {
+    /// So many watches more on one of their connections, the one that carries watches alone.
+    #[must_use]
+    pub fn with_many(self, many: u32) -> Self {
+        Self { many }
+    }
 }
 
 const NAME: &str = "gateway-clients";
@@ -53,12 +65,21 @@ impl Probe for GatewayClients {
                     for number in 0..gateway.workers() {
                         let client = Arc::new(Client::of(lab, (gateway, lane), number, crew.clone()));
                         client.start(lab.known_to_gateways().len(), from, &tasks).await?;
+                        if (lane, number) == (Lane::Alone, 0) {
+                            client.open_many(self.many, from, &tasks).await?;
+                        }
                     }
                 }
             }
             // All at once: the first is not to be quiet for much longer than the last.
             let sessions = lab.gateways().iter().map(|gateway| session::start(lab, gateway, &crew, &tasks));
             try_join_all(sessions).await?;
+            // Last, since their watches do not last.
+            let informers = lab.gateways().iter().map(|gateway| {
+                let client = Arc::new(Client::of(lab, (gateway, Lane::Busy), 0, crew.clone()));
+                client.spread(Shape::Informer, lab.known_to_gateways().len(), from, &tasks)
+            });
+            try_join_all(informers).await?;
             lab.count_gateways().await?;
             let direct = lab.servers().iter().map(|server| server.endpoint.clone()).collect();
             Ok(Box::new(RunningClients { crew, tasks, direct }) as Box<dyn Running>)

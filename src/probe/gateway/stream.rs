@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::watch as latest;
 
-use crate::lab::http::Ask;
+use crate::lab::http::{Ask, Pongs};
 use crate::timeline::{Answered, Event, Failure, GatewayStream, Heard, Moment, Recorder, Shape, StreamEnd};
 
 /// A stream's story. Written down when this is dropped: its end, or that of its probe.
@@ -15,6 +15,8 @@ pub(super) struct Story {
     began: Moment,
     stream: GatewayStream,
     spoken: Option<latest::Receiver<Option<Moment>>>,
+    /// Where its client asks by PING: the answers, and how many there were when it began.
+    pongs: Option<(Pongs, u64)>,
 }
 
 impl Story {
@@ -26,6 +28,8 @@ impl Story {
             audit_id,
             local: String::new(),
             from: None,
+            asked_to_last: None,
+            pings: None,
             server: None,
             answered: None,
             heard: Vec::new(),
@@ -33,7 +37,7 @@ impl Story {
             told: None,
             lasted: std::time::Duration::ZERO,
         };
-        Self { recorder, began: Moment::now(), stream, spoken: None }
+        Self { recorder, began: Moment::now(), stream, spoken: None, pongs: None }
     }
 
     pub(super) fn ask(&self, path: &str) -> Ask {
@@ -46,6 +50,17 @@ impl Story {
 
     pub(super) fn from(&mut self, revision: u64) {
         self.stream.from = Some(revision);
+    }
+
+    /// It is asked to last so long.
+    pub(super) fn lasting(&mut self, span: std::time::Duration) {
+        self.stream.asked_to_last = Some(span);
+    }
+
+    /// Its client asks by PING, and these are the answers.
+    pub(super) fn pongs(&mut self, pongs: Pongs) {
+        let before = pongs.count();
+        self.pongs = Some((pongs, before));
     }
 
     /// Under which Audit-ID it was asked for at last.
@@ -99,6 +114,7 @@ impl Story {
 impl Drop for Story {
     fn drop(&mut self) {
         self.stream.lasted = self.age();
+        self.stream.pings = self.pongs.as_ref().map(|(pongs, before)| pongs.count() - before);
         let spoken = self.spoken.as_ref().and_then(|spoken| *spoken.borrow());
         self.stream.spoken_to = spoken.filter(|spoken| *spoken >= self.began).map(|spoken| spoken.since(self.began));
         self.recorder.record_at(self.began, Event::GatewayStream(self.stream.clone()));

@@ -10,7 +10,7 @@ use crate::lab::PROBED;
 use crate::lab::http::Multiplexed;
 use crate::probe::requester;
 use crate::timeline::{ErrorClass, Failure, Shape};
-use crate::timing;
+use crate::timing::{self, gateway as times};
 
 /// The revision is older than what the apiserver's watch cache has.
 const GONE: u64 = 410;
@@ -39,14 +39,23 @@ impl Watch {
 
     /// Opens the next stream, from the last revision seen.
     pub(super) async fn open(&mut self) -> Result<(), Failure> {
-        let quiet =
-            if self.shape == Shape::Quiet { format!("&fieldSelector=metadata.name%3D{PROBED}") } else { String::new() };
-        let path = format!("{}?watch=true&resourceVersion={}{quiet}", configmaps(), self.from);
         let mut story = self.client.story(self.shape, &self.name);
         story.from(self.from);
+        let more = match self.shape {
+            Shape::Quiet => format!("&fieldSelector=metadata.name%3D{PROBED}"),
+            Shape::Informer => {
+                story.lasting(times::INFORMER_WATCH);
+                format!("&timeoutSeconds={}", times::INFORMER_WATCH.as_secs())
+            }
+            _ => String::new(),
+        };
+        let path = format!("{}?watch=true&resourceVersion={}{more}", configmaps(), self.from);
         let asked = async {
             let connection = self.client.connection().await?;
             story.local(connection.local());
+            if let Some(pongs) = connection.pongs() {
+                story.pongs(pongs.clone());
+            }
             let answer = connection.ask(&self.client.to, &story.ask(&path)).await?;
             story.answered(&answer, self.client.to.upstream(&answer));
             if !story.succeeded() {
@@ -60,7 +69,9 @@ impl Watch {
                 Ok(())
             }
             Err(failure) => {
-                if failure.class == ErrorClass::Gone {
+                // Of an informer, as client-go's reflector: it tries again only where nobody listens (reflector.go, canRetryAfter).
+                let anew = self.shape == Shape::Informer && failure.class != ErrorClass::ConnectionRefused;
+                if anew || failure.class == ErrorClass::Gone {
                     self.from = 0;
                 }
                 story.told(Some(failure.clone()));
@@ -92,7 +103,7 @@ impl Watch {
                                 }
                             }
                             Some(Said::Error { code, text }) => {
-                                if code == GONE {
+                                if code == GONE || self.shape == Shape::Informer {
                                     self.from = 0;
                                 }
                                 break opened.story.told(Some(refused(code, text)));
@@ -100,7 +111,13 @@ impl Watch {
                             None => {}
                         },
                         Ok(None) => break opened.story.told(None),
-                        Err(error) => break opened.story.told(Some(opened.connection.failure(&error))),
+                        Err(error) => {
+                            let failure = opened.connection.failure(&error);
+                            if self.shape == Shape::Informer && !is_end_of_connection(failure.class) {
+                                self.from = 0;
+                            }
+                            break opened.story.told(Some(failure));
+                        }
                     }
                 }
                 self.opened = None;
@@ -109,6 +126,14 @@ impl Watch {
             let _ = self.open().await;
         }
     }
+}
+
+/// What a reflector of client-go takes for the end of a connection, and goes on after. After everything else it begins anew: client-go lists, and our
+/// informer asks for whatever there is. A stream that was reset is not among it (apimachinery pkg/watch/streamwatcher.go, pkg/util/net/http.go,
+/// `IsProbableEOF`).
+fn is_end_of_connection(class: ErrorClass) -> bool {
+    use ErrorClass::{ConnectionReset, Goaway, Timeout, UnexpectedEof};
+    matches!(class, UnexpectedEof | ConnectionReset | Goaway | Timeout)
 }
 
 /// A watch that is told by this code that it is not to be. After 410 it begins with whatever there is.

@@ -1,0 +1,189 @@
+//! What the verdicts and the page about gateways say of clients as they are: informers, many watches on one connection, and requests of which some
+//! fail.
+
+use rollproof::lab::gateway::{NONE, RECOMMENDED, REMEDIES};
+use rollproof::report::{CureTold, cures_markdown};
+use rollproof::timeline::*;
+use rollproof::timing::{gateway as times, millis, secs};
+use rollproof::verdict::{Figure, Informer, Onward, Recovery, cures, judge_all};
+
+use crate::gateway_verdicts::{Parts, heard, request, stream, told};
+use crate::shorthand::*;
+
+const ANEW: Option<u64> = Some(0);
+
+/// An informer's watch that was asked for then, from that revision.
+fn informer(client: &str, at: u64, server: &str, from: Option<u64>) -> GatewayStream {
+    let (asked_to_last, pings) = (Some(times::INFORMER_WATCH), Some(9));
+    GatewayStream { from, asked_to_last, pings, ..stream(Shape::Informer, client, at, server) }
+}
+
+/// It tells of a change every second from then to then, in milliseconds since the recording began.
+fn telling(stream: GatewayStream, asked: u64, from: u64, until: u64) -> GatewayStream {
+    let heard = (from..until).step_by(1000).map(|at| Heard { after: millis(at - asked), change: Some(at) });
+    GatewayStream { heard: heard.collect(), ..stream }
+}
+
+/// It ends as it was asked to, or well before.
+fn over(stream: GatewayStream, after: u64) -> GatewayStream {
+    GatewayStream { told: Some(StreamEnd { after: millis(after), failure: None }), lasted: millis(after), ..stream }
+}
+
+/// The informer on the dead apiserver is told of its end after 4 s, and begins anew.
+fn with_informer() -> Parts {
+    let dead = telling(informer("informer-0", 5000, "apiserver-0", Some(5)), 5000, 5000, 10_000);
+    let anew = telling(informer("informer-0", 14_100, "apiserver-1", ANEW), 14_100, 14_200, 36_000);
+    Parts::good().and(5000, told(dead, 9000, ErrorClass::StreamReset)).and(14_100, anew)
+}
+
+/// It is told of nothing for as long as the apiserver is dead.
+fn with_hanging_informer() -> Parts {
+    let hangs = informer("informer-0", 5000, "apiserver-0", Some(5));
+    Parts::good().and(5000, telling(hangs, 5000, 5000, 10_000))
+}
+
+/// What a page says: without writes, whose last one would end what a watch owes.
+fn page_of(parts: Parts, gateway: &str) -> Recording {
+    let mut recording = parts.recording();
+    recording.observations.retain(|seen| !matches!(seen.event, Event::Write(_)));
+    for seen in &mut recording.observations {
+        if let Event::GatewayStream(stream) = &mut seen.event {
+            gateway.clone_into(&mut stream.gateway);
+        }
+    }
+    recording
+}
+
+fn figures(recording: &Recording, id: &str) -> Vec<(String, f64)> {
+    let judgements = judge_all(recording).unwrap();
+    let judged = judgements.into_iter().find(|judgement| judgement.requirement.id == id).unwrap();
+    judged.figures.into_iter().map(|Figure { name, value, .. }| (name, value)).collect()
+}
+
+fn figure(recording: &Recording, id: &str, name: &str) -> Option<f64> {
+    figures(recording, id).into_iter().find_map(|(found, value)| (found == name).then_some(value))
+}
+
+#[test]
+fn an_informer_that_hangs_is_told_with_its_detector_its_age_and_its_pings() {
+    let hangs = with_hanging_informer().recording();
+    violated("GATEWAY-1", "the informer through gateway had not ended 20.000 s after its apiserver was lost")
+        .compare(&hangs);
+    let expected = [("hang detector struck after", 12.0), ("age of the informer's watch", 25.0)];
+    let expected = expected.into_iter().chain([("PINGs of its client answered", 9.0)]);
+    for (name, value) in expected {
+        assert_eq!(figure(&hangs, "GATEWAY-1", name), Some(value), "{name}");
+    }
+    let goes_on = with_informer().recording();
+    upheld().compare(&goes_on);
+    assert_eq!(figure(&goes_on, "GATEWAY-1", "hang detector struck after"), None);
+    assert_eq!(figure(&goes_on, "GATEWAY-1", "age of the informer's watch"), Some(9.0));
+}
+
+#[test]
+fn a_hang_detector_strikes_after_silence_and_not_for_the_end_of_a_watch() {
+    let heard_again = |at: u64| {
+        let dead = told(informer("informer-0", 5000, "apiserver-0", Some(5)), 9000, ErrorClass::StreamReset);
+        let next = telling(informer("informer-0", 14_100, "apiserver-1", ANEW), 14_100, at, 36_000);
+        let recording = Parts::good().and(5000, dead).and(14_100, next).recording();
+        figure(&recording, "GATEWAY-1", "hang detector struck after")
+    };
+    assert_eq!(heard_again(21_900), None);
+    assert_eq!(heard_again(22_000), Some(12.0));
+}
+
+#[test]
+fn a_watch_that_ended_when_it_was_asked_to_is_untouched() {
+    let other = |after: u64| {
+        let other = informer("informer-1", 5000, "apiserver-1", Some(5));
+        let other = over(heard(other, &[(7005, 1), (10_005, 2)]), after);
+        let next = heard(informer("informer-1", 20_100, "apiserver-1", Some(9)), &[(2000, 3)]);
+        with_informer().and(5000, other).and(20_100, next).recording()
+    };
+    upheld().compare(&other(15_001));
+    violated("GATEWAY-3", "the informer through gateway was ended at +17.000s").compare(&other(12_000));
+}
+
+#[test]
+fn an_informer_that_goes_on_is_owed_every_change_and_one_that_begins_anew_is_not() {
+    let next = |from: Option<u64>| {
+        let dead = told(informer("informer-0", 5000, "apiserver-0", Some(5)), 9000, ErrorClass::UnexpectedEof);
+        let next = heard(informer("informer-0", 14_100, "apiserver-1", from), &[(2000, 2)]);
+        Parts::good().and(5000, dead).and(14_100, next).recording()
+    };
+    upheld().compare(&next(ANEW));
+    violated("GATEWAY-6", "informer-0 through gateway never told of change 1").compare(&next(Some(5)));
+}
+
+/// So many watches of one client on the dead apiserver. All but the last end after 4 s and go on; the last ends after that.
+fn many(there: u64, last: u64) -> Parts {
+    let one = |number: u64| {
+        let client = format!("watchmany-{number}");
+        let after = if number + 1 == there { last } else { 13_000 };
+        let dead = told(stream(Shape::WatchMany, &client, 1000, "apiserver-0"), after, ErrorClass::StreamReset);
+        let next = stream(Shape::WatchMany, &client, 1000 + after, "apiserver-1");
+        [(1000, dead), (1000 + after, heard(next, &[(5, 1), (2000, 2)]))]
+    };
+    (0..there).flat_map(one).fold(Parts::good(), |parts, (at, stream)| parts.and(at, stream))
+}
+
+#[test]
+fn of_many_watches_all_have_to_end_and_they_have_to_be_too_many_for_one_connection() {
+    let all = many(101, 13_000).recording();
+    upheld().compare(&all);
+    assert_eq!(figure(&all, "GATEWAY-1", "dead watches among many"), Some(101.0));
+    violated("GATEWAY-1", "the watch among many through gateway ended 16.000 s after its apiserver was lost")
+        .compare(&many(101, 25_000).recording());
+    inconclusive("GATEWAY-1", "100 watches among many were there, and 100 fit one connection")
+        .compare(&many(100, 13_000).recording());
+}
+
+#[test]
+fn what_failed_now_and_then_is_counted_and_so_are_the_clients_ports() {
+    let refused = |at| (at, GatewayStream { shape: Shape::NewWatch, ..request(at, 503) });
+    let slow = Some(Answered { after: secs(4), status: 200 });
+    let slow = GatewayStream { answered: slow, told: None, lasted: secs(4), ..request(13_000, 200) };
+    let failed = [refused(12_000), refused(12_500), (13_000, slow)];
+    let parts = || failed.iter().cloned().fold(Parts::good(), |parts, (at, stream)| parts.and(at, stream));
+    let expected = [("asked for meanwhile", 13.0), ("answered with 503", 2.0), ("failed otherwise", 1.0)];
+    for (name, value) in expected.into_iter().chain([("client connections", 1.0)]) {
+        assert_eq!(figure(&parts().recording(), "GATEWAY-5", name), Some(value), "{name}");
+    }
+    let found = &cures(&page_of(parts(), NONE.name))[0];
+    assert_eq!((found.asked, found.connections), ([11, 2], 1));
+    assert_eq!(found.new_watch_failures, [("503".to_owned(), 2)].into());
+    // An informer has a connection of its own; a second one is a client's that had to dial again.
+    let on = |local: &str, at| GatewayStream { local: local.into(), ..informer("informer-0", at, "apiserver-0", ANEW) };
+    let connections = |second: &str| {
+        let recording = Parts::good().and(5000, on("127.0.0.1:6", 5000)).and(9000, on(second, 9000)).recording();
+        figure(&recording, "GATEWAY-5", "client connections")
+    };
+    assert_eq!((connections("127.0.0.1:6"), connections("127.0.0.1:7")), (Some(1.0), Some(2.0)));
+}
+
+#[test]
+fn the_page_tells_of_informers_where_there_were_some() {
+    let remedies: Vec<_> =
+        REMEDIES.iter().map(|it| CureTold { name: it.name, settings: it.settings, why: it.why }).collect();
+    let page = |gateway: &str, parts: Parts| cures_markdown(&[page_of(parts, gateway)], &remedies);
+    assert!(!page(NONE.name, Parts::good()).contains("| hang detector |"));
+    let hangs = page(NONE.name, with_hanging_informer());
+    assert!(
+        hangs.contains("\n| none | **never** | **struck after 12.0 s** | 25.0 s of 15.0 s | 9 | not |\n"),
+        "{hangs}"
+    );
+    let goes_on = page(RECOMMENDED.name, with_informer());
+    assert!(goes_on.contains("\n| recommended | 4.2 s | silent | 9.0 s of 15.0 s | 9 | anew |\n"), "{goes_on}");
+    let counted = |active: u64| {
+        let counters = [("cluster.alone.upstream_cx_active".to_owned(), active)].into();
+        observed(9000, Event::GatewayCounted(GatewayCounted { gateway: RECOMMENDED.name.into(), counters }))
+    };
+    let mut many = page_of(many(101, 13_000), RECOMMENDED.name);
+    many.observations.extend([counted(4), counted(3)]);
+    let many = cures_markdown(&[many], &remedies);
+    assert!(many.contains("\n| recommended | 4 | 101 | **never** |\n"), "{many}");
+
+    let found = cures(&page_of(with_informer(), NONE.name)).remove(0).informer.unwrap();
+    let Informer { recovery, struck, went_on, .. } = found;
+    assert_eq!((recovery, struck, went_on), (Recovery::After(millis(4200)), None, Some(Onward::Anew)));
+}
