@@ -287,6 +287,34 @@ async fn a_small_tcp_retries2_is_half_of_a_remedy() {
         .await;
 }
 
+/// Of a client whose one connection carries more watches than an apiserver takes on one of the gateway's, so that the gateway has several to each apiserver:
+/// when that is silently lost, all on all of them have to end and go on.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn more_watches_than_one_upstream_connection_takes_survive_a_silently_lost_apiserver() {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            lab.gateways = vec![gateways::NONE, gateways::PING, gateways::RECOMMENDED];
+            lab.flag("http2-max-streams-per-connection", &times::STREAMS.to_string());
+        })
+        .upholds_through(&gateways::RECOMMENDED, ALL)
+        .upholds_through(&gateways::PING, &[&gateway::ENDED, &gateway::UNTOUCHED])
+        .violates_through(&gateways::NONE, &[&gateway::ENDED, &gateway::ELSEWHERE])
+        .run(async |lab| {
+            let clients = gateway_clients().with_many(times::MANY);
+            let probes = Probes::default().with(clients).with(write().at(1).every(times::WRITE_EVERY));
+            let probes = probes.start(lab).await?;
+            let first = lab.lose(0, Lost::Both).await?;
+            probes.watch_for(times::FAULT).await;
+            first.heal().await?;
+            probes.stop().await
+        })
+        .await;
+}
+
 /// Apiservers that are rolled gracefully, with watches open through a gateway: they end and go on, nothing is missed, and no read fails.
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
