@@ -8,6 +8,7 @@
 
 mod classify;
 mod pongs;
+mod reached;
 mod stream;
 mod wire;
 
@@ -30,9 +31,9 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_util::either::Either;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::reached::Reached;
 use super::network::Site;
 use super::tls;
 use crate::timeline::{ConnectionUse, ErrorClass, Exchange, Failure, Moment, Phase, Protocol};
@@ -163,14 +164,6 @@ struct NotAnswered {
     unsent: bool,
 }
 
-/// A connection on which no HTTP was spoken yet.
-struct Reached {
-    wire: wire::Wire<Either<TcpStream, TlsStream<TcpStream>>>,
-    trouble: wire::Trouble,
-    local: String,
-    server: Option<String>,
-}
-
 impl Connection {
     /// The apiserver whose certificate it showed, if that is one of ours.
     pub fn server(&self) -> Option<&str> {
@@ -246,27 +239,6 @@ impl Endpoint {
         };
         let driver = AbortOnDropHandle::new(driver);
         Ok(Connection { sender, local, server, used: false, idle_since: Moment::now(), trouble, awaited: "", driver })
-    }
-
-    /// A connection on which no HTTP was spoken yet.
-    async fn reach(&self, exchange: &mut Exchange) -> Result<Reached, (Phase, Failure)> {
-        let noted = |local: &str| {
-            let (local, remote) = (local.to_owned(), self.address.to_string());
-            Some(ConnectionUse { local, remote, reused: false, idle: Duration::ZERO })
-        };
-        exchange.connection = noted("");
-        let tcp = self.connect().await.map_err(|error| (Phase::Dial, classify(&error)))?;
-        let local = tcp.local_addr().map_or_else(|_| String::new(), |address| address.to_string());
-        (exchange.phase, exchange.connection) = (Phase::Tls, noted(&local));
-        let (stream, server) = match self.plain {
-            true => {
-                let _ = tcp.set_nodelay(true);
-                (Either::Left(tcp), None)
-            }
-            false => self.secure(tcp).await.map(|(stream, server)| (Either::Right(stream), server))?,
-        };
-        let (wire, trouble) = wire::Wire::new(stream);
-        Ok(Reached { wire, trouble, local, server })
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {

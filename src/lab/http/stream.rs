@@ -13,7 +13,8 @@ use tokio_util::io::InspectReader;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::pongs::Pongs;
-use super::{Ask, Connection, Endpoint, Reached, Sender, UPSTREAM_HEADER, classify, nothing_yet, wire};
+use super::reached::Reached;
+use super::{Ask, Connection, Endpoint, Sender, UPSTREAM_HEADER, classify, nothing_yet, wire};
 use crate::timeline::{ErrorClass, Failure, Phase};
 
 /// A client that asks its connection by PING (RFC 9113, section 6.7).
