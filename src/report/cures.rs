@@ -26,7 +26,7 @@ const HEAD: &str = "\
 # What really ends a half-open upstream
 
 <!-- Generated: cargo run -- cures fixtures/recordings/gateway-*.jsonl.zst > docs/gateway-cures.md
-     Recorded:  ROLLPROOF_PROFILE=nightly cargo test --test rollout -- gateway::each_remedy gateway::a_small_tcp_retries2 gateway::istio (then zstd -19) -->
+     Recorded:  ROLLPROOF_PROFILE=nightly cargo test --test rollout -- gateway::each_remedy gateway::a_small_tcp_retries2 gateway::more_watches gateway::istio (then zstd -19) -->
 
 A gateway that ends HTTP stands between clients and kube-apiservers: an Istio ingress gateway, say. One apiserver ceases to answer, without FIN
 or RST. The clients' connections lead to the gateway and stay; so a watch hangs for ever, and half of the requests with it. Which setting of the
@@ -50,7 +50,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
 - **quiet exec**: an `exec` session there by WebSocket (kube-rs), in a lane of its own which takes upgrades under every remedy: through an explicit HTTP/2 upstream none can be opened. It
   says nothing until the end, and then has to echo a line. Its kubelet is a stand-in (kwok).
 - **execs on the dead one**: when the gateway ended a quiet `exec` on the apiserver that does not answer, and one in which its user types; `?`: it was over before.
-- `never` means: not before the fault was over, after 20 s. All clients of a gateway had one connection in each lane, and where nothing else is
+- `never` means: not before the fault was over, after 20 s. All clients of a gateway had one connection in each lane, informers one of their own, and where nothing else is
   said it was never closed: its port never changed, as in the field report.
 ";
     let _ = writeln!(
