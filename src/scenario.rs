@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use futures::FutureExt as _;
 
 use crate::config::{BalancerKind, Config, ControlPlaneKind, Product};
-use crate::lab::balancer::product::EnvoyFile;
+use crate::lab::balancer::product::{EnvoyFile, installed};
 use crate::lab::control_plane::kind;
 use crate::lab::gateway::{self, Remedy};
 use crate::lab::material::{self, Material, Planned, Say};
@@ -225,6 +225,7 @@ impl Scenario {
             .chain(setup.namespaces.then_some(&Need::Namespaces))
             .chain(setup.pods.then_some(&Need::Pods))
             .chain(setup.wants_istio().then_some(&Need::Istio))
+            .chain(setup.gateways.iter().map(program_of))
             .chain(config.balancer.needs())
             .chain(config.control_plane.needs());
         for need in needs {
@@ -274,6 +275,8 @@ impl Scenario {
                         Ok(_) => continue,
                     }
                 }
+                Need::Haproxy if let Err(error) = installed(Product::Haproxy) => format!("{error:#}"),
+                Need::Nginx if let Err(error) = installed(Product::Nginx) => format!("{error:#}"),
                 Need::Pods if on_kind => continue,
                 Need::Pods => match Sources::from_env().and_then(|sources| provision::kwok_unmet(&sources)) {
                     Ok(Some(reason)) => reason,
@@ -476,6 +479,15 @@ fn collect(lab: &Lab, evidence: &Path) -> anyhow::Result<()> {
 /// Copies a log, but not its mode: apiservers write audit logs for themselves alone, and evidence is there to be read.
 fn copy_readable(from: &Path, to: &Path) -> std::io::Result<u64> {
     std::io::copy(&mut std::fs::File::open(from)?, &mut std::fs::File::create_new(to)?)
+}
+
+/// What a gateway takes.
+fn program_of(remedy: &Remedy) -> &Need {
+    match remedy.product() {
+        Product::Envoy => &Need::Envoy,
+        Product::Haproxy => &Need::Haproxy,
+        Product::Nginx => &Need::Nginx,
+    }
 }
 
 /// The cell as far as it is known before there is a lab.

@@ -591,4 +591,19 @@ pub mod gateway {
     pub const WATCH_EVERY: Duration = secs(1);
     /// When all is healed, until watches have seen the fence, and quiet streams their echo. What hangs longer stays as it is.
     pub const SETTLED: Duration = secs(5);
+
+    /// What placeholders of fixtures/haproxy/gateway*.cfg and fixtures/nginx/gateway*.conf stand for: here, and as it would be set.
+    pub const IN_FILES: [(&str, Duration, Duration); 7] = [
+        // Until an apiserver has accepted a connection, TLS included.
+        ("CONNECT", secs(1), secs(2)),
+        // How long an answer that is to end may say nothing; and one that is not, where nothing tells them apart. nginx's default.
+        ("IDLE", STREAM_IDLE_TIMEOUT, secs(60)),
+        // Between two health checks of an apiserver.
+        ("CHECK_EVERY", super::millis(500), secs(5)),
+        // For the answer to one.
+        ("CHECK", super::millis(500), secs(2)),
+        ("KEEPALIVE_TIME", KEEPALIVE_TIME, secs(30)),
+        ("KEEPALIVE_INTERVAL", KEEPALIVE_INTERVAL, secs(5)),
+        ("USER_TIMEOUT", USER_TIMEOUT, secs(20)),
+    ];
 }

@@ -30,7 +30,7 @@ use anyhow::Context as _;
 use http::Endpoint;
 
 use crate::config::{BalancerKind, Config};
-use crate::timeline::{Cell, Moment, Recorder, Server, Subject, TCP_RETRIES2};
+use crate::timeline::{Cell, Moment, Recorder, Server, Subject};
 use crate::timing;
 use balancer::chosen::Balancer;
 use control_plane::{Apiserver, ControlPlane, Pod, Shared};
@@ -139,17 +139,14 @@ impl Lab {
         let balancer =
             Balancer::start(&claim, &keeper, &control_plane, &setup, &config.balancer, &network, &recorder).await?;
         let mut machine = network.client.run(machine::facts).await?;
-        if let (Some(retries), Some(kernel)) = (setup.tcp_retries2, network.balancer.namespace()) {
-            kernel.sysctl("ipv4/tcp_retries2", &retries.to_string()).await?;
-            machine.insert(TCP_RETRIES2.to_owned(), retries.to_string());
-        }
+        machine.extend(gateway::set_kernel(&network, &setup).await?);
         let beside = control_plane.servers[0].name();
         let timers = TimerPort::open(&claim, &setup, &config.balancer, &network, &recorder, beside).await?;
 
         let mut subjects = material.subjects();
         subjects.extend(balancer.subjects());
-        let (gateways, theirs) = gateway::start((&keeper, &claim), (&control_plane, &network), &setup).await?;
-        subjects.extend(theirs);
+        let (gateways, products) = gateway::start((&keeper, &claim), (&control_plane, &network), &setup).await?;
+        subjects.extend(products);
         let cell = Cell {
             control_plane: config.control_plane.to_string(),
             kubernetes: material.kubernetes(),

@@ -56,6 +56,9 @@ pub struct Setup {
     /// `net.ipv4.tcp_retries2` where the balancer and the gateways stand; `None`: as the machine has it. It takes
     /// [`Setup::namespaces`].
     pub tcp_retries2: Option<u32>,
+    /// Whether the kernel there probes connections as early as gateways do that can say so themselves (`net.ipv4.tcp_keepalive_*`): those of
+    /// who cannot, as nginx. It takes [`Setup::namespaces`].
+    pub tcp_keepalive: bool,
     /// Whether there is to be a pod that sessions lead into ([`Lab::pod`](super::Lab::pod)).
     pub pods: bool,
     /// How long watches ask to last (`timeoutSeconds`); `None` leaves it to the client library.
@@ -91,6 +94,7 @@ impl Setup {
             gateway_workers: 1,
             spares: 0,
             tcp_retries2: None,
+            tcp_keepalive: false,
             pods: false,
             watch_timeout: None,
             read_timeout: None,

@@ -5,7 +5,8 @@ use super::{Level, Need, Requirement};
 /// The family, in the order of its numbering.
 pub const ALL: &[&Requirement] = &[&ENDED, &ELSEWHERE, &UNTOUCHED, &QUIET, &REPEATABLE, &RESUMED];
 
-const NEEDS: &[Need] = &[Need::Namespaces, Need::Envoy];
+/// What a gateway is made of besides, the scenario says.
+const NEEDS: &[Need] = &[Need::Namespaces];
 
 /// A dead upstream's streams end.
 pub static ENDED: Requirement = Requirement {
@@ -16,7 +17,8 @@ pub static ENDED: Requirement = Requirement {
     source: "field report of a watch hang behind an Istio ingress gateway (a watch ran for 6000 minutes instead of 5 to 10); pilot \
              listener_builder.go (stream_idle_timeout 0); client-go reflector.go (timeoutSeconds is the server's to keep)",
     needs: NEEDS,
-    remedy: "Have the gateway ask the upstream itself: HTTP/2 PING (Envoy: http2_protocol_options.connection_keepalive on the cluster; Istio: an EnvoyFilter). \
+    remedy: "Have the gateway ask the upstream itself: HTTP/2 PING (Envoy: http2_protocol_options.connection_keepalive on the cluster; Istio: an EnvoyFilter), or end what is open where a health check \
+             fails (haproxy: on-marked-down shutdown-sessions). \
              TCP keepalive is not enough: Linux sends no probe while bytes are unacknowledged. docs/gateway-cures.md has what was measured.",
 };
 

@@ -87,11 +87,15 @@ pub enum Need {
     Istio,
     /// There can be a pod that sessions lead into: of a real kubelet, or of its stand-in.
     Pods,
+    /// haproxy is installed.
+    Haproxy,
+    /// nginx is installed.
+    Nginx,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -107,6 +111,8 @@ impl Need {
         Self::Envoy,
         Self::Istio,
         Self::Pods,
+        Self::Haproxy,
+        Self::Nginx,
     ];
 
     /// Whether it is about the balancer or the control plane that was chosen: what that one cannot do, no machine and no right
@@ -134,6 +140,8 @@ impl Need {
             Self::Envoy => "envoy",
             Self::Istio => "istio",
             Self::Pods => "pods",
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::timing::nanos;
 /// In [`Header::machine`](super::Header::machine): `net.ipv4.tcp_retries2` where the gateways stand, if a scenario has set it.
 pub const TCP_RETRIES2: &str = "gateways' net.ipv4.tcp_retries2";
 
+/// Likewise, when it begins to probe connections whose program has asked for it and has not said when: `net.ipv4.tcp_keepalive_time`, seconds.
+pub const TCP_KEEPALIVE_TIME: &str = "gateways' net.ipv4.tcp_keepalive_time";
+
 /// A stream of a client through a gateway. Written down when it ended, or when its probe did; begins when it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GatewayStream {

@@ -24,7 +24,8 @@ mod trigger;
 pub use cluster::{ClusterSeen, LeaseSeen};
 pub use file::{FORMAT, FileError, compress};
 pub use gateway::{
-    Answered, Endpoints, GatewayCounted, GatewayLogged, GatewayStream, Heard, Shape, StreamEnd, TCP_RETRIES2,
+    Answered, Endpoints, GatewayCounted, GatewayLogged, GatewayStream, Heard, Shape, StreamEnd, TCP_KEEPALIVE_TIME,
+    TCP_RETRIES2,
 };
 pub use in_flight::{Held, InFlight};
 pub use lives::{Lives, Stage};

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rollproof::lab::balancer::Settings;
+use rollproof::config::Product;
 use rollproof::lab::balancer::product::envoy;
-use rollproof::lab::gateway::{Lane, NONE, RECOMMENDED, REMEDIES, Remedy, configuration, counters, logged};
+use rollproof::lab::balancer::{Backend, Settings};
+use rollproof::lab::gateway::{
+    HAPROXY, HAPROXY_RECOMMENDED, Lane, NONE, OTHER_PRODUCTS, RECOMMENDED, REMEDIES, Remedy, configuration, counters,
+    logged,
+};
 use rollproof::timeline::GatewayLogged;
 use rollproof::timing::{Profile, Timers, secs};
 use serde_json::Value;
@@ -100,4 +104,50 @@ fn what_is_flagged_is_joined_by_audit_id_and_address() {
     let closed = "upstream_reset_before_response_started{connection_termination}";
     let expected = [line("ours-2", Some("apiserver-0"), "UC", closed), line("ours-3", None, "UH", "")];
     assert_eq!(logged("none", LOG, &ours, &roster), expected);
+}
+
+#[test]
+fn a_file_has_a_line_for_each_apiserver_and_no_placeholder_is_left() {
+    let backend = |number: u16| Backend {
+        name: format!("apiserver-{number}"),
+        address: ([127, 77, 1, 10 + number as u8], 16_443).into(),
+    };
+    let settings = Settings::new(vec![backend(0), backend(1)], String::new(), &Timers::of(Profile::Pr));
+    let shown = ["/lab/gateway.crt", "/lab/gateway.key"].map(Path::new);
+    for remedy in OTHER_PRODUCTS {
+        let file = remedy.file().unwrap();
+        let text = file.filled(&settings, Path::new("/lab/ca.crt"), shown);
+        for part in ["127.77.1.10:16443", "127.77.1.11:16443", "/lab/ca.crt", "/lab/gateway.crt", "127.0.0.1:0"] {
+            assert!(text.contains(part), "{}: no {part} in\n{text}", remedy.name);
+        }
+        for text in [text, file.as_set()] {
+            assert!(!text.contains("ROLLPROOF"), "{}\n{text}", remedy.name);
+            assert!(text.contains("x-rollproof-upstream"), "{}: nobody could tell who has answered", remedy.name);
+        }
+    }
+}
+
+#[test]
+fn what_is_recommended_differs_from_what_is_run_in_its_times_only() {
+    let file = HAPROXY_RECOMMENDED.file().unwrap();
+    let text = file.as_set();
+    assert!(text.starts_with("global\n"), "{text}");
+    for line in [
+        "  server apiserver-1 192.0.2.11:6443\n",
+        "  default-server check check-alpn http/1.1 inter 5s fall 2 rise 2 on-marked-down shutdown-sessions\n",
+        "  timeout connect 2s\n",
+    ] {
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+    }
+    let settings = Settings::new(Vec::new(), String::new(), &Timers::of(Profile::Pr));
+    let here = file.filled(&settings, Path::new("/ca.crt"), ["/g.crt", "/g.key"].map(Path::new));
+    assert!(here.contains(" inter 500ms fall 2 rise 2 on-marked-down shutdown-sessions\n"), "{here}");
+}
+
+#[test]
+fn only_what_has_a_file_is_no_envoy() {
+    assert!(REMEDIES.iter().all(|remedy| remedy.product() == Product::Envoy && remedy.file().is_none()));
+    assert_eq!(HAPROXY.product(), Product::Haproxy);
+    let names: std::collections::BTreeSet<_> = REMEDIES.iter().chain(OTHER_PRODUCTS).map(|it| it.name).collect();
+    assert_eq!(names.len(), REMEDIES.len() + OTHER_PRODUCTS.len(), "verdicts name a gateway by its remedy");
 }

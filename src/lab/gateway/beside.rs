@@ -1,48 +1,88 @@
 //! A lab with gateways beside its balancer.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use anyhow::Context as _;
 use futures::future::{join_all, try_join_all};
 
-use super::{Binaries, Gateway, Lane, binary, istio_binary};
-use crate::lab::balancer::Backend;
+use super::{Gateway, Lane, binary, istio_binary};
+use crate::config::Product;
+use crate::lab::balancer::{Backend, product};
 use crate::lab::control_plane::{ControlPlane, Shared};
 use crate::lab::http::Endpoint;
 use crate::lab::keeper::{Claim, Keeper};
 use crate::lab::network::Network;
 use crate::lab::provision::Binary;
 use crate::lab::{Lab, Setup, kubeconfig};
-use crate::timeline::{Endpoints, Event, Subject};
+use crate::timeline::{Endpoints, Event, Subject, TCP_KEEPALIVE_TIME, TCP_RETRIES2};
+use crate::timing::gateway as times;
 
 /// Starts those that a lab is to have. Returns them, and what they are.
 ///
 /// # Errors
-/// There is no Envoy or no Istio, or one cannot be started.
+/// One of their programs is not to be had, or cannot be started.
 pub(in crate::lab) async fn start(
     (keeper, claim): (&Keeper, &Claim),
     (control_plane, network): (&ControlPlane, &Network),
     setup: &Setup,
 ) -> anyhow::Result<(Vec<Gateway>, Vec<Subject>)> {
-    if setup.gateways.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
-    }
-    let by_istio = setup.wants_istio();
-    let found = tokio::task::spawn_blocking(move || {
-        let istio = by_istio.then(|| istio_binary(&|_| ())).transpose()?;
-        anyhow::Ok(Binaries { envoy: binary(&|_| ())?, istio })
-    });
-    let binaries = found.await??;
+    let (mut programs, mut gateways): (Vec<(Product, PathBuf, Subject)>, _) = (Vec::new(), Vec::new());
+    let istio = match setup.wants_istio() {
+        true => Some(tokio::task::spawn_blocking(|| istio_binary(&|_| ())).await??),
+        false => None,
+    };
     let known = known(&control_plane.servers, setup);
-    let mut gateways = Vec::new();
     for numbered in (0..).zip(setup.gateways.iter().copied()) {
+        let product = numbered.1.product();
+        let path = match programs.iter().find(|(it, ..)| *it == product) {
+            Some((_, path, _)) => path.clone(),
+            None => {
+                let (path, subject) = program(product).await?;
+                programs.push((product, path.clone(), subject));
+                path
+            }
+        };
         let backends = known.iter().map(backend).collect();
-        let gateway = Gateway::start((keeper, claim), (control_plane, network), (&binaries, setup), backends, numbered);
+        let programs = (&*path, istio.as_ref());
+        let gateway = Gateway::start((keeper, claim), (control_plane, network), (programs, setup), backends, numbered);
         gateways.push(gateway.await?);
     }
-    let Binaries { envoy, istio } = binaries;
-    let named = Some(("envoy", envoy)).into_iter().chain(istio.map(|istio| ("istio", istio)));
-    let subject =
-        |(name, it): (&str, Binary)| Subject { name: name.to_owned(), version: it.version, digest: it.digest };
-    Ok((gateways, named.map(subject).collect()))
+    let subjects = programs.into_iter().map(|(.., subject)| subject);
+    Ok((gateways, subjects.chain(istio.map(|it| subject("istio".to_owned(), it).1)).collect()))
+}
+
+async fn program(product: Product) -> anyhow::Result<(PathBuf, Subject)> {
+    if product != Product::Envoy {
+        let (path, subject, _) = product::program(product).await?;
+        return Ok((path, subject));
+    }
+    Ok(subject(product.to_string(), tokio::task::spawn_blocking(|| binary(&|_| ())).await??))
+}
+
+fn subject(name: String, Binary { path, version, digest, .. }: Binary) -> (PathBuf, Subject) {
+    (path, Subject { name, version, digest })
+}
+
+/// Sets what the kernel does for gateways, where a lab is to have it differently. Returns that, as it is recorded.
+///
+/// # Errors
+/// The kernel refuses.
+pub(in crate::lab) async fn set_kernel(network: &Network, setup: &Setup) -> anyhow::Result<BTreeMap<String, String>> {
+    let Some(kernel) = network.balancer.namespace() else { return Ok(BTreeMap::new()) };
+    let mut recorded = BTreeMap::new();
+    if let Some(retries) = setup.tcp_retries2 {
+        kernel.sysctl("ipv4/tcp_retries2", &retries.to_string()).await?;
+        recorded.insert(TCP_RETRIES2.to_owned(), retries.to_string());
+    }
+    if setup.tcp_keepalive {
+        let (time, interval) = (times::KEEPALIVE_TIME.as_secs().to_string(), times::KEEPALIVE_INTERVAL.as_secs());
+        kernel.sysctl("ipv4/tcp_keepalive_time", &time).await?;
+        kernel.sysctl("ipv4/tcp_keepalive_intvl", &interval.to_string()).await?;
+        kernel.sysctl("ipv4/tcp_keepalive_probes", &times::KEEPALIVE_PROBES.to_string()).await?;
+        recorded.insert(TCP_KEEPALIVE_TIME.to_owned(), time);
+    }
+    Ok(recorded)
 }
 
 impl Lab {

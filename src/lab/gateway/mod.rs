@@ -1,17 +1,19 @@
-//! Gateways side by side: one Envoy for each remedy, in front of the same apiservers, so that one fault serves them all.
+//! Gateways side by side: one for each remedy, in front of the same apiservers, so that one fault serves them all. Most are Envoys.
 //!
 //! Each listens on a port for every lane. A lane has upstream connections of its own, so what is sent on one of them is nothing to
 //! the kernel's timers on another.
 
 mod beside;
 mod endpoints;
+mod file;
 mod istio;
 mod lanes;
 mod pilot;
 mod remedy;
 mod told;
 
-pub(in crate::lab) use beside::start;
+pub(in crate::lab) use beside::{set_kernel, start};
+pub use file::File;
 pub use istio::{BY_ISTIO, ISTIO, ISTIO_RECOMMENDED, Wishes, bootstrap};
 pub use lanes::{Lane, configuration};
 pub use remedy::*;
@@ -20,18 +22,19 @@ pub use told::{counters, logged};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::balancer::command::serves;
 use super::balancer::product::envoy;
 use super::balancer::{Backend, HealthPolicy, Settings};
 use super::control_plane::{ControlPlane, last_words, pki};
 use super::http::{Endpoint, Roster};
-use super::keeper::{Child, Claim, Keeper, Program};
+use super::keeper::{Child, Claim, Exit, Keeper, Program};
 use super::network::{self, Network};
 use super::provision::{self, Binary, Sources};
 use super::{Setup, wait};
@@ -39,7 +42,7 @@ use crate::timeline::{Event, GatewayCounted, Recorder};
 use crate::timing;
 use pilot::Pilot;
 
-/// One Envoy with one remedy.
+/// One gateway with one remedy.
 pub struct Gateway {
     /// What it does about a dead upstream.
     pub remedy: Remedy,
@@ -48,13 +51,20 @@ pub struct Gateway {
     /// How many workers it has: each has upstream connections of its own.
     workers: u32,
     roster: Arc<Roster>,
-    child: Child,
+    /// Envoy is one; of another product there is one for each lane.
+    processes: Vec<Child>,
     /// What configures it, where the lab does not.
     pilot: Option<Pilot>,
     folder: PathBuf,
 }
 
-/// The binary that all of them are. Blocks: milliseconds when warm, a download when not.
+/// What runs a gateway, or a lane of it.
+struct Process {
+    arguments: Vec<String>,
+    log: PathBuf,
+}
+
+/// The binary that every Envoy among them is. Blocks: milliseconds when warm, a download when not.
 ///
 /// # Errors
 /// There is none to be had: what was tried.
@@ -70,13 +80,6 @@ pub fn istio_binary(progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
     provision::istio(&Sources::from_env()?, progress)
 }
 
-/// The programs that gateways are made of.
-pub(in crate::lab) struct Binaries {
-    envoy: Binary,
-    /// Where one of them is configured by it.
-    istio: Option<Binary>,
-}
-
 impl Gateway {
     /// Starts it; [`Gateway::ready`] waits for it. `index` is its number among the gateways of its lab, `backends` are the apiservers
     /// that it knows of.
@@ -86,51 +89,56 @@ impl Gateway {
     async fn start(
         (keeper, claim): (&Keeper, &Claim),
         (control_plane, network): (&ControlPlane, &Network),
-        (binaries, setup): (&Binaries, &Setup),
+        ((binary, istio), setup): ((&Path, Option<&Binary>), &Setup),
         backends: Vec<Backend>,
         (index, remedy): (u8, Remedy),
     ) -> anyhow::Result<Self> {
         let folder = claim.folder.join(format!("gateway-{}", remedy.name));
         tokio::fs::create_dir(&folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
         let ports = Lane::ALL.map(|lane| network::gateway(claim.lab, index, lane as u8));
-        endpoints::write(&folder, &backends)?;
         let settings = Settings {
             site: network.balancer.clone(),
             listen: ports[0],
             health: if remedy.checks_health() { HealthPolicy::Follow } else { HealthPolicy::Ignore },
             ..Settings::new(backends.clone(), control_plane.ca.clone(), &setup.timers)
         };
-        let idle = timing::COMMAND_IDLE_TIMEOUT;
-        let shown = &control_plane.gateway;
-        let shown = [shown.certificate_file.as_path(), shown.key_file.as_path()];
-        let balancer = envoy::configuration(&settings, &control_plane.ca_file, idle, &folder, shown);
-        let wishes = Wishes::of(&remedy, settings, ports, &control_plane.ca_file, shown);
-        let (configuration, pilot) = match (wishes, &binaries.istio) {
-            (Some(wishes), Some(istio)) => {
+        let shown = shown(control_plane);
+        let mut pilot = None;
+        let started = match (remedy.file(), Wishes::of(&remedy, settings.clone(), ports, &control_plane.ca_file, shown))
+        {
+            (Some(file), _) => lane_processes(control_plane, &settings, file, &ports, &folder)?,
+            (None, None) => {
+                endpoints::write(&folder, &backends)?;
+                let idle = timing::COMMAND_IDLE_TIMEOUT;
+                let balancer = envoy::configuration(&settings, &control_plane.ca_file, idle, &folder, shown);
+                let told = configuration(balancer, remedy, &ports, setup.gateway_workers, &folder);
+                vec![envoy_process(&told, setup.gateway_workers, &folder)?]
+            }
+            (None, Some(wishes)) => {
+                let istio = istio.context("Istio was not found")?;
                 let listen = [9, 8, 7].map(|port| network::gateway(claim.lab, index, port));
                 let (from, said) = ((control_plane, network, istio), (wishes, &*backends));
-                let pilot = Pilot::start((keeper, claim), from, said, listen, &folder).await?;
-                (bootstrap(listen[0], &istio.version, &folder), Some(pilot))
+                pilot = Some(Pilot::start((keeper, claim), from, said, listen, &folder).await?);
+                let told = bootstrap(listen[0], &istio.version, &folder);
+                vec![envoy_process(&told, setup.gateway_workers, &folder)?]
             }
-            _ => (configuration(balancer, remedy, &ports, setup.gateway_workers, &folder), None),
         };
-        let file = folder.join("envoy.json");
-        pki::write_private(&file, &serde_json::to_string_pretty(&configuration)?)?;
-        let workers = setup.gateway_workers.to_string();
-        let (path, quiet) = (file.display().to_string(), ["--disable-hot-restart", "--log-level", "info"]);
-        let args = ["--concurrency", &workers].into_iter().chain(quiet).chain(["-c", &path]);
-        let program = Program {
-            lab: claim.lab,
-            program: binaries.envoy.path.clone(),
-            args: args.map(str::to_owned).collect(),
-            env: BTreeMap::new(),
-            network: network.balancer.file(),
-            folder: None,
-            log: folder.join("gateway.log"),
-        };
-        let child = keeper.spawn(program).await.with_context(|| format!("cannot start the gateway {}", remedy.name))?;
+        let mut processes = Vec::new();
+        for Process { arguments, log } in started {
+            let program = Program {
+                lab: claim.lab,
+                program: binary.to_owned(),
+                args: arguments,
+                env: BTreeMap::new(),
+                network: network.balancer.file(),
+                folder: None,
+                log,
+            };
+            let child = keeper.spawn(program).await;
+            processes.push(child.with_context(|| format!("cannot start the gateway {}", remedy.name))?);
+        }
         let (workers, roster) = (setup.gateway_workers, control_plane.roster.clone());
-        Ok(Self { remedy, ports, workers, roster, child, pilot, folder })
+        Ok(Self { remedy, ports, workers, roster, processes, pilot, folder })
     }
 
     /// Where clients of a lane reach it.
@@ -149,7 +157,7 @@ impl Gateway {
     /// It ended, or served nothing within the limit; with the end of what it printed.
     pub(super) async fn ready(&self, through: &Endpoint) -> anyhow::Result<()> {
         let what = format!("a request to be served through the gateway {}", self.remedy.name);
-        let ready = wait::until(timing::BALANCER_READY, &what, async || match self.child.exit() {
+        let ready = wait::until(timing::BALANCER_READY, &what, async || match self.exit() {
             Some(exit) => ControlFlow::Break(Err(exit)),
             None => serves(through).await.map_break(Ok),
         });
@@ -165,7 +173,7 @@ impl Gateway {
     /// It has.
     pub(super) fn check(&self) -> anyhow::Result<()> {
         self.pilot.as_ref().map_or(Ok(()), Pilot::check)?;
-        match self.child.exit() {
+        match self.exit() {
             None => Ok(()),
             Some(exit) => {
                 bail!("the gateway {} ended with {} in the middle of the run", self.remedy.name, exit.status)
@@ -173,11 +181,17 @@ impl Gateway {
         }
     }
 
+    /// How one of its processes has ended, if one has.
+    fn exit(&self) -> Option<Exit> {
+        self.processes.iter().find_map(Child::exit)
+    }
+
     /// Its log and that of what configures it, and its statistics where [`Gateway::end`] has left some.
     pub(super) fn logs(&self) -> impl Iterator<Item = (String, PathBuf)> {
-        let files = ["gateway.log", "pilot.log", "stats.log"].map(|name| (name, self.folder.join(name)));
-        let named = |(name, file)| (format!("gateway-{}-{name}", self.remedy.name), file);
-        files.into_iter().filter(|(_, file)| file.exists()).map(named)
+        let lanes = Lane::ALL.iter().map(|lane| log_of(*lane));
+        let files = ["gateway.log", "pilot.log", "stats.log"].map(str::to_owned).into_iter().chain(lanes);
+        let named = |name| (format!("gateway-{}-{name}", self.remedy.name), self.folder.join(&name));
+        files.map(named).filter(|(_, file)| file.exists())
     }
 
     /// Tells it that these are all apiservers there are, and returns when it has understood.
@@ -185,6 +199,8 @@ impl Gateway {
     /// # Errors
     /// It does not, or is gone.
     async fn tell(&self, backends: &[Backend]) -> anyhow::Result<()> {
+        let file = self.remedy.file();
+        ensure!(file.is_none(), "the gateway {} has its apiservers from its configuration", self.remedy.name);
         let before = self.updates().await?;
         match &self.pilot {
             Some(pilot) => pilot.tell(backends)?,
@@ -206,22 +222,27 @@ impl Gateway {
         Ok(lanes.iter().map(|lane| counted.get(lane).copied().unwrap_or(0)).min().unwrap_or(0))
     }
 
-    /// Records what it has counted so far. Returns all of its statistics.
-    async fn count(&self, recorder: &Recorder) -> anyhow::Result<String> {
+    /// Records what it has counted so far, if it is an Envoy. Returns all of its statistics.
+    async fn count(&self, recorder: &Recorder) -> anyhow::Result<Option<String>> {
+        if self.remedy.file().is_some() {
+            return Ok(None);
+        }
         let text = envoy::statistics(&self.folder).await?;
         let gateway = self.remedy.name.to_owned();
         recorder.record(Event::GatewayCounted(GatewayCounted { gateway, counters: counters(&text) }));
-        Ok(text)
+        Ok(Some(text))
     }
 
     /// Asks for its statistics, then ends it, and records what its access log says of the streams in `ours`, by Audit-ID.
     async fn end(&self, recorder: &Recorder, ours: &BTreeSet<String>) {
         let asked = tokio::time::timeout(timing::COMMAND_STOP, self.count(recorder)).await;
-        if let Ok(Ok(text)) = asked {
+        if let Ok(Ok(Some(text))) = asked {
             let _ = tokio::fs::write(self.folder.join("stats.log"), text).await;
         }
-        if self.child.signal(Signal::TERM).await.is_ok() {
-            let _ = tokio::time::timeout(timing::COMMAND_STOP, self.child.exited()).await;
+        for process in &self.processes {
+            if process.signal(Signal::TERM).await.is_ok() {
+                let _ = tokio::time::timeout(timing::COMMAND_STOP, process.exited()).await;
+            }
         }
         // Evidence beside what clients saw: no verdict depends on it.
         let log = tokio::fs::read_to_string(self.folder.join("gateway.log")).await.unwrap_or_default();
@@ -231,6 +252,47 @@ impl Gateway {
     }
 
     fn last_words(&self) -> String {
-        last_words(&format!("the gateway {}", self.remedy.name), &self.folder.join("gateway.log"))
+        // The lane by which it is found ready.
+        let log = if self.remedy.file().is_some() { log_of(Lane::New) } else { "gateway.log".to_owned() };
+        last_words(&format!("the gateway {}", self.remedy.name), &self.folder.join(log))
     }
+}
+
+/// Writes what an Envoy is told.
+fn envoy_process(told: &Value, workers: u32, folder: &Path) -> anyhow::Result<Process> {
+    let file = folder.join("envoy.json");
+    pki::write_private(&file, &serde_json::to_string_pretty(told)?)?;
+    let (path, workers) = (file.display().to_string(), workers.to_string());
+    let quiet = ["--disable-hot-restart", "--log-level", "info"];
+    let arguments = ["--concurrency", &workers].into_iter().chain(quiet).chain(["-c", &path]);
+    Ok(Process { arguments: arguments.map(str::to_owned).collect(), log: folder.join("gateway.log") })
+}
+
+/// Writes what another product is told, for each lane.
+fn lane_processes(
+    control_plane: &ControlPlane,
+    settings: &Settings,
+    file: File,
+    ports: &[SocketAddr; 4],
+    folder: &Path,
+) -> anyhow::Result<Vec<Process>> {
+    let process = |(lane, port): (&Lane, &SocketAddr)| {
+        let settings = Settings { listen: *port, ..settings.clone() };
+        let text = file.filled(&settings, &control_plane.ca_file, shown(control_plane));
+        let [path, pid] = ["conf", "pid"].map(|kind| folder.join(format!("{}.{kind}", lane.name())));
+        pki::write_private(&path, &text)?;
+        Ok(Process { arguments: file.arguments(&path, &pid), log: folder.join(log_of(*lane)) })
+    };
+    Lane::ALL.iter().zip(ports).map(process).collect()
+}
+
+/// The PEM files of what gateways show to clients: certificate and key.
+fn shown(control_plane: &ControlPlane) -> [&Path; 2] {
+    let gateway = &control_plane.gateway;
+    [&gateway.certificate_file, &gateway.key_file]
+}
+
+/// What a lane that is a process of its own prints.
+fn log_of(lane: Lane) -> String {
+    format!("{}.log", lane.name())
 }

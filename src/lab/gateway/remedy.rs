@@ -1,8 +1,13 @@
 //! What gateways do about an upstream that is dead and has not said so: as Envoy is told, and why it helps or not.
 
+mod of_products;
+
+pub use of_products::*;
+
 use serde_json::{Value, json};
 
-use super::Lane;
+use super::{File, Lane};
+use crate::config::Product;
 use crate::timing::gateway as times;
 
 /// A setting of a gateway that is said to end what hangs on a dead upstream, or several together.
@@ -35,6 +40,8 @@ pub(super) enum Part {
     PlainText,
     /// All of Envoy's configuration comes from Istio, which is told this.
     ByIstio(&'static str),
+    /// It is no Envoy: all that it is told is in a file.
+    File(File),
 }
 
 /// As Istio configures an ingress gateway.
@@ -216,6 +223,16 @@ pub const REMEDIES: &[Remedy] = &[
 ];
 
 impl Remedy {
+    /// What it is told, unless it is an Envoy.
+    pub fn file(&self) -> Option<File> {
+        self.parts.iter().find_map(|part| if let Part::File(file) = part { Some(*file) } else { None })
+    }
+
+    /// What its gateway is.
+    pub fn product(&self) -> Product {
+        self.file().map_or(Product::Envoy, |file| file.product)
+    }
+
     /// Whether it checks the health of apiservers.
     pub(super) fn checks_health(&self) -> bool {
         self.parts.contains(&Part::HealthCheck)
@@ -270,8 +287,8 @@ impl Part {
                     "timeout": seconds(times::PING_TIMEOUT),
                 });
             }
-            // Part of the lab's settings, of the listener, and of everything.
-            Self::HealthCheck | Self::PlainText | Self::ByIstio(_) => {}
+            // Part of the lab's settings, of the listener, of everything, and of no Envoy.
+            Self::HealthCheck | Self::PlainText | Self::ByIstio(_) | Self::File(_) => {}
             Self::CloseOnHealthFailure => cluster["close_connections_on_host_health_failure"] = json!(true),
             Self::OutlierDetection => {
                 cluster["outlier_detection"] = json!({

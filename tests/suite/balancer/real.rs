@@ -21,6 +21,7 @@ use rollproof::lab::balancer::product::haproxy::Mode;
 use rollproof::lab::balancer::product::{EnvoyFile, envoy, haproxy, installed, nginx};
 use rollproof::lab::balancer::{Backend, OnUnhealthy, Settings};
 use rollproof::lab::control_plane::pki::{Authority, Identity};
+use rollproof::lab::gateway::{HAPROXY, HAPROXY_RECOMMENDED, NGINX, NGINX_RECOMMENDED, Remedy};
 use rollproof::lab::http::{Ask, Endpoint};
 use rollproof::lab::network::Site;
 use rollproof::lab::provision::{self, Sources};
@@ -91,6 +92,8 @@ enum Told {
     Envoy,
     EnvoyInPlainText,
     EnvoyFile,
+    /// A gateway by a file of fixtures/.
+    Gateway(Remedy),
     /// The balancer command in fixtures/.
     Script,
 }
@@ -101,6 +104,7 @@ impl Told {
             Self::Haproxy | Self::HaproxyHttp | Self::Script => Product::Haproxy,
             Self::Nginx => Product::Nginx,
             Self::Envoy | Self::EnvoyInPlainText | Self::EnvoyFile => Product::Envoy,
+            Self::Gateway(remedy) => remedy.product(),
         }
     }
 
@@ -121,6 +125,7 @@ impl Told {
             Self::EnvoyFile => {
                 EnvoyFile::read(Path::new("fixtures/envoy/gateway.yaml")).unwrap().filled(settings, ca, idle, files)
             }
+            Self::Gateway(remedy) => remedy.file().unwrap().filled(settings, ca, files),
             Self::Script => String::new(),
         }
     }
@@ -129,6 +134,12 @@ impl Told {
     fn words(self, check: bool, binary: &Path, file: &Path) -> Vec<String> {
         let arguments: &[&str] = match (self, check) {
             (Self::Script, _) => return vec!["fixtures/haproxy/balancer".to_owned()],
+            (Self::Gateway(remedy), check) => {
+                let arguments = remedy.file().unwrap().arguments(file, &file.with_extension("pid"));
+                let check = check.then(|| if remedy.product() == Product::Nginx { "-t" } else { "-c" });
+                let words = [binary.to_str().unwrap()].into_iter().chain(check).map(str::to_owned);
+                return words.chain(arguments).collect();
+            }
             (Self::Haproxy | Self::HaproxyHttp, true) => &["-c", "-f"],
             (Self::Haproxy | Self::HaproxyHttp, false) => &["-db", "-f"],
             (Self::Nginx, _) => &["-t", "-e", "stderr", "-c"],
@@ -146,7 +157,18 @@ impl Told {
 
 #[rstest]
 fn programs_take_what_they_are_told(
-    #[values(Told::Haproxy, Told::HaproxyHttp, Told::Nginx, Told::Envoy, Told::EnvoyFile)] told: Told,
+    #[values(
+        Told::Haproxy,
+        Told::HaproxyHttp,
+        Told::Nginx,
+        Told::Envoy,
+        Told::EnvoyFile,
+        Told::Gateway(HAPROXY),
+        Told::Gateway(HAPROXY_RECOMMENDED),
+        Told::Gateway(NGINX),
+        Told::Gateway(NGINX_RECOMMENDED)
+    )]
+    told: Told,
     #[values(false, true)] every_knob: bool,
 ) {
     let Some(binary) = at_hand(told.product()) else { return };
@@ -219,6 +241,7 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, unwell: Arc<AtomicBool>)
 #[case::haproxy(Told::Haproxy, ["HTTP/1.1", "HTTP/2.0"])]
 #[case::haproxy_by_a_script(Told::Script, ["HTTP/1.1", "HTTP/2.0"])]
 #[case::haproxy_as_a_gateway(Told::HaproxyHttp, ["HTTP/2.0"; 2])]
+#[case::haproxy_as_it_is_recommended(Told::Gateway(HAPROXY_RECOMMENDED), ["HTTP/2.0"; 2])]
 #[case::envoy(Told::Envoy, ["HTTP/2.0"; 2])]
 #[case::envoy_in_plain_text(Told::EnvoyInPlainText, ["HTTP/2.0"; 2])]
 // An upgrade takes HTTP/1.1, so the protocol follows the client.

@@ -13,7 +13,7 @@ use super::super::{HealthPolicy, OnUnhealthy, Settings};
 use crate::lab::http::UPSTREAM_HEADER;
 
 /// In the foreground, and then the configuration's file.
-pub(super) const ARGUMENTS: &[&str] = &["-db", "-f"];
+pub(in crate::lab) const ARGUMENTS: &[&str] = &["-db", "-f"];
 
 /// What it looks at.
 #[derive(Clone, Copy)]

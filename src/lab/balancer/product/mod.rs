@@ -105,11 +105,7 @@ impl Running {
         control_plane: &ControlPlane,
         idle: Duration,
     ) -> anyhow::Result<(Command, Subject)> {
-        let product = told.product();
-        let binary = binary(product).await?;
-        let printed = about(product, &binary).await?;
-        let version = version_in(&printed).with_context(|| format!("{} tells no version", binary.display()))?;
-        let digest = Sha256::digest(tokio::fs::read(&binary).await?);
+        let (binary, subject, printed) = program(told.product()).await?;
         let module = nginx::stream_module(&printed);
         let gateway = &control_plane.gateway;
         let files = Files {
@@ -125,11 +121,6 @@ impl Running {
             own.validate(&binary, &file, &claim.folder).await?;
         }
         let words = told.words(&binary, &file, &claim.folder);
-        let subject = Subject {
-            name: product.to_string(),
-            version,
-            digest: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-        };
         let command = Command::start(keeper, claim, &words, BTreeMap::new(), &settings.site, settings.listen).await?;
         Ok((command, subject))
     }
@@ -332,6 +323,19 @@ pub fn suits(product: Product, setup: &Setup) -> bool {
                 setup.on_unhealthy == OnUnhealthy::Keep && setup.timers.health_rise == timing::HEALTH_RISE
             }
         }
+}
+
+/// A product's program of this machine: where it is, what it is, and what it prints about itself.
+///
+/// # Errors
+/// There is none, or it tells no version.
+pub(in crate::lab) async fn program(product: Product) -> anyhow::Result<(PathBuf, Subject, String)> {
+    let binary = binary(product).await?;
+    let printed = about(product, &binary).await?;
+    let version = version_in(&printed).with_context(|| format!("{} tells no version", binary.display()))?;
+    let digest = Sha256::digest(tokio::fs::read(&binary).await?);
+    let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((binary, Subject { name: product.to_string(), version, digest }, printed))
 }
 
 async fn binary(product: Product) -> anyhow::Result<PathBuf> {
