@@ -335,3 +335,59 @@ async fn behind_the_recommended_gateway_a_roll_costs_nothing() {
         })
         .await;
 }
+
+/// What nginx keeps, whatever the silence.
+const BY_NGINX: &[&Requirement] = &[&gateway::ELSEWHERE, &gateway::UNTOUCHED, &gateway::QUIET];
+
+/// haproxy and nginx as gateways: as they are usually configured, quiet sessions are cut. As they are recommended, haproxy does all that is asked for, and nginx where
+/// packets are lost; what is open on an apiserver that stands still hangs behind it.
+#[rstest]
+#[case::packets_are_lost_both_ways(Silence::Lost(Lost::Both), ALL, &[])]
+#[case::the_apiserver_is_frozen(Silence::Frozen, BY_NGINX, &[&gateway::ENDED])]
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn other_products_do_what_they_can_when(
+    #[case] silence: Silence,
+    #[case] nginx_upholds: &[&'static Requirement],
+    #[case] nginx_violates: &[&'static Requirement],
+) {
+    undisturbed()
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers, lab.pods, lab.tcp_keepalive) = (true, Some(2), true, true);
+            lab.gateways = gateways::OTHER_PRODUCTS.to_vec();
+        })
+        .upholds_through(&gateways::HAPROXY_RECOMMENDED, ALL)
+        .violates_through(&gateways::HAPROXY, &[&gateway::QUIET, &gateway::REPEATABLE])
+        .upholds_through(&gateways::NGINX_RECOMMENDED, nginx_upholds)
+        .violates_through(&gateways::NGINX_RECOMMENDED, nginx_violates)
+        .violates_through(&gateways::NGINX, &[&gateway::QUIET])
+        .run(async |lab| {
+            let probes = clients_and_a_writer().start(lab).await?;
+            silence.falls(lab, &probes).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// Behind haproxy as it is recommended, a roll costs nothing either: an apiserver that is stopping is none that is dead, though its health check fails.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn behind_haproxy_as_it_is_recommended_a_roll_costs_nothing() {
+    disturbed_by(Restart::Graceful)
+        .only_in(Profile::Nightly)
+        .compressed()
+        .in_a_lab(|lab| {
+            (lab.namespaces, lab.apiservers) = (true, Some(2));
+            lab.gateways = vec![gateways::HAPROXY_RECOMMENDED];
+        })
+        .upholds_through(&gateways::HAPROXY_RECOMMENDED, &[&gateway::REPEATABLE, &gateway::RESUMED])
+        .run(async |lab| {
+            let probes = Probes::default().with(gateway_clients()).with(write().every(times::WRITE_EVERY));
+            let probes = probes.start(lab).await?;
+            lab.roll(Restart::Graceful).await?;
+            probes.stop().await
+        })
+        .await;
+}
