@@ -5,14 +5,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::one_line;
-use crate::timeline::{Recording, TCP_RETRIES2};
+use crate::timeline::{Recording, TCP_KEEPALIVE_TIME, TCP_RETRIES2};
 use crate::timing::{self, gateway as times};
 use crate::verdict::{
     COUNTED, Cure, Informer, OnTheWire, Onward, Recovery, connections_at_first, counted, cures, on_the_wire,
 };
 
 /// A remedy as the page tells of it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Told {
     /// Its name in recordings.
     pub name: &'static str,
@@ -20,23 +20,23 @@ pub struct Told {
     pub settings: &'static str,
     /// Why it helps, or not.
     pub why: &'static str,
+    /// What a gateway is told that is no Envoy, as one would set it.
+    pub file: Option<String>,
 }
 
 const HEAD: &str = "\
 # What really ends a half-open upstream
 
 <!-- Generated: cargo run -- cures fixtures/recordings/gateway-*.jsonl.zst > docs/gateway-cures.md
-     Recorded:  ROLLPROOF_PROFILE=nightly cargo test --test rollout -- gateway::each_remedy gateway::a_small_tcp_retries2 gateway::more_watches gateway::istio (then zstd -19) -->
+     Recorded:  ROLLPROOF_PROFILE=nightly cargo test --test rollout -- gateway::each_remedy gateway::a_small_tcp_retries2 gateway::more_watches gateway::istio_does gateway::other_products (then zstd -19) -->
 
 A gateway that ends HTTP stands between clients and kube-apiservers: an Istio ingress gateway, say. One apiserver ceases to answer, without FIN
 or RST. The clients' connections lead to the gateway and stay; so a watch hangs for ever, and half of the requests with it. Which setting of the
 gateway ends that, for watches *and* requests, and leaves a quiet `exec` session alone?
 
 Each remedy has an Envoy of its own, and all stand in front of the same two real apiservers, over HTTP/2 and TLS on both sides, with one
-worker. One fault serves them all. The columns:
+worker. One fault serves them all. haproxy and nginx have labs of their own; nginx speaks HTTP/2 to clients only. The columns:
 ";
-
-const ISTIO: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/istio/recommended.yaml"));
 
 /// The page. `remedies` in the order of the table.
 pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
@@ -75,12 +75,13 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         let header = &recording.header;
         let versions: Vec<_> = header.subjects.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
         let kernel = header.machine.get("kernel").map_or("", String::as_str);
-        let retries = header.machine.get(TCP_RETRIES2);
-        let retries =
-            retries.map_or(String::new(), |it| format!(", tcp_retries2 {} for the gateways", one_line(it, 10)));
+        let settings = [(TCP_RETRIES2, "tcp_retries2"), (TCP_KEEPALIVE_TIME, "tcp_keepalive_time")];
+        let settings = settings.iter().filter_map(|(key, name)| Some((name, header.machine.get(*key)?)));
+        let settings: String =
+            settings.map(|(name, it)| format!(", {name} {} for the gateways", one_line(it, 10))).collect();
         let _ = write!(
             page,
-            "\n## Fault: {}\n\n{}, {}; Linux {}{retries}.\n\n\
+            "\n## Fault: {}\n\n{}, {}; Linux {}{settings}.\n\n\
              | remedy | watch alone | watch beside requests | requests | new watches | requests failed | new watches failed | quiet stream | quiet exec | execs on the dead one | client connections |\n\
              | --- | --: | --: | --: | --: | --- | --- | --- | --- | --- | --: |\n",
             one_line(&first.fault, 200),
@@ -104,12 +105,15 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
             );
         }
     }
-    page += "\n## Why\n\n| remedy | what is set | what the kernel and Envoy make of it |\n| --- | --- | --- |\n";
-    for Told { name, settings, why } in remedies {
+    page += "\n## Why\n\n| remedy | what is set | what the kernel and the gateway make of it |\n| --- | --- | --- |\n";
+    for Told { name, settings, why, .. } in remedies {
         let _ = writeln!(page, "| {name} | {settings} | {} |", why.replace('|', "\\|"));
     }
-    // What was read by Istio's control plane, and not a copy of it.
-    page + &include_str!("cures.md").replace("${fixtures/istio/recommended.yaml}", ISTIO.trim_end())
+    // What is recommended is what was run.
+    remedies
+        .iter()
+        .filter_map(|it| Some((it.name, it.file.as_deref()?)))
+        .fold(page + include_str!("cures.md"), |page, (name, file)| page.replace(&format!("${{{name}}}\n"), file))
 }
 
 /// What each gateway counted itself; nothing where none told.

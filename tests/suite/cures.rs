@@ -1,6 +1,6 @@
 //! The page about gateways, from recordings.
 
-use rollproof::lab::gateway::{BY_ISTIO, NONE, RECOMMENDED, REMEDIES};
+use rollproof::lab::gateway::{self, NONE, RECOMMENDED};
 use rollproof::report::{CureTold, cures_markdown};
 use rollproof::timeline::*;
 use rollproof::timing::{millis, secs};
@@ -52,8 +52,9 @@ fn two_gateways() -> Recording {
     ])
 }
 
-fn remedies() -> Vec<CureTold> {
-    REMEDIES.iter().chain(BY_ISTIO).map(|it| CureTold { name: it.name, settings: it.settings, why: it.why }).collect()
+pub(crate) fn remedies() -> Vec<CureTold> {
+    let told = |it: &gateway::Remedy| CureTold { name: it.name, settings: it.settings, why: it.why, file: it.as_set() };
+    gateway::every().map(told).collect()
 }
 
 #[test]
@@ -85,7 +86,7 @@ fn the_page_has_a_row_for_each_remedy_that_was_there_and_a_reason_for_all() {
     assert!(cures_markdown(&[impatient], &remedies()).contains(", tcp_retries2 3 for the gateways.\n"));
     // It was not there, and has its reason only.
     assert_eq!(page.matches("\n| http2-ping |").count(), 1, "{page}");
-    for remedy in remedies() {
+    for remedy in gateway::every() {
         assert!(page.contains(&format!("\n| {} | {}", remedy.name, remedy.settings)), "{} has no reason", remedy.name);
     }
 }

@@ -1,8 +1,8 @@
 //! What the verdicts and the page about gateways say of clients as they are: informers, many watches on one connection, and requests of which some
 //! fail.
 
-use rollproof::lab::gateway::{NONE, RECOMMENDED, REMEDIES};
-use rollproof::report::{CureTold, cures_markdown};
+use rollproof::lab::gateway::{NONE, RECOMMENDED};
+use rollproof::report::cures_markdown;
 use rollproof::timeline::*;
 use rollproof::timing::{gateway as times, millis, secs};
 use rollproof::verdict::{Figure, Informer, Onward, Recovery, cures, judge_all};
@@ -163,8 +163,7 @@ fn what_failed_now_and_then_is_counted_and_so_are_the_clients_ports() {
 
 #[test]
 fn the_page_tells_of_informers_where_there_were_some() {
-    let remedies: Vec<_> =
-        REMEDIES.iter().map(|it| CureTold { name: it.name, settings: it.settings, why: it.why }).collect();
+    let remedies = crate::cures::remedies();
     let page = |gateway: &str, parts: Parts| cures_markdown(&[page_of(parts, gateway)], &remedies);
     assert!(!page(NONE.name, Parts::good()).contains("| hang detector |"));
     let hangs = page(NONE.name, with_hanging_informer());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use rollproof::lab::gateway::{BY_ISTIO, REMEDIES};
+use rollproof::lab::gateway::{self, Remedy};
 use rollproof::report::{CureTold, cures_markdown};
 use rollproof::timeline::Recording;
 
@@ -18,8 +18,8 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Ended> {
     let recordings = options.recordings.iter().map(|path| Recording::load(path)).collect::<Result<Vec<_>, _>>()?;
-    let remedies = REMEDIES.iter().chain(BY_ISTIO);
-    let remedies: Vec<_> = remedies.map(|it| CureTold { name: it.name, settings: it.settings, why: it.why }).collect();
+    let told = |it: &Remedy| CureTold { name: it.name, settings: it.settings, why: it.why, file: it.as_set() };
+    let remedies: Vec<_> = gateway::every().map(told).collect();
     say(cures_markdown(&recordings, &remedies).trim_end());
     Ok(Ended::Fine)
 }

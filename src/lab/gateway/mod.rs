@@ -42,6 +42,11 @@ use crate::timeline::{Event, GatewayCounted, Recorder};
 use crate::timing;
 use pilot::Pilot;
 
+/// All remedies, of every product, in the order of the table.
+pub fn every() -> impl Iterator<Item = &'static Remedy> {
+    REMEDIES.iter().chain(BY_ISTIO).chain(OTHER_PRODUCTS)
+}
+
 /// One gateway with one remedy.
 pub struct Gateway {
     /// What it does about a dead upstream.

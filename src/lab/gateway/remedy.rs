@@ -248,6 +248,12 @@ impl Remedy {
         self.parts.iter().find_map(|part| if let Part::ByIstio(text) = part { Some(*text) } else { None })
     }
 
+    /// What a user would apply or start it with, as a file; `None` where it is parts of Envoy's configuration.
+    pub fn as_set(&self) -> Option<String> {
+        let istio = self.by_istio().map(|text| text.trim_end().to_owned() + "\n");
+        istio.or_else(|| self.file().map(File::as_set))
+    }
+
     /// Changes the configuration of one lane's cluster and of the connection manager before it. Sessions could not be opened
     /// through an explicit HTTP/2 upstream, so their lane always takes upgrades.
     pub(super) fn apply(&self, lane: Lane, cluster: &mut Value, manager: &mut Value) {
