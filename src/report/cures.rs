@@ -56,7 +56,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
     let _ = writeln!(
         page,
         "\nTimers are short, so that a run ends: stream_idle_timeout {}, keepalive {} + {} x {}, TCP_USER_TIMEOUT {}, PING every {} and {} for its answer, \
-         max durations {} (drained for {}). How long they are decides how long it takes, not whether. connect_timeout is {}. Each table is one run; which host is \
+         max durations {} (drained for {}). How long they are decides how long it takes, not whether. connect_timeout is {}; haproxy's and nginx's timers are in their files. Each table is one run; which host is \
          chosen first when a stream is opened again is chance, and costs a connect_timeout where nothing checks health.",
         seconds(times::STREAM_IDLE_TIMEOUT),
         seconds(times::KEEPALIVE_TIME),

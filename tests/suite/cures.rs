@@ -98,7 +98,9 @@ fn the_page_is_what_the_recordings_say() {
         Recording::load(path.as_ref()).unwrap()
     };
     // As a shell sorts them.
-    let recordings = ["both", "frozen", "many", "tcp-retries2", "to-apiserver", "unplugged"].map(load);
+    let recordings =
+        ["both", "frozen", "many", "products-both", "products-frozen", "tcp-retries2", "to-apiserver", "unplugged"]
+            .map(load);
     let page = cures_markdown(&recordings, &remedies());
     assert!(
         page.trim_end() == include_str!("../../docs/gateway-cures.md").trim_end(),
