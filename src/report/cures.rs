@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::one_line;
-use crate::timeline::{Recording, TCP_KEEPALIVE_TIME, TCP_RETRIES2};
+use crate::timeline::{Recording, Shape, TCP_KEEPALIVE_TIME, TCP_RETRIES2};
 use crate::timing::{self, gateway as times};
 use crate::verdict::{
     COUNTED, Cure, Informer, OnTheWire, Onward, Recovery, connections_at_first, counted, cures, on_the_wire,
@@ -32,7 +32,7 @@ const HEAD: &str = "\
 
 A gateway that ends HTTP stands between clients and kube-apiservers: an Istio ingress gateway, say. One apiserver ceases to answer, without FIN
 or RST. The clients' connections lead to the gateway and stay; so a watch hangs for ever, and half of the requests with it. Which setting of the
-gateway ends that, for watches *and* requests, and leaves a quiet `exec` session alone?
+gateway ends that, for watches *and* requests, and leaves quiet sessions (`exec`, `logs -f`) alone?
 
 Each remedy has an Envoy of its own, and all stand in front of the same two real apiservers, over HTTP/2 and TLS on both sides, with one
 worker. One fault serves them all. haproxy and nginx have labs of their own; nginx speaks HTTP/2 to clients only. The columns:
@@ -47,9 +47,11 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
 - **requests**, **new watches**: on connections that were there before the fault. The time is when the last one was asked for that had no good answer within 3 s.
   So headers are withheld from these, where in a watch that was open the body stalls. Failed ones, of how many, with Envoy's response flags, where it was Envoy that answered.
 - **quiet stream**: on the *other* apiserver, which answers. It says nothing until the end, and then has to tell of one change.
-- **quiet exec**: an `exec` session there by WebSocket (kube-rs), in a lane of its own which takes upgrades under every remedy: through an explicit HTTP/2 upstream none can be opened. It
-  says nothing until the end, and then has to echo a line. Its kubelet is a stand-in (kwok).
-- **execs on the dead one**: when the gateway ended a quiet `exec` on the apiserver that does not answer, and one in which its user types; `?`: it was over before.
+- **quiet sessions**: sessions there into a pod, with kube-rs, in a lane of their own: `exec`, `attach` and `port-forward` by WebSocket, which is taken there under every remedy (through an explicit
+  HTTP/2 upstream none can be opened), and `logs -f`, by HTTP/2. In each nothing is said until the end, and then a line has to come: an echo of ours, or one that the container says at last. Which there
+  were is said, and the shortest time that any lived. Their kubelet is a stand-in (kwok), which has no containers.
+- **sessions on the dead one**: when the gateway ended a quiet `exec` on the apiserver that does not answer, an `exec` in which its user types, and a quiet `logs -f`; `?`: it was over before,
+  or not there.
 - `never` means: not before the fault was over, after 20 s. All clients of a gateway had one connection in each lane, informers one of their own, and where nothing else is
   said it was never closed: its port never changed, as in the field report.
 ";
@@ -82,7 +84,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         let _ = write!(
             page,
             "\n## Fault: {}\n\n{}, {}; Linux {}{settings}.\n\n\
-             | remedy | watch alone | watch beside requests | requests | new watches | requests failed | new watches failed | quiet stream | quiet exec | execs on the dead one | client connections |\n\
+             | remedy | watch alone | watch beside requests | requests | new watches | requests failed | new watches failed | quiet stream | quiet sessions | sessions on the dead one | client connections |\n\
              | --- | --: | --: | --: | --: | --- | --- | --- | --- | --- | --: |\n",
             one_line(&first.fault, 200),
             one_line(&header.scenario, 200),
@@ -191,7 +193,7 @@ fn row(cure: &Cure) -> String {
     };
     let [requests, new_watches] = cure.asked;
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} / {} | {} |\n",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} / {} / {} | {} |\n",
         cure.gateway,
         recovery(cure.watch_alone),
         recovery(cure.watch_busy),
@@ -200,9 +202,10 @@ fn row(cure: &Cure) -> String {
         failed(&cure.failures, requests),
         failed(&cure.new_watch_failures, new_watches),
         quiet(cure.quiet),
-        quiet(cure.quiet_exec),
+        quiet_sessions(cure),
         recovery(cure.dead_quiet_exec),
         recovery(cure.dead_exec),
+        recovery(cure.dead_logs),
         cure.connections,
     )
 }
@@ -213,6 +216,19 @@ fn quiet(lived: Option<Result<Duration, Duration>>) -> String {
         Some(Err(after)) => format!("**cut after {}**", seconds(after)),
         None => "?".to_owned(),
     }
+}
+
+/// Those that lived, with the shortest time of all, then each that was cut.
+fn quiet_sessions(cure: &Cure) -> String {
+    let name = |shape: &Shape| shape.to_string().trim_start_matches("quiet ").to_owned();
+    let lived = cure.quiet_sessions.iter().filter_map(|(shape, lived)| Some((name(shape), lived.ok()?)));
+    let (names, spans): (Vec<_>, Vec<_>) = lived.unzip();
+    let lived = spans.into_iter().min().map(|shortest| format!("{} lived {}", names.join(", "), seconds(shortest)));
+    let cut = cure.quiet_sessions.iter().filter_map(|(shape, lived)| Some((name(shape), lived.err()?)));
+    let cut: Vec<_> = cut.map(|(name, after)| format!("{name} after {}", seconds(after))).collect();
+    let cut = (!cut.is_empty()).then(|| format!("**cut: {}**", cut.join(", ")));
+    let all: Vec<_> = lived.into_iter().chain(cut).collect();
+    if all.is_empty() { "?".to_owned() } else { all.join("; ") }
 }
 
 fn recovery(recovery: Recovery) -> String {

@@ -50,7 +50,7 @@ pub static QUIET: Requirement = Requirement {
     id: "GATEWAY-4",
     level: Level::Must,
     title: "a quiet healthy stream is not cut",
-    sentence: "A gateway never ends a stream of an apiserver that answers, watch or exec, however long nothing is said on it.",
+    sentence: "A gateway never ends a stream of an apiserver that answers, watch or session, however long nothing is said on it.",
     source: "field report of a watch hang (stream_idle_timeout also ended exec sessions in which nothing was typed, and was given up for that)",
     needs: NEEDS,
     remedy: "stream_idle_timeout 0 and no route timeout; let the connection be asked (HTTP/2 PING), not the stream be watched.",

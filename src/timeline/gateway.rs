@@ -109,14 +109,20 @@ pub enum Shape {
     Quiet,
     /// An `exec` session, upgraded to WebSocket, in which nothing is said for longer than any timer.
     QuietExec,
-    /// One in which lines go to and fro all the time.
+    /// An `attach` session, by WebSocket as well, to a container that says nothing for so long.
+    QuietAttach,
+    /// A `port-forward` session, by WebSocket as well, through which nothing passes for so long.
+    QuietPortForward,
+    /// `logs -f` of a container that says nothing for so long: no upgrade, but an answer without an end, over HTTP/2.
+    QuietLogs,
+    /// An `exec` session in which lines go to and fro all the time.
     Exec,
 }
 
 impl Shape {
     /// Whether nothing is said on it until the end.
     pub fn is_quiet(self) -> bool {
-        matches!(self, Self::Quiet | Self::QuietExec)
+        self == Self::Quiet || self.is_session() && self != Self::Exec
     }
 
     /// Whether it is a watch that goes on in another stream when it has ended, and is told of every change.
@@ -126,7 +132,8 @@ impl Shape {
 
     /// Whether it is a session: nothing repeats it when it has ended, its user has to.
     pub fn is_session(self) -> bool {
-        matches!(self, Self::QuietExec | Self::Exec)
+        use Shape::{Exec, QuietAttach, QuietExec, QuietLogs, QuietPortForward};
+        matches!(self, QuietExec | QuietAttach | QuietPortForward | QuietLogs | Exec)
     }
 }
 
@@ -141,6 +148,9 @@ impl fmt::Display for Shape {
             Self::WatchMany => "watch among many",
             Self::Quiet => "quiet stream",
             Self::QuietExec => "quiet exec",
+            Self::QuietAttach => "quiet attach",
+            Self::QuietPortForward => "quiet port-forward",
+            Self::QuietLogs => "quiet logs",
             Self::Exec => "exec",
         })
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::facts::Facts;
 use super::informer::{Informer, informer};
 use super::streams::{Death, Stream, all_logged, deaths, ended, open_at, streams};
-use crate::timeline::{ErrorClass, Event, Moment, Party, Recording, SegmentKind, Shape, Step};
+use crate::timeline::{ErrorClass, Event, GatewayStream, Moment, Party, Recording, SegmentKind, Shape, Step};
 use crate::timing::gateway as times;
 
 /// What became of one gateway's streams under one fault.
@@ -36,12 +36,14 @@ pub struct Cure {
     pub new_watches: Recovery,
     /// The quiet stream on the other apiserver: for how long it was quiet and lived, or after how long it was ended.
     pub quiet: Option<Result<Duration, Duration>>,
-    /// A quiet `exec` there, likewise; one that had not a line come back at last counts as ended then.
-    pub quiet_exec: Option<Result<Duration, Duration>>,
+    /// A quiet session there of each kind, likewise; one that had not a line come at last counts as ended then.
+    pub quiet_sessions: BTreeMap<Shape, Result<Duration, Duration>>,
     /// When a quiet `exec` on the dead apiserver was ended by the gateway.
     pub dead_quiet_exec: Recovery,
     /// When one there was in which its user types.
     pub dead_exec: Recovery,
+    /// When a quiet `logs -f` there was.
+    pub dead_logs: Recovery,
     /// What requests were answered with while they failed, with the flags that the gateway's log has for it; or `hung` where no headers
     /// came while the apiserver was dead, and `cut in its body` where the headers had come before the fault. And how often.
     pub failures: BTreeMap<String, usize>,
@@ -143,9 +145,10 @@ pub fn cures(recording: &Recording) -> Vec<Cure> {
             requests: requests(&all, Shape::Request, &death),
             new_watches: requests(&all, Shape::NewWatch, &death),
             quiet: quiet(&all, &death),
-            quiet_exec: quiet_exec(&all, &death),
-            dead_quiet_exec: dead_exec(&all, Shape::QuietExec, &death),
-            dead_exec: dead_exec(&all, Shape::Exec, &death),
+            quiet_sessions: quiet_sessions(&all, &death),
+            dead_quiet_exec: dead_session(&all, Shape::QuietExec, &death),
+            dead_exec: dead_session(&all, Shape::Exec, &death),
+            dead_logs: dead_session(&all, Shape::QuietLogs, &death),
             failures: failures(&all, Shape::Request, &death, &flags),
             new_watch_failures: failures(&all, Shape::NewWatch, &death, &flags),
             asked: [Shape::Request, Shape::NewWatch].map(|shape| asked(&all, shape, &death).count()),
@@ -217,7 +220,7 @@ pub(super) fn asked<'a>(
     })
 }
 
-pub(super) fn answered_in_time(stream: &crate::timeline::GatewayStream) -> bool {
+pub(super) fn answered_in_time(stream: &GatewayStream) -> bool {
     stream.succeeded() && stream.answered.is_some_and(|answered| answered.after <= times::ANSWERED)
 }
 
@@ -234,22 +237,27 @@ fn quiet(all: &[Stream<'_>], death: &Death<'_>) -> Option<Result<Duration, Durat
     })
 }
 
-fn quiet_exec(all: &[Stream<'_>], death: &Death<'_>) -> Option<Result<Duration, Duration>> {
+fn quiet_sessions(all: &[Stream<'_>], death: &Death<'_>) -> BTreeMap<Shape, Result<Duration, Duration>> {
     let healthy = |stream: &&Stream<'_>| {
-        stream.1.shape == Shape::QuietExec
+        stream.1.shape.is_session()
+            && stream.1.shape.is_quiet()
             && stream.1.server.as_deref().is_some_and(|server| server != death.server)
             && (stream.1.told.is_some() || stream.1.spoken_to.is_some())
     };
-    let (_, stream) = all.iter().find(healthy)?;
-    Some(match (&stream.told, stream.spoken_to) {
+    let lived = |stream: &GatewayStream| match (&stream.told, stream.spoken_to) {
         (Some(end), _) => Err(end.after),
         (None, Some(spoken)) if stream.heard.iter().any(|heard| heard.after >= spoken) => Ok(spoken),
         (None, _) => Err(stream.lasted),
-    })
+    };
+    let mut found = BTreeMap::new();
+    for (_, stream) in all.iter().filter(healthy) {
+        found.entry(stream.shape).or_insert_with(|| lived(stream));
+    }
+    found
 }
 
 /// When a session on the dead apiserver was ended; that its user lost patience is no end.
-fn dead_exec(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
+fn dead_session(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
     let there = |stream: &&Stream<'_>| {
         stream.1.shape == shape && stream.1.server.as_deref() == Some(death.server) && open_at(stream, death.on)
     };
@@ -298,9 +306,8 @@ pub(super) fn connections(all: &[Stream<'_>]) -> usize {
         Shape::WatchAlone | Shape::WatchMany | Shape::Quiet => 0,
         Shape::WatchBusy | Shape::Request => 1,
         Shape::NewWatch => 2,
-        // Each has its own.
-        Shape::QuietExec | Shape::Exec => 3,
-        Shape::Informer => 4,
+        // Informers and sessions have their own; kube-rs keeps those to itself.
+        other => 3 + other as i32,
     };
     let mut locals: BTreeMap<(i32, &str), std::collections::BTreeSet<&str>> = BTreeMap::new();
     for (_, stream) in all.iter().filter(|(_, stream)| !stream.local.is_empty()) {

@@ -74,6 +74,12 @@ impl<'a> Facts<'a> {
         audited.map(|(_, audited)| audited).collect()
     }
 
+    /// What is behind the apiservers where sessions lead.
+    pub(super) fn behind_sessions(&self) -> &'static str {
+        let stand_in = self.recording.header.subjects.iter().any(|subject| subject.name == "kwok");
+        if stand_in { "kwok (no containers)" } else { "pods" }
+    }
+
     /// When an apiserver was frozen: from when, until when if it was thawed, and which.
     pub(super) fn frozen(&self) -> impl Iterator<Item = (Moment, Option<Moment>, &'a str)> {
         let frozen = self.lifecycle.iter().filter(|(_, step)| step.step == Step::Frozen);

@@ -6,8 +6,9 @@
 //! lost at 10 s, a watch from there not ended at 30 s                                   ->  GATEWAY-1 violated
 //! lost at 10 s, a GET of 23 s not answered within 3 s, or with 503                     ->  GATEWAY-2 violated
 //! lost at 10 s, a watch or an exec on the other apiserver ended at 18 s                ->  GATEWAY-3 violated
-//! a quiet stream or exec on an apiserver that was never lost ended after 8 s           ->  GATEWAY-4 violated
+//! a quiet stream or session on an apiserver that was never lost ended after 8 s           ->  GATEWAY-4 violated
 //! a quiet exec there had no line come back when it was spoken to after 30 s            ->  GATEWAY-4 violated
+//! a quiet attach, or logs, there had no line when the container spoke after 30 s        ->  GATEWAY-4 violated
 //! lost at 10 s and until the end, a GET still waiting when its client is stopped           ->  says nothing
 //! a quiet stream was not changed, or not quiet for long enough                         ->  GATEWAY-4 inconclusive
 //! lost at 10 s, a GET answered with 503 at 14 s                                        ->  GATEWAY-5 violated
@@ -273,7 +274,8 @@ pub(super) fn quiet_ones_live(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let sessions: Vec<_> = quiet.iter().filter(|(_, stream)| stream.shape.is_session()).collect();
     if !sessions.is_empty() {
         let cut = sessions.iter().filter(|(_, stream)| stream.told.is_some()).count();
-        figures.extend([Figure::count("quiet sessions", sessions.len()), Figure::count("of them cut", cut)]);
+        let all = format!("quiet sessions into {}", facts.behind_sessions());
+        figures.extend([Figure::count(all, sessions.len()), Figure::count("of them cut", cut)]);
     }
     (conclude(facts, &[], found), figures)
 }

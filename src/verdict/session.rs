@@ -39,7 +39,7 @@ pub(super) fn not_cut(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let found = used.iter().find_map(|open| cut(facts, open)).or_else(|| untested(facts, &used));
     let others = used.iter().filter(|open| facts.restarts.iter().any(|fault| is_beside(open, fault.server, fault.on)));
     let figures = vec![
-        Figure::count("sessions", used.len()),
+        Figure::count(format!("sessions into {}", facts.behind_sessions()), used.len()),
         Figure::count("of them ended with their apiserver", used.iter().filter(|open| open.outlived.is_some()).count()),
         Figure::count("of them seen through another's restart", others.count()),
     ];

@@ -27,10 +27,12 @@ fn two_gateways() -> Recording {
     let goes_on = hearing(watch(14_000, "apiserver-1"), 14_000, 14_000, 36_000);
     let hung = |at| GatewayStream { answered: None, server: None, ..stream(Shape::Request, "busy", at, "") };
     let quiet = stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1");
-    let exec = stream(Shape::QuietExec, "quietexec-1", 1000, "apiserver-1");
+    let session = |shape: Shape| stream(shape, &format!("{shape:?}-1"), 1000, "apiserver-1");
     let typed = |after, class| told(stream(Shape::Exec, "exec-0", 1000, "apiserver-0"), after, class);
     let echoed = Heard { after: millis(34_005), change: None };
-    let echoes = GatewayStream { spoken_to: Some(secs(34)), heard: vec![echoed], ..exec.clone() };
+    let echoes = |shape| GatewayStream { spoken_to: Some(secs(34)), heard: vec![echoed], ..session(shape) };
+    let logs_there = stream(Shape::QuietLogs, "logs-0", 1000, "apiserver-0");
+    let says_nothing = GatewayStream { spoken_to: Some(secs(34)), ..session(Shape::QuietLogs) };
     let segment = |after, kind| Segment { after: millis(after), from: Party::Client, kind };
     let packets = |segments: Vec<Segment>| {
         let (client, server) = ("127.0.0.1:2".into(), "127.0.0.1:1".into());
@@ -40,8 +42,12 @@ fn two_gateways() -> Recording {
         through(NONE.name, 1000, hangs),
         through(NONE.name, 25_000, hung(25_000)),
         through(NONE.name, 1000, told(quiet.clone(), 8000, ErrorClass::StreamReset)),
-        through(NONE.name, 1000, told(exec, 8000, ErrorClass::UnexpectedEof)),
-        through(RECOMMENDED.name, 1000, echoes),
+        through(NONE.name, 1000, told(session(Shape::QuietExec), 8000, ErrorClass::UnexpectedEof)),
+        through(RECOMMENDED.name, 1000, echoes(Shape::QuietExec)),
+        through(RECOMMENDED.name, 1000, echoes(Shape::QuietAttach)),
+        through(RECOMMENDED.name, 1000, told(session(Shape::QuietPortForward), 9000, ErrorClass::UnexpectedEof)),
+        through(RECOMMENDED.name, 1000, says_nothing),
+        through(RECOMMENDED.name, 1000, told(logs_there, 12_000, ErrorClass::StreamReset)),
         through(NONE.name, 1000, typed(20_000, ErrorClass::Timeout)),
         through(RECOMMENDED.name, 1000, typed(14_000, ErrorClass::UnexpectedEof)),
         through(RECOMMENDED.name, 1000, ends),
@@ -61,6 +67,7 @@ pub(crate) fn remedies() -> Vec<CureTold> {
 fn what_hangs_has_not_recovered_and_what_goes_on_has() {
     let found = cures(&two_gateways());
     let [none, recommended] = &found[..] else { panic!("{found:#?}") };
+    let cut = [(Shape::QuietExec, Err(secs(8)))];
     assert_eq!((none.watch_alone, recommended.watch_alone), (Recovery::Never, Recovery::After(secs(4))));
     assert_eq!((none.requests, recommended.requests), (Recovery::Never, Recovery::Unknown));
     assert_eq!(none.failures.get("hung"), Some(&1));
@@ -68,10 +75,18 @@ fn what_hangs_has_not_recovered_and_what_goes_on_has() {
     assert_eq!(none.quiet, None);
     assert_eq!(recommended.quiet, Some(Ok(secs(35))));
     // A session that was cut stays cut, whenever that was.
-    assert_eq!((none.quiet_exec, recommended.quiet_exec), (Some(Err(secs(8))), Some(Ok(secs(34)))));
+    let quiet_sessions = [
+        (Shape::QuietExec, Ok(secs(34))),
+        (Shape::QuietAttach, Ok(secs(34))),
+        (Shape::QuietPortForward, Err(secs(9))),
+        // It lived, and had nothing to tell at last.
+        (Shape::QuietLogs, Err(secs(35))),
+    ];
+    assert_eq!((&none.quiet_sessions, &recommended.quiet_sessions), (&cut.into(), &quiet_sessions.into()));
     // Whose user lost patience was not ended by the gateway.
     assert_eq!((none.dead_exec, recommended.dead_exec), (Recovery::Never, Recovery::After(secs(5))));
     assert_eq!(recommended.dead_quiet_exec, Recovery::Unknown);
+    assert_eq!((none.dead_logs, recommended.dead_logs), (Recovery::Unknown, Recovery::After(secs(3))));
     assert_eq!(on_the_wire(&two_gateways()), Some(OnTheWire { probed: 1, repeated: 1, both: 0 }));
 }
 
@@ -80,6 +95,9 @@ fn the_page_has_a_row_for_each_remedy_that_was_there_and_a_reason_for_all() {
     let page = cures_markdown(&[two_gateways()], &remedies());
     assert!(page.contains("\n| none | **never** |"), "{page}");
     assert!(page.contains("\n| recommended | 4.0 s |"), "{page}");
+    let sessions =
+        "| exec, attach lived 34.0 s; **cut: port-forward after 9.0 s, logs after 35.0 s** | ? / 5.0 s / 3.0 s |";
+    assert!(page.contains("| **cut: exec after 8.0 s** |") && page.contains(sessions), "{page}");
     assert!(!page.contains("tcp_retries2 3 for the gateways"), "{page}");
     let mut impatient = two_gateways();
     impatient.header.machine.insert(TCP_RETRIES2.to_owned(), "3".to_owned());

@@ -3,6 +3,7 @@
 use rollproof::timeline::*;
 use rollproof::timing::{CLOSE_NOTICED, millis, secs};
 
+use crate::gateway_verdicts::{self, stream, told};
 use crate::shorthand::*;
 
 /// apiserver-0 gets its signal then, and its process ends then.
@@ -194,4 +195,22 @@ fn a_session_that_no_audit_log_has_proves_nothing() {
         .and_inconclusive("SESSION-2", "in no apiserver's audit log")
         .and_inconclusive("SESSION-3", "in no apiserver's audit log")
         .compare(&recording);
+}
+
+#[test]
+fn what_is_behind_sessions_is_said_beside_their_verdict() {
+    let quiet = stream(Shape::QuietLogs, "quiet-1", 1000, "apiserver-1");
+    let gateway =
+        gateway_verdicts::recording([(1000, Event::GatewayStream(told(quiet, 8000, ErrorClass::StreamReset)))]);
+    for (mut recording, what) in [(roll_with([]), "sessions"), (gateway, "quiet sessions")] {
+        let said = |recording: &Recording| {
+            let judged = rollproof::verdict::judge_all(recording).unwrap();
+            let mut figures = judged.iter().flat_map(|it| &it.figures);
+            figures.find(|it| it.name.contains(" into ")).map(|it| it.name.clone())
+        };
+        assert_eq!(said(&recording), Some(format!("{what} into pods")));
+        let kwok = Subject { name: "kwok".into(), version: "v0.8.0".into(), digest: String::new() };
+        recording.header.subjects.push(kwok);
+        assert_eq!(said(&recording), Some(format!("{what} into kwok (no containers)")));
+    }
 }

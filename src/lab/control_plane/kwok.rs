@@ -3,7 +3,8 @@
 //!
 //! It is stage, not subject. What is real is the kube-apiserver, and all that is between it and a client: it finds the pod's
 //! node, connects there over TLS, and carries the upgraded stream. Behind it, `exec` runs a program of this machine, `logs` and
-//! `attach` follow a file that grows by itself, and `port-forward` leads to a real listener. kwok's `attach` has no input.
+//! `attach` follow a file that grows by itself, or of the quiet container when that is told to speak, and `port-forward` leads to a
+//! real listener. kwok's `attach` has no input.
 
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
@@ -18,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::last_words;
 use super::pki::{Identity, write_private};
-use super::pod::Pod;
+use super::pod::{Pod, Quiet, logged};
 use crate::lab::keeper::{Child, Claim, Keeper, Program};
 use crate::lab::network::{self, Network};
 use crate::lab::provision::Binary;
@@ -29,15 +30,17 @@ use crate::timing;
 const NODE: &str = "rollproof-node";
 
 /// Its pod. No controller makes what that needs here.
-fn pod(lab: u8) -> Pod {
+fn pod(lab: u8, quiet: Quiet) -> Pod {
     let kubelet = network::kubelet(lab);
     let status = json!({
         "addresses": [{"type": "InternalIP", "address": kubelet.ip()}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet.port()}},
     });
     // Nothing pulls the image: there is no container runtime.
-    let spec = json!({"nodeName": NODE, "containers": [{"image": "registry.k8s.io/pause:3.10", "stdin": true}]});
-    let pod = Pod::new(&["cat"], network::echo(lab).port(), spec);
+    let image = "registry.k8s.io/pause:3.10";
+    let containers = json!([{"image": image, "stdin": true}, {"name": quiet.container, "image": image}]);
+    let spec = json!({"nodeName": NODE, "containers": containers});
+    let pod = Pod::new(&["cat"], network::echo(lab).port(), spec).with_quiet(quiet);
     let account = format!("/api/v1/namespaces/{}/serviceaccounts", pod.namespace);
     pod.with_object("/api/v1/nodes".to_owned(), json!({"metadata": {"name": NODE}, "status": status}))
         .with_object(account, json!({"metadata": {"name": "default"}}))
@@ -68,12 +71,17 @@ impl Kubelet {
         client: &Kubeconfig,
     ) -> anyhow::Result<Self> {
         let Claim { lab, folder } = claim;
-        let (listen, echo, pod) = (network::kubelet(*lab), network::echo(*lab), pod(*lab));
+        let (listen, echo) = (network::kubelet(*lab), network::echo(*lab));
         network.etcd.expect_free(listen)?;
         let folder = folder.join("kubelet");
         std::fs::create_dir(&folder)?;
         let said = folder.join("pod.log");
         let file = std::fs::File::create(&said).with_context(|| format!("cannot write {}", said.display()))?;
+        // kwok has each who follows a log watch its whole folder: nothing else is to be written there.
+        let aside = folder.join("quiet");
+        std::fs::create_dir(&aside)?;
+        let quiet = Quiet::start(aside.join("pod.log")).await;
+        let pod = pod(*lab, quiet.with_context(|| format!("cannot write in {}", aside.display()))?);
         let heart = AbortOnDropHandle::new(tokio::spawn(beat(file.into())));
         let listener = network.etcd.listen(echo, 64).await.with_context(|| format!("cannot listen on {echo}"))?;
         let listening = AbortOnDropHandle::new(tokio::spawn(answer(listener)));
@@ -131,6 +139,8 @@ fn configuration(pod: &Pod, said: &Path, echo: SocketAddr) -> String {
         let metadata = json!({"name": pod.name, "namespace": pod.namespace});
         json!({"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
     };
+    let of_quiet = |quiet: &Quiet| json!({"containers": [quiet.container], "logsFile": quiet.log()});
+    let logs: Vec<_> = pod.quiet.iter().map(of_quiet).chain([json!({"logsFile": said})]).collect();
     let target = json!({"address": echo.ip(), "port": echo.port()});
     let runs = json!({
         "resourceRef": {"apiGroup": "v1", "kind": "Pod"},
@@ -142,8 +152,8 @@ fn configuration(pod: &Pod, said: &Path, echo: SocketAddr) -> String {
     });
     let documents = [
         of_pod("Exec", json!({"execs": [{"local": {}}]})),
-        of_pod("Attach", json!({"attaches": [{"logsFile": said}]})),
-        of_pod("Logs", json!({"logs": [{"logsFile": said, "follow": true}]})),
+        of_pod("Attach", json!({"attaches": logs})),
+        of_pod("Logs", json!({"logs": logs})),
         of_pod("PortForward", json!({"forwards": [{"ports": [pod.port], "target": target}]})),
         // It does not start without one.
         stage,
@@ -156,7 +166,7 @@ async fn beat(mut file: tokio::fs::File) {
     let mut beats = tokio::time::interval(timing::HEARTBEAT_EVERY);
     for number in 0_u64.. {
         beats.tick().await;
-        let line = format!("{} stdout F heartbeat {number}\n", jiff::Timestamp::now());
+        let line = logged(&format!("heartbeat {number}"));
         if file.write_all(line.as_bytes()).await.is_err() || file.flush().await.is_err() {
             // A full disk: whoever listens hears no more.
             return;

@@ -3,7 +3,7 @@
 //!
 //! In each lane a gateway has one client with one connection for each of its workers. Of watches and quiet streams each has one on each
 //! apiserver, so whichever is lost, one of each is on it, and one is not. So it is with informers, of which each has a connection of its own. Where the lab
-//! has a pod, there are sessions as well.
+//! has a pod, there are sessions as well: of every kind a quiet one.
 
 mod client;
 mod session;
@@ -21,6 +21,7 @@ use tokio::sync::watch as latest;
 
 use self::client::Client;
 use super::{AuditIds, Fence, Probe, Running, Samples, Tasks, found_within};
+use crate::lab::control_plane::Quiet;
 use crate::lab::gateway::Lane;
 use crate::lab::http::{Ask, Endpoint};
 use crate::lab::{Lab, NAMESPACE, PROBED};
@@ -82,7 +83,8 @@ impl Probe for GatewayClients {
             try_join_all(informers).await?;
             lab.count_gateways().await?;
             let direct = lab.servers().iter().map(|server| server.endpoint.clone()).collect();
-            Ok(Box::new(RunningClients { crew, tasks, direct }) as Box<dyn Running>)
+            let container = lab.pod().and_then(|pod| pod.quiet.clone());
+            Ok(Box::new(RunningClients { crew, tasks, direct, container }) as Box<dyn Running>)
         })
     }
 }
@@ -116,6 +118,8 @@ struct RunningClients {
     crew: Crew,
     tasks: Tasks,
     direct: Vec<Endpoint>,
+    /// What quiet sessions listen to that have no echo.
+    container: Option<Quiet>,
 }
 
 impl Running for RunningClients {
@@ -142,7 +146,7 @@ impl Running for RunningClients {
 }
 
 impl RunningClients {
-    /// Changes what the quiet streams watch, past the balancer.
+    /// Changes what the quiet streams watch, past the balancer, and has the quiet container say a line.
     async fn speak(&self) {
         for server in &self.direct {
             let body =
@@ -150,10 +154,15 @@ impl RunningClients {
             let (path, body) = (format!("{}/{PROBED}", configmaps()), Bytes::from(body.to_string()));
             let ask = Ask::new(Method::PUT, path, body, self.crew.audit_ids.next(), NAME);
             let spoken = Moment::now();
-            if server.exchange(&mut None, &ask).await.0.succeeded() {
-                self.crew.spoken.send_replace(Some(spoken));
-                return;
+            if !server.exchange(&mut None, &ask).await.0.succeeded() {
+                continue;
             }
+            match &self.container {
+                // A full disk: nobody is spoken to.
+                Some(container) if container.speak().await.is_err() => {}
+                _ => drop(self.crew.spoken.send_replace(Some(spoken))),
+            }
+            return;
         }
     }
 }

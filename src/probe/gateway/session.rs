@@ -1,5 +1,5 @@
-//! Sessions through a gateway: on each apiserver an `exec` in which nothing is said until the end, and one that talks all the time.
-//! None is opened again: that is for its user to do.
+//! Sessions through a gateway: on each apiserver one of each kind in which nothing is said until the end, and an `exec` that talks all
+//! the time. None is opened again: that is for its user to do.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,26 +18,51 @@ use crate::timing;
 pub(super) async fn start(lab: &Lab, gateway: &Gateway, crew: &Crew, tasks: &Tasks) -> anyhow::Result<()> {
     let Some(pod) = lab.pod() else { return Ok(()) };
     let there = (lab.gateway_kubeconfig(gateway, Lane::Sessions), lab.through_gateway(gateway, Lane::Sessions).site);
-    let desk = Desk::new(there, pod.clone(), crew.audit_ids.clone()).await?;
-    for shape in [Shape::QuietExec, Shape::Exec] {
-        for exec in spread(lab, gateway, (&desk, crew), shape).await? {
-            let (crew, end) = (crew.clone(), tasks.end.clone());
-            tasks.running.spawn(async move {
-                end.run_until_cancelled(exec.follow(crew)).await;
-            });
+    let audit_ids = &crew.audit_ids;
+    let desk = Desk::new(there.clone(), pod.clone(), audit_ids.clone()).await?;
+    let echo = [
+        (Shape::QuietExec, SessionKind::Exec),
+        (Shape::QuietPortForward, SessionKind::PortForward),
+        (Shape::Exec, SessionKind::Exec),
+    ];
+    for (shape, kind) in echo {
+        keep(spread(lab, gateway, crew, shape, async || desk.open(kind).await).await?, crew, tasks);
+    }
+    if let Some(quiet) = pod.by_its_quiet_container() {
+        let attach = Desk::new(there.clone(), quiet.clone(), audit_ids.clone()).await?;
+        let logs = Desk::over_http2(there, quiet, audit_ids.clone()).await?;
+        let hear = [(&attach, Shape::QuietAttach, SessionKind::Attach), (&logs, Shape::QuietLogs, SessionKind::Logs)];
+        for (desk, shape, kind) in hear {
+            keep(spread(lab, gateway, crew, shape, async || desk.open(kind).await).await?, crew, tasks);
         }
     }
     Ok(())
 }
 
+/// Lets them run.
+fn keep(sessions: Vec<Session>, crew: &Crew, tasks: &Tasks) {
+    for session in sessions {
+        let (crew, end) = (crew.clone(), tasks.end.clone());
+        tasks.running.spawn(async move {
+            end.run_until_cancelled(session.follow(crew)).await;
+        });
+    }
+}
+
 /// One on each apiserver.
-async fn spread(lab: &Lab, gateway: &Gateway, (desk, crew): (&Desk, &Crew), shape: Shape) -> anyhow::Result<Vec<Exec>> {
-    let mut found: Vec<Exec> = Vec::new();
+async fn spread(
+    lab: &Lab,
+    gateway: &Gateway,
+    crew: &Crew,
+    shape: Shape,
+    open: impl AsyncFn() -> (String, Result<Open, Failure>),
+) -> anyhow::Result<Vec<Session>> {
+    let mut found: Vec<Session> = Vec::new();
     let what = format!("a {shape} on each apiserver, through the gateway {}", gateway.remedy.name);
     wait::until(timing::PROBE_READY, &what, async || {
         let client = format!("{shape:?}-{}", found.len()).to_lowercase();
         let mut story = Story::begin(crew.recorder.clone(), gateway.remedy.name, shape, &client, String::new());
-        let (audit_id, open) = desk.open(SessionKind::Exec).await;
+        let (audit_id, open) = open().await;
         story.asked_as(audit_id.clone());
         let mut open = match open {
             Ok(open) => open,
@@ -46,14 +71,16 @@ async fn spread(lab: &Lab, gateway: &Gateway, (desk, crew): (&Desk, &Crew), shap
                 return ControlFlow::Continue(failure.text);
             }
         };
-        if let Said::Over(over) = open.ask_and_wait("the first line\n").await {
+        // Who is attached is told of nothing that was said before.
+        let first = if shape == Shape::QuietAttach { Said::Line } else { open.ask_and_wait("the first line\n").await };
+        if let Said::Over(over) = first {
             story.told_at(over.at, told(over.end));
             return ControlFlow::Continue("it was over at once".to_owned());
         }
         let server = on(lab, &audit_id).await;
-        story.upgraded(server.clone());
+        story.opened(server.clone());
         if server.is_some() && found.iter().all(|other| other.story.server() != server) {
-            found.push(Exec { shape, open, story, done: Arc::default() });
+            found.push(Session { shape, open, story, done: Arc::default() });
         }
         match found.len() {
             enough if enough == lab.known_to_gateways().len() => ControlFlow::Break(()),
@@ -63,7 +90,7 @@ async fn spread(lab: &Lab, gateway: &Gateway, (desk, crew): (&Desk, &Crew), shap
     .await?;
     if shape.is_quiet() {
         let mut newest = crew.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        newest.extend(found.iter().map(|exec| exec.done.clone()));
+        newest.extend(found.iter().map(|session| session.done.clone()));
     }
     Ok(found)
 }
@@ -80,7 +107,7 @@ async fn on(lab: &Lab, audit_id: &str) -> Option<String> {
 }
 
 /// An open session.
-struct Exec {
+struct Session {
     shape: Shape,
     open: Open,
     story: Story,
@@ -88,7 +115,7 @@ struct Exec {
     done: Arc<AtomicU64>,
 }
 
-impl Exec {
+impl Session {
     async fn follow(mut self, crew: Crew) {
         let over = if self.shape.is_quiet() { self.keep_quiet(&crew).await } else { Some(self.talk(&crew).await) };
         if let Some(over) = over {

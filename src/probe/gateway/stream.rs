@@ -1,7 +1,7 @@
 //! The story of one stream through a gateway, and the lines that come on it.
 
 use bytes::{Buf as _, BytesMut};
-use http::Response;
+use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::sync::watch as latest;
@@ -69,9 +69,10 @@ impl Story {
     }
 
     /// A session is open, on that apiserver.
-    pub(super) fn upgraded(&mut self, server: Option<String>) {
-        let status = http::StatusCode::SWITCHING_PROTOCOLS.as_u16();
-        self.stream.answered = Some(Answered { after: self.age(), status });
+    pub(super) fn opened(&mut self, server: Option<String>) {
+        let upgraded = self.stream.shape != Shape::QuietLogs;
+        let status = if upgraded { StatusCode::SWITCHING_PROTOCOLS } else { StatusCode::OK };
+        self.stream.answered = Some(Answered { after: self.age(), status: status.as_u16() });
         self.stream.server = server;
     }
 

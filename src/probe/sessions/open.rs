@@ -42,6 +42,15 @@ impl Desk {
         Ok(Self { library, audit_ids, pod })
     }
 
+    /// By HTTP/2, as kubectl has logs: there is no upgrade then, so of sessions it takes only those.
+    pub(in crate::probe) async fn over_http2(
+        (kubeconfig, site): (Kubeconfig, Site),
+        pod: Target,
+        audit_ids: AuditIds,
+    ) -> anyhow::Result<Self> {
+        Ok(Self { library: Library::over_http2(kubeconfig, site).await?, audit_ids, pod })
+    }
+
     /// Asks for a session. The Audit-ID is that of the last request that it took.
     pub(in crate::probe) async fn open(&self, kind: SessionKind) -> (String, Result<Open, Failure>) {
         let last = Arc::new(Mutex::new(String::new()));
@@ -85,11 +94,20 @@ impl Desk {
             SessionKind::Logs => {
                 let container = Some(container.clone());
                 let params = LogParams { container, follow: true, tail_lines: Some(1), ..LogParams::default() };
-                let log = api.log_stream(name, &params).await?;
+                let mut log = futures::io::AsyncBufReadExt::lines(api.log_stream(name, &params).await?);
+                let (heard, lines) = futures::channel::mpsc::unbounded();
                 Open {
                     to: None,
-                    lines: futures::io::AsyncBufReadExt::lines(log).boxed(),
-                    over: Box::pin(futures::future::pending()),
+                    lines: lines.map(Ok).boxed(),
+                    // Nobody carries it for us: who does not read is not told of its end.
+                    over: Box::pin(async move {
+                        loop {
+                            match log.next().await? {
+                                Ok(line) => drop(heard.unbounded_send(line)),
+                                Err(error) => return Some(classify(&error)),
+                            }
+                        }
+                    }),
                     join: Box::pin(async { Ok(()) }),
                     over_at: None,
                     said: None,
