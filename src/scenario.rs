@@ -17,6 +17,7 @@ use crate::config::{BalancerKind, Config, ControlPlaneKind, Product};
 use crate::lab::balancer::product::{EnvoyFile, installed};
 use crate::lab::control_plane::kind;
 use crate::lab::gateway::{self, Remedy};
+use crate::lab::kubectl;
 use crate::lab::material::{self, Material, Planned, Say};
 use crate::lab::provision::image::balancer::balancer_image;
 use crate::lab::provision::{self, Sources};
@@ -225,6 +226,7 @@ impl Scenario {
             .chain(setup.namespaces.then_some(&Need::Namespaces))
             .chain(setup.pods.then_some(&Need::Pods))
             .chain(setup.wants_istio().then_some(&Need::Istio))
+            .chain(setup.kubectl.then_some(&Need::Kubectl))
             .chain(setup.gateways.iter().map(program_of))
             .chain(config.balancer.needs())
             .chain(config.control_plane.needs());
@@ -271,6 +273,12 @@ impl Scenario {
                 },
                 Need::Istio => {
                     match tokio::task::block_in_place(|| gateway::istio_binary(&|text| progress("istio", text))) {
+                        Err(error) => format!("{error:#}"),
+                        Ok(_) => continue,
+                    }
+                }
+                Need::Kubectl => {
+                    match tokio::task::block_in_place(|| kubectl::binary(config, &|text| progress("kubectl", text))) {
                         Err(error) => format!("{error:#}"),
                         Ok(_) => continue,
                     }

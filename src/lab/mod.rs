@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod http;
 pub mod keeper;
 pub mod kubeconfig;
+pub mod kubectl;
 mod loss;
 pub mod machine;
 pub mod material;
@@ -75,6 +76,8 @@ pub struct Lab {
     subjects: Vec<Subject>,
     /// What [`Lab::upgrade`] upgrades to.
     newer: Option<PathBuf>,
+    /// Of clients that speak SPDY.
+    kubectl: Option<Binary>,
 }
 
 impl Lab {
@@ -147,6 +150,12 @@ impl Lab {
         subjects.extend(balancer.subjects());
         let (gateways, products) = gateway::start((&keeper, &claim), (&control_plane, &network), &setup).await?;
         subjects.extend(products);
+        let kubectl = kubectl::of(&setup, config).await?;
+        subjects.extend(kubectl.iter().map(|it| Subject {
+            name: "kubectl".to_owned(),
+            version: it.version.clone(),
+            digest: it.digest.clone(),
+        }));
         let cell = Cell {
             control_plane: config.control_plane.to_string(),
             kubernetes: material.kubernetes(),
@@ -171,6 +180,7 @@ impl Lab {
             cell,
             subjects,
             newer: None,
+            kubectl,
         };
         lab.balancer.ready(&lab.through_balancer()).await?;
         for gateway in &lab.gateways {

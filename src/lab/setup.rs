@@ -61,6 +61,12 @@ pub struct Setup {
     pub tcp_keepalive: bool,
     /// Whether there is to be a pod that sessions lead into ([`Lab::pod`](super::Lab::pod)).
     pub pods: bool,
+    /// Whether quiet sessions through gateways are to be such as well that only listen: `attach` and `logs -f`. For each of them kwok takes one
+    /// of the inotify instances that a user may have (`fs.inotify.max_user_instances`: 128), as each Envoy does for every lane. It takes
+    /// [`Setup::pods`].
+    pub listeners: bool,
+    /// Whether they are to be kubectl's by SPDY as well. It takes [`Setup::pods`].
+    pub kubectl: bool,
     /// How long watches ask to last (`timeoutSeconds`); `None` leaves it to the client library.
     pub watch_timeout: Option<Duration>,
     /// How long kube-rs waits for bytes on any connection; `None`: for ever, as it does by default.
@@ -96,6 +102,8 @@ impl Setup {
             tcp_retries2: None,
             tcp_keepalive: false,
             pods: false,
+            listeners: false,
+            kubectl: false,
             watch_timeout: None,
             read_timeout: None,
             upgrade_from: None,

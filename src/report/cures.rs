@@ -28,11 +28,12 @@ const HEAD: &str = "\
 # What really ends a half-open upstream
 
 <!-- Generated: cargo run -- cures fixtures/recordings/gateway-*.jsonl.zst > docs/gateway-cures.md
-     Recorded:  ROLLPROOF_PROFILE=nightly cargo test --test rollout -- gateway::each_remedy gateway::a_small_tcp_retries2 gateway::more_watches gateway::istio_does gateway::other_products (then zstd -19) -->
+     Recorded:  ROLLPROOF_PROFILE=nightly cargo test --test rollout -- gateway::each_remedy gateway::a_small_tcp_retries2 gateway::more_watches gateway::istio_does gateway::other_products
+                gateway::quiet_sessions (then zstd -19) -->
 
 A gateway that ends HTTP stands between clients and kube-apiservers: an Istio ingress gateway, say. One apiserver ceases to answer, without FIN
 or RST. The clients' connections lead to the gateway and stay; so a watch hangs for ever, and half of the requests with it. Which setting of the
-gateway ends that, for watches *and* requests, and leaves quiet sessions (`exec`, `logs -f`) alone?
+gateway ends that, for watches *and* requests, and leaves a quiet `exec` session alone?
 
 Each remedy has an Envoy of its own, and all stand in front of the same two real apiservers, over HTTP/2 and TLS on both sides, with one
 worker. One fault serves them all. haproxy and nginx have labs of their own; nginx speaks HTTP/2 to clients only. The columns:
@@ -47,11 +48,9 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
 - **requests**, **new watches**: on connections that were there before the fault. The time is when the last one was asked for that had no good answer within 3 s.
   So headers are withheld from these, where in a watch that was open the body stalls. Failed ones, of how many, with Envoy's response flags, where it was Envoy that answered.
 - **quiet stream**: on the *other* apiserver, which answers. It says nothing until the end, and then has to tell of one change.
-- **quiet sessions**: sessions there into a pod, with kube-rs, in a lane of their own: `exec`, `attach` and `port-forward` by WebSocket, which is taken there under every remedy (through an explicit
-  HTTP/2 upstream none can be opened), and `logs -f`, by HTTP/2. In each nothing is said until the end, and then a line has to come: an echo of ours, or one that the container says at last. Which there
-  were is said, and the shortest time that any lived. Their kubelet is a stand-in (kwok), which has no containers.
-- **sessions on the dead one**: when the gateway ended a quiet `exec` on the apiserver that does not answer, an `exec` in which its user types, and a quiet `logs -f`; `?`: it was over before,
-  or not there.
+- **quiet exec**: an `exec` session there by WebSocket (kube-rs), in a lane of its own which takes upgrades under every remedy: through an explicit HTTP/2 upstream none can be opened. It
+  says nothing until the end, and then has to echo a line. Its kubelet is a stand-in (kwok).
+- **execs on the dead one**: when the gateway ended a quiet `exec` on the apiserver that does not answer, and one in which its user types; `?`: it was over before.
 - `never` means: not before the fault was over, after 20 s. All clients of a gateway had one connection in each lane, informers one of their own, and where nothing else is
   said it was never closed: its port never changed, as in the field report.
 ";
@@ -71,8 +70,9 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         seconds(times::DRAIN_TIMEOUT),
         seconds(timing::BALANCER_CONNECT),
     );
-    for recording in recordings {
-        let cures = cures(recording);
+    let (of_sessions, others): (Vec<_>, Vec<_>) =
+        recordings.iter().map(|recording| (recording, cures(recording))).partition(|(_, cures)| of_every_kind(cures));
+    for (recording, cures) in others {
         let Some(first) = cures.first() else { continue };
         let header = &recording.header;
         let versions: Vec<_> = header.subjects.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
@@ -84,7 +84,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         let _ = write!(
             page,
             "\n## Fault: {}\n\n{}, {}; Linux {}{settings}.\n\n\
-             | remedy | watch alone | watch beside requests | requests | new watches | requests failed | new watches failed | quiet stream | quiet sessions | sessions on the dead one | client connections |\n\
+             | remedy | watch alone | watch beside requests | requests | new watches | requests failed | new watches failed | quiet stream | quiet exec | execs on the dead one | client connections |\n\
              | --- | --: | --: | --: | --: | --- | --- | --- | --- | --- | --: |\n",
             one_line(&first.fault, 200),
             one_line(&header.scenario, 200),
@@ -107,6 +107,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
             );
         }
     }
+    page += &sessions(&of_sessions, remedies);
     page += "\n## Why\n\n| remedy | what is set | what the kernel and the gateway make of it |\n| --- | --- | --- |\n";
     for Told { name, settings, why, .. } in remedies {
         let _ = writeln!(page, "| {name} | {settings} | {} |", why.replace('|', "\\|"));
@@ -116,6 +117,35 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         .iter()
         .filter_map(|it| Some((it.name, it.file.as_deref()?)))
         .fold(page + include_str!("cures.md"), |page, (name, file)| page.replace(&format!("${{{name}}}\n"), file))
+}
+
+/// Whether there were quiet sessions of every kind.
+fn of_every_kind(cures: &[Cure]) -> bool {
+    cures.iter().any(|cure| cure.quiet_sessions.len() == Shape::QUIET_SESSIONS.len())
+}
+
+/// What became of quiet sessions of every kind; nothing where there were none.
+fn sessions(recordings: &[(&Recording, Vec<Cure>)], remedies: &[Told]) -> String {
+    let Some((first, _)) = recordings.first() else { return String::new() };
+    let name = |shape: Shape| shape.to_string().trim_start_matches("quiet ").to_owned();
+    let mut table = format!(
+        "\n## Quiet sessions\n\n{}. One of each kind on the apiserver that answers, in which nothing is said until the end, when a line has to come: \
+         an echo, or, of what has no input, what the container says at last. How long it lived, and after the stroke: when the gateway ended one on the \
+         apiserver whose packets are lost. `exec`, `attach` and `port-forward` are kube-rs's, by WebSocket; `logs` too, by HTTP/2; SPDY is kubectl's, which sends \
+         a PING every 5 s. Their kubelet is a stand-in (kwok).\n\n| remedy | {} |\n| --- |{}\n",
+        one_line(first.header.scenario.split("::case").next().unwrap_or_default(), 200),
+        Shape::QUIET_SESSIONS.map(name).join(" | "),
+        " --- |".repeat(Shape::QUIET_SESSIONS.len())
+    );
+    let all = || recordings.iter().flat_map(|(_, cures)| cures);
+    for cure in remedies.iter().filter_map(|remedy| all().find(|cure| cure.gateway == remedy.name)) {
+        let cells = Shape::QUIET_SESSIONS.map(|shape| {
+            let dead = cure.dead_sessions.get(&shape).copied().unwrap_or(Recovery::Unknown);
+            format!("{} / {}", quiet(cure.quiet_sessions.get(&shape).copied()), recovery(dead))
+        });
+        let _ = writeln!(table, "| {} | {} |", cure.gateway, cells.join(" | "));
+    }
+    table
 }
 
 /// What each gateway counted itself; nothing where none told.
@@ -193,7 +223,7 @@ fn row(cure: &Cure) -> String {
     };
     let [requests, new_watches] = cure.asked;
     format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} / {} / {} | {} |\n",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} / {} | {} |\n",
         cure.gateway,
         recovery(cure.watch_alone),
         recovery(cure.watch_busy),
@@ -202,10 +232,9 @@ fn row(cure: &Cure) -> String {
         failed(&cure.failures, requests),
         failed(&cure.new_watch_failures, new_watches),
         quiet(cure.quiet),
-        quiet_sessions(cure),
-        recovery(cure.dead_quiet_exec),
+        quiet(cure.quiet_sessions.get(&Shape::QuietExec).copied()),
+        cure.dead_sessions.get(&Shape::QuietExec).map_or_else(String::new, |it| recovery(*it)),
         recovery(cure.dead_exec),
-        recovery(cure.dead_logs),
         cure.connections,
     )
 }
@@ -216,19 +245,6 @@ fn quiet(lived: Option<Result<Duration, Duration>>) -> String {
         Some(Err(after)) => format!("**cut after {}**", seconds(after)),
         None => "?".to_owned(),
     }
-}
-
-/// Those that lived, with the shortest time of all, then each that was cut.
-fn quiet_sessions(cure: &Cure) -> String {
-    let name = |shape: &Shape| shape.to_string().trim_start_matches("quiet ").to_owned();
-    let lived = cure.quiet_sessions.iter().filter_map(|(shape, lived)| Some((name(shape), lived.ok()?)));
-    let (names, spans): (Vec<_>, Vec<_>) = lived.unzip();
-    let lived = spans.into_iter().min().map(|shortest| format!("{} lived {}", names.join(", "), seconds(shortest)));
-    let cut = cure.quiet_sessions.iter().filter_map(|(shape, lived)| Some((name(shape), lived.err()?)));
-    let cut: Vec<_> = cut.map(|(name, after)| format!("{name} after {}", seconds(after))).collect();
-    let cut = (!cut.is_empty()).then(|| format!("**cut: {}**", cut.join(", ")));
-    let all: Vec<_> = lived.into_iter().chain(cut).collect();
-    if all.is_empty() { "?".to_owned() } else { all.join("; ") }
 }
 
 fn recovery(recovery: Recovery) -> String {

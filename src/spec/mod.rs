@@ -91,11 +91,13 @@ pub enum Need {
     Haproxy,
     /// nginx is installed.
     Nginx,
+    /// kubectl is there, or can be downloaded or built.
+    Kubectl,
 }
 
 impl Need {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::RestartableServers,
         Self::SeveralServers,
         Self::DirectAccess,
@@ -113,6 +115,7 @@ impl Need {
         Self::Pods,
         Self::Haproxy,
         Self::Nginx,
+        Self::Kubectl,
     ];
 
     /// Whether it is about the balancer or the control plane that was chosen: what that one cannot do, no machine and no right
@@ -142,6 +145,7 @@ impl Need {
             Self::Pods => "pods",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
+            Self::Kubectl => "kubectl",
         }
     }
 }

@@ -24,7 +24,7 @@ pub struct GatewayStream {
     pub shape: Shape,
     /// Whose it is: a watch that was ended goes on in another stream of the same client.
     pub client: String,
-    /// The Audit-ID header that we sent.
+    /// The Audit-ID header that we sent. kubectl sends none: the UID that it impersonates, which is in the audit log as well.
     pub audit_id: String,
     /// The client's end of its connection to the gateway, host:port; empty where there was none.
     pub local: String,
@@ -115,14 +115,20 @@ pub enum Shape {
     QuietPortForward,
     /// `logs -f` of a container that says nothing for so long: no upgrade, but an answer without an end, over HTTP/2.
     QuietLogs,
+    /// An `exec` session of kubectl's, by SPDY, in which nothing is said for so long.
+    QuietSpdy,
     /// An `exec` session in which lines go to and fro all the time.
     Exec,
 }
 
 impl Shape {
+    /// Sessions in which nothing is said, one of each kind.
+    pub const QUIET_SESSIONS: [Self; 5] =
+        [Self::QuietExec, Self::QuietAttach, Self::QuietPortForward, Self::QuietLogs, Self::QuietSpdy];
+
     /// Whether nothing is said on it until the end.
     pub fn is_quiet(self) -> bool {
-        self == Self::Quiet || self.is_session() && self != Self::Exec
+        self == Self::Quiet || Self::QUIET_SESSIONS.contains(&self)
     }
 
     /// Whether it is a watch that goes on in another stream when it has ended, and is told of every change.
@@ -132,8 +138,7 @@ impl Shape {
 
     /// Whether it is a session: nothing repeats it when it has ended, its user has to.
     pub fn is_session(self) -> bool {
-        use Shape::{Exec, QuietAttach, QuietExec, QuietLogs, QuietPortForward};
-        matches!(self, QuietExec | QuietAttach | QuietPortForward | QuietLogs | Exec)
+        self == Self::Exec || Self::QUIET_SESSIONS.contains(&self)
     }
 }
 
@@ -151,6 +156,7 @@ impl fmt::Display for Shape {
             Self::QuietAttach => "quiet attach",
             Self::QuietPortForward => "quiet port-forward",
             Self::QuietLogs => "quiet logs",
+            Self::QuietSpdy => "quiet exec by SPDY",
             Self::Exec => "exec",
         })
     }

@@ -38,12 +38,10 @@ pub struct Cure {
     pub quiet: Option<Result<Duration, Duration>>,
     /// A quiet session there of each kind, likewise; one that had not a line come at last counts as ended then.
     pub quiet_sessions: BTreeMap<Shape, Result<Duration, Duration>>,
-    /// When a quiet `exec` on the dead apiserver was ended by the gateway.
-    pub dead_quiet_exec: Recovery,
-    /// When one there was in which its user types.
+    /// When one of each kind on the dead apiserver was ended by the gateway.
+    pub dead_sessions: BTreeMap<Shape, Recovery>,
+    /// When an `exec` there was in which its user types.
     pub dead_exec: Recovery,
-    /// When a quiet `logs -f` there was.
-    pub dead_logs: Recovery,
     /// What requests were answered with while they failed, with the flags that the gateway's log has for it; or `hung` where no headers
     /// came while the apiserver was dead, and `cut in its body` where the headers had come before the fault. And how often.
     pub failures: BTreeMap<String, usize>,
@@ -146,9 +144,8 @@ pub fn cures(recording: &Recording) -> Vec<Cure> {
             new_watches: requests(&all, Shape::NewWatch, &death),
             quiet: quiet(&all, &death),
             quiet_sessions: quiet_sessions(&all, &death),
-            dead_quiet_exec: dead_session(&all, Shape::QuietExec, &death),
+            dead_sessions: Shape::QUIET_SESSIONS.map(|shape| (shape, dead_session(&all, shape, &death))).into(),
             dead_exec: dead_session(&all, Shape::Exec, &death),
-            dead_logs: dead_session(&all, Shape::QuietLogs, &death),
             failures: failures(&all, Shape::Request, &death, &flags),
             new_watch_failures: failures(&all, Shape::NewWatch, &death, &flags),
             asked: [Shape::Request, Shape::NewWatch].map(|shape| asked(&all, shape, &death).count()),

@@ -29,7 +29,7 @@ async fn the_recommended_gateway_survives_a_silently_lost_apiserver() {
     undisturbed()
         .compressed()
         .in_a_lab(|lab| {
-            (lab.namespaces, lab.apiservers, lab.pods) = (true, Some(2), true);
+            (lab.namespaces, lab.apiservers, lab.pods, lab.listeners) = (true, Some(2), true, true);
             lab.gateways = vec![gateways::RECOMMENDED, gateways::NONE, gateways::STREAM_IDLE_TIMEOUT];
         })
         .upholds_through(&gateways::RECOMMENDED, ALL)
@@ -183,6 +183,37 @@ async fn istio_does_what_it_is_told_when(#[case] silence: Silence) {
         .run(async |lab| {
             let probes = clients_and_a_writer().start(lab).await?;
             silence.falls(lab, &probes).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// Sessions of every kind in which nobody says anything, also by SPDY, the protocol before WebSocket: of all remedies only two do not leave those
+/// alone whose apiserver answers. In three parts, since each listener takes something of which a machine has few.
+#[rstest]
+#[case::of_the_first_remedies(0)]
+#[case::of_the_next(1)]
+#[case::of_the_last(2)]
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn quiet_sessions_of_every_kind_are_left_alone_by_nearly_all_remedies(#[case] part: usize) {
+    let remedies = gateways::REMEDIES.chunks(gateways::REMEDIES.len().div_ceil(3)).nth(part).unwrap_or_default();
+    let scenario = undisturbed().only_in(Profile::Nightly).compressed().in_a_lab(|lab| {
+        (lab.namespaces, lab.apiservers, lab.pods) = (true, Some(2), true);
+        (lab.listeners, lab.kubectl) = (true, true);
+        lab.gateways = remedies.to_vec();
+    });
+    let cuts = |remedy: &gateways::Remedy| [gateways::STREAM_IDLE_TIMEOUT, gateways::STREAM_DURATION].contains(remedy);
+    let judged = remedies.iter().fold(scenario, |scenario, remedy| match cuts(remedy) {
+        true => scenario.violates_through(remedy, &[&gateway::QUIET]),
+        false => scenario.upholds_through(remedy, &[&gateway::QUIET]),
+    });
+    judged
+        .run(async |lab| {
+            let probes = clients_and_a_writer().start(lab).await?;
+            let first = lab.lose(0, Lost::Both).await?;
+            probes.watch_for(times::FAULT).await;
+            first.heal().await?;
             probes.stop().await
         })
         .await;

@@ -85,8 +85,9 @@ fn what_hangs_has_not_recovered_and_what_goes_on_has() {
     assert_eq!((&none.quiet_sessions, &recommended.quiet_sessions), (&cut.into(), &quiet_sessions.into()));
     // Whose user lost patience was not ended by the gateway.
     assert_eq!((none.dead_exec, recommended.dead_exec), (Recovery::Never, Recovery::After(secs(5))));
-    assert_eq!(recommended.dead_quiet_exec, Recovery::Unknown);
-    assert_eq!((none.dead_logs, recommended.dead_logs), (Recovery::Unknown, Recovery::After(secs(3))));
+    assert_eq!(recommended.dead_sessions[&Shape::QuietExec], Recovery::Unknown);
+    let logs = [none, recommended].map(|cure| cure.dead_sessions[&Shape::QuietLogs]);
+    assert_eq!(logs, [Recovery::Unknown, Recovery::After(secs(3))]);
     assert_eq!(on_the_wire(&two_gateways()), Some(OnTheWire { probed: 1, repeated: 1, both: 0 }));
 }
 
@@ -95,9 +96,7 @@ fn the_page_has_a_row_for_each_remedy_that_was_there_and_a_reason_for_all() {
     let page = cures_markdown(&[two_gateways()], &remedies());
     assert!(page.contains("\n| none | **never** |"), "{page}");
     assert!(page.contains("\n| recommended | 4.0 s |"), "{page}");
-    let sessions =
-        "| exec, attach lived 34.0 s; **cut: port-forward after 9.0 s, logs after 35.0 s** | ? / 5.0 s / 3.0 s |";
-    assert!(page.contains("| **cut: exec after 8.0 s** |") && page.contains(sessions), "{page}");
+    assert!(page.contains("| lived 34.0 s | ? / 5.0 s |"), "{page}");
     assert!(!page.contains("tcp_retries2 3 for the gateways"), "{page}");
     let mut impatient = two_gateways();
     impatient.header.machine.insert(TCP_RETRIES2.to_owned(), "3".to_owned());
@@ -107,6 +106,28 @@ fn the_page_has_a_row_for_each_remedy_that_was_there_and_a_reason_for_all() {
     for remedy in gateway::every() {
         assert!(page.contains(&format!("\n| {} | {}", remedy.name, remedy.settings)), "{} has no reason", remedy.name);
     }
+}
+
+#[test]
+fn quiet_sessions_of_every_kind_have_a_table_of_their_own() {
+    assert!(!cures_markdown(&[two_gateways()], &remedies()).contains("## Quiet sessions"), "there is none by SPDY");
+    let mut recording = two_gateways();
+    recording.header.scenario = "gateway::quiet_sessions::case_2_second".to_owned();
+    let spdy = stream(Shape::QuietSpdy, "spdy-1", 1000, "apiserver-1");
+    let (at, spdy) = through(RECOMMENDED.name, 1000, told(spdy, 7000, ErrorClass::Other));
+    recording.observations.insert(0, observed(at, spdy));
+    let page = cures_markdown(&[recording, two_gateways()], &remedies());
+    assert_eq!(page.matches("\n## Fault: ").count(), 1, "{page}");
+    assert!(page.contains("\n## Quiet sessions\n\ngateway::quiet_sessions. "), "{page}");
+    let cells = [
+        "lived 34.0 s / ?",
+        "lived 34.0 s / ?",
+        "**cut after 9.0 s** / ?",
+        "**cut after 35.0 s** / 3.0 s",
+        "**cut after 7.0 s** / ?",
+    ];
+    assert!(page.contains(&format!("\n| recommended | {} |\n", cells.join(" | "))), "{page}");
+    assert!(page.contains("\n| none | **cut after 8.0 s** / ? | ? / ? |"), "{page}");
 }
 
 #[test]

@@ -316,7 +316,7 @@ fn a_session_in_which_nothing_is_said_is_not_to_be_cut_either() {
         let answered = Some(Answered { after: millis(70), status: 101 });
         GatewayStream { answered, ..stream(shape, client, 1000, "apiserver-1") }
     };
-    for shape in [Shape::QuietExec, Shape::QuietAttach, Shape::QuietPortForward, Shape::QuietLogs] {
+    for shape in [Shape::QuietExec, Shape::QuietAttach, Shape::QuietPortForward, Shape::QuietLogs, Shape::QuietSpdy] {
         let quiet = || opened(shape, "quiet-1");
         upheld().compare(&with(spoken_to(quiet(), 34_000)));
         let cut = told(quiet(), 8000, ErrorClass::UnexpectedEof);

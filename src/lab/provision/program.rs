@@ -17,6 +17,8 @@ pub(super) enum Program {
     Kwok,
     /// Istio's control plane.
     PilotDiscovery,
+    /// A client, for what kube-rs does not speak.
+    Kubectl,
 }
 
 impl Program {
@@ -29,6 +31,7 @@ impl Program {
             Self::Envoy => "envoy",
             Self::Kwok => "kwok",
             Self::PilotDiscovery => "pilot-discovery",
+            Self::Kubectl => "kubectl",
         }
     }
 
@@ -36,6 +39,7 @@ impl Program {
     pub(super) fn asked_for_version(self) -> &'static [&'static str] {
         match self {
             Self::PilotDiscovery => &["version", "--short"],
+            Self::Kubectl => &["version", "--client"],
             Self::Etcd | Self::KubeApiserver | Self::Kubernetes | Self::Envoy | Self::Kwok => &["--version"],
         }
     }
@@ -54,6 +58,7 @@ impl Program {
             // `kwok version v0.8.0 go1.26.8 (linux/amd64)`
             Self::Kwok => said("kwok version ")?.split(' ').next().map(str::to_owned),
             Self::PilotDiscovery => said("client version: ").map(|version| format!("v{version}")),
+            Self::Kubectl => said("Client Version: ").map(str::to_owned),
         }
     }
 
@@ -61,7 +66,7 @@ impl Program {
     pub(super) fn pinned(self) -> &'static [Pinned] {
         match self {
             Self::Etcd => &ETCD,
-            Self::KubeApiserver | Self::Kubernetes => &KUBERNETES,
+            Self::KubeApiserver | Self::Kubernetes | Self::Kubectl => &KUBERNETES,
             // Nobody builds it by the way.
             Self::Envoy => &[],
             Self::Kwok => &KWOK,
@@ -78,6 +83,7 @@ impl Program {
             Self::Kubernetes => ".",
             Self::Kwok => "sigs.k8s.io/kwok/cmd/kwok",
             Self::PilotDiscovery => "istio.io/istio/pilot/cmd/pilot-discovery",
+            Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
         }
     }
 
@@ -97,7 +103,7 @@ impl Program {
         match self {
             Self::Envoy => "",
             Self::Etcd => "about a minute the first time",
-            Self::Kwok => "1 to 3 minutes the first time",
+            Self::Kwok | Self::Kubectl => "1 to 3 minutes the first time",
             Self::KubeApiserver | Self::Kubernetes => "4 to 12 minutes the first time, under one with a warm Go cache",
             Self::PilotDiscovery => "10 to 30 minutes the first time, under one with a warm Go cache",
         }
@@ -128,7 +134,11 @@ impl Wanted {
         let Self { program, version } = self;
         match program {
             Program::Etcd => format!("{version}/{}.tar.gz", self.etcd_folder()),
-            Program::KubeApiserver | Program::Kubernetes | Program::Kwok | Program::PilotDiscovery => {
+            Program::KubeApiserver
+            | Program::Kubernetes
+            | Program::Kwok
+            | Program::Kubectl
+            | Program::PilotDiscovery => {
                 format!("{version}/bin/linux/{}/{}", arch(), program.name())
             }
             Program::Envoy => {
@@ -142,7 +152,11 @@ impl Wanted {
     pub(super) fn checksums(&self) -> String {
         match self.program {
             Program::Etcd => format!("{}/SHA256SUMS", self.version),
-            Program::KubeApiserver | Program::Kubernetes | Program::Kwok | Program::PilotDiscovery => {
+            Program::KubeApiserver
+            | Program::Kubernetes
+            | Program::Kwok
+            | Program::Kubectl
+            | Program::PilotDiscovery => {
                 format!("{}.sha256", self.published())
             }
             Program::Envoy => format!("{}/checksums.txt.asc", self.version),
@@ -177,7 +191,7 @@ impl Wanted {
                 let version = version.trim_start_matches('v');
                 format!("-s -w -X istio.io/istio/pkg/version.buildVersion={version}-{ISTIO_STATE}")
             }
-            Program::KubeApiserver | Program::Kubernetes => format!(
+            Program::KubeApiserver | Program::Kubernetes | Program::Kubectl => format!(
                 "-s -w -X k8s.io/component-base/version.gitVersion={version} \
                  -X k8s.io/component-base/version.gitMajor={major} -X k8s.io/component-base/version.gitMinor={minor} \
                  -X k8s.io/client-go/pkg/version.gitVersion={version}"

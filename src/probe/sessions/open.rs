@@ -17,6 +17,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _,
 
 use crate::lab::control_plane::Pod as Target;
 use crate::lab::http::classify;
+use crate::lab::kubectl::Kubectl;
 use crate::lab::network::Site;
 use crate::probe::AuditIds;
 use crate::probe::kube_client::Library;
@@ -159,6 +160,18 @@ impl Open {
             lines: from.map_or_else(|| futures::stream::empty().boxed(), lines),
             over: Box::pin(async move { refused(&status?.await?) }),
             join: Box::pin(async move { process.join().await.map_err(|error| classify(&error)) }),
+            over_at: None,
+            said: None,
+        }
+    }
+
+    /// One of kubectl's, which ends with it.
+    pub(in crate::probe) fn of_kubectl(Kubectl { to, from, running }: Kubectl) -> Self {
+        Self {
+            to: Some(Box::new(to)),
+            lines: lines(from),
+            over: Box::pin(async move { running.ended().await.map(|text| Failure { class: ErrorClass::Other, text }) }),
+            join: Box::pin(async { Ok(()) }),
             over_at: None,
             said: None,
         }

@@ -24,6 +24,7 @@ case $3 in
 .) printf '#!/bin/sh\n[ "$1" = config ] || { echo Kubernetes v1.37.2; exit; }\necho %s\n' "$(echo $IMAGES)" > "$2"; exit ;;
 istio.io/*) printf '#!/bin/sh\necho client version: 1.31.0-20260827-eed52ebb66ad\n' ;;
 sigs.k8s.io/kwok/*) printf '#!/bin/sh\necho "kwok version v0.8.0 go1.26.8 (linux/amd64)"\n' ;;
+k8s.io/*/kubectl) printf '#!/bin/sh\n[ "$*" = "version --client" ] && echo "Client Version: v1.37.2"\n' ;;
 k8s.io/*) printf '#!/bin/sh\necho Kubernetes v1.37.2\n' ;;
 *) printf '#!/bin/sh\necho etcd Version: 3.6.16\n' ;;
 esac > "$2"
@@ -110,6 +111,12 @@ impl Stage {
     /// Istio's control plane.
     pub(crate) fn provide_istio(&self) -> anyhow::Result<Binary> {
         provision::istio(&self.sources, &|line| self.said.lock().expect("no panic").push(line.to_owned()))
+    }
+
+    /// A client for what kube-rs does not speak.
+    pub(crate) fn provide_kubectl(&self) -> anyhow::Result<Binary> {
+        let version = Version::default();
+        provision::kubectl(version, &self.sources, &|line| self.said.lock().expect("no panic").push(line.to_owned()))
     }
 
     pub(crate) fn provide(&self) -> anyhow::Result<Binaries> {
