@@ -375,6 +375,8 @@ const BY_NGINX: &[&Requirement] = &[&gateway::ELSEWHERE, &gateway::UNTOUCHED, &g
 #[rstest]
 #[case::packets_are_lost_both_ways(Silence::Lost(Lost::Both), ALL, &[])]
 #[case::the_apiserver_is_frozen(Silence::Frozen, BY_NGINX, &[&gateway::ENDED])]
+#[case::packets_to_the_apiserver_are_lost(Silence::Lost(Lost::ToServer), BY_NGINX, &[])]
+#[case::the_apiserver_is_unplugged(Silence::Unplugged, ALL, &[])]
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
 async fn other_products_do_what_they_can_when(

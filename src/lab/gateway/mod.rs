@@ -56,8 +56,8 @@ pub struct Gateway {
     /// How many workers it has: each has upstream connections of its own.
     workers: u32,
     roster: Arc<Roster>,
-    /// Envoy is one; of another product there is one for each lane.
-    processes: Vec<Child>,
+    /// With their logs. Envoy is one; of another product there is one for each of [`Lane::ALL`].
+    processes: Vec<(Child, PathBuf)>,
     /// What configures it, where the lab does not.
     pilot: Option<Pilot>,
     folder: PathBuf,
@@ -137,10 +137,10 @@ impl Gateway {
                 env: BTreeMap::new(),
                 network: network.balancer.file(),
                 folder: None,
-                log,
+                log: log.clone(),
             };
             let child = keeper.spawn(program).await;
-            processes.push(child.with_context(|| format!("cannot start the gateway {}", remedy.name))?);
+            processes.push((child.with_context(|| format!("cannot start the gateway {}", remedy.name))?, log));
         }
         let (workers, roster) = (setup.gateway_workers, control_plane.roster.clone());
         Ok(Self { remedy, ports, workers, roster, processes, pilot, folder })
@@ -188,15 +188,21 @@ impl Gateway {
 
     /// How one of its processes has ended, if one has.
     fn exit(&self) -> Option<Exit> {
-        self.processes.iter().find_map(Child::exit)
+        self.processes.iter().find_map(|(process, _)| process.exit())
     }
 
     /// Its log and that of what configures it, and its statistics where [`Gateway::end`] has left some.
     pub(super) fn logs(&self) -> impl Iterator<Item = (String, PathBuf)> {
-        let lanes = Lane::ALL.iter().map(|lane| log_of(*lane));
-        let files = ["gateway.log", "pilot.log", "stats.log"].map(str::to_owned).into_iter().chain(lanes);
-        let named = |name| (format!("gateway-{}-{name}", self.remedy.name), self.folder.join(&name));
-        files.map(named).filter(|(_, file)| file.exists())
+        let files = self
+            .processes
+            .iter()
+            .map(|(_, log)| log.clone())
+            .chain(["pilot.log", "stats.log"].map(|name| self.folder.join(name)));
+        let named = |file: PathBuf| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            (format!("gateway-{}-{name}", self.remedy.name), file)
+        };
+        files.filter(|file| file.exists()).map(named)
     }
 
     /// Tells it that these are all apiservers there are, and returns when it has understood.
@@ -244,7 +250,7 @@ impl Gateway {
         if let Ok(Ok(Some(text))) = asked {
             let _ = tokio::fs::write(self.folder.join("stats.log"), text).await;
         }
-        for process in &self.processes {
+        for (process, _) in &self.processes {
             if process.signal(Signal::TERM).await.is_ok() {
                 let _ = tokio::time::timeout(timing::COMMAND_STOP, process.exited()).await;
             }
@@ -257,9 +263,10 @@ impl Gateway {
     }
 
     fn last_words(&self) -> String {
-        // The lane by which it is found ready.
-        let log = if self.remedy.file().is_some() { log_of(Lane::New) } else { "gateway.log".to_owned() };
-        last_words(&format!("the gateway {}", self.remedy.name), &self.folder.join(log))
+        let ended = self.processes.iter().find(|(process, _)| process.exit().is_some());
+        // Else the one by which it is found ready.
+        let it = ended.or(self.processes.get(Lane::New as usize)).or(self.processes.first());
+        it.map_or_else(String::new, |(_, log)| last_words(&format!("the gateway {}", self.remedy.name), log))
     }
 }
 
@@ -286,7 +293,8 @@ fn lane_processes(
         let text = file.filled(&settings, &control_plane.ca_file, shown(control_plane));
         let [path, pid] = ["conf", "pid"].map(|kind| folder.join(format!("{}.{kind}", lane.name())));
         pki::write_private(&path, &text)?;
-        Ok(Process { arguments: file.arguments(&path, &pid), log: folder.join(log_of(*lane)) })
+        let log = folder.join(format!("{}.log", lane.name()));
+        Ok(Process { arguments: file.arguments(&path, &pid), log })
     };
     Lane::ALL.iter().zip(ports).map(process).collect()
 }
@@ -295,9 +303,4 @@ fn lane_processes(
 fn shown(control_plane: &ControlPlane) -> [&Path; 2] {
     let gateway = &control_plane.gateway;
     [&gateway.certificate_file, &gateway.key_file]
-}
-
-/// What a lane that is a process of its own prints.
-fn log_of(lane: Lane) -> String {
-    format!("{}.log", lane.name())
 }
