@@ -97,7 +97,7 @@ fn istio_is_told_what_the_recommended_envoy_is_told() {
     {
         assert_eq!(check[name], measured[name], "{name}");
     }
-    for name in ["path", "codec_client_type"] {
+    for name in ["host", "path", "codec_client_type"] {
         assert_eq!(check["http_health_check"][name], measured["http_health_check"][name], "{name}");
     }
 
