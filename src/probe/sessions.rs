@@ -1,5 +1,5 @@
 //! Sessions into a pod, through the balancer: one of each kind on each apiserver, and opened again wherever the balancer leads
-//! when it has ended; a quiet `exec` on each; and an `exec` of one line every now and then, as by a user who comes now.
+//! when it has ended; a quiet `exec` and a quiet `port-forward` on each; and an `exec` of one line every now and then, as by a user who comes now.
 
 pub(super) mod open;
 
@@ -36,7 +36,8 @@ impl Probe for SessionsProbe {
             );
             let (tasks, samples) = (Tasks::default(), Samples::default());
             let quiet = lab.setup().quiet();
-            let kinds = SessionKind::ALL.map(|kind| (kind, None)).into_iter().chain([(SessionKind::Exec, Some(quiet))]);
+            let quiet_kinds = [SessionKind::Exec, SessionKind::PortForward].map(|kind| (kind, Some(quiet)));
+            let kinds = SessionKind::ALL.map(|kind| (kind, None)).into_iter().chain(quiet_kinds);
             for (kind, quiet) in kinds {
                 for server in lab.servers() {
                     let suffix = if quiet.is_some() { "-quiet" } else { "" };
