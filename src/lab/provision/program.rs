@@ -105,7 +105,7 @@ impl Program {
             Self::Etcd => "about a minute the first time",
             Self::Kwok | Self::Kubectl => "1 to 3 minutes the first time",
             Self::KubeApiserver | Self::Kubernetes => "4 to 12 minutes the first time, under one with a warm Go cache",
-            Self::PilotDiscovery => "10 to 30 minutes the first time, under one with a warm Go cache",
+            Self::PilotDiscovery => "up to half an hour the first time, under a minute with a warm Go cache",
         }
     }
 }
