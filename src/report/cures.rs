@@ -74,22 +74,14 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         recordings.iter().map(|recording| (recording, cures(recording))).partition(|(_, cures)| of_every_kind(cures));
     for (recording, cures) in others {
         let Some(first) = cures.first() else { continue };
-        let header = &recording.header;
-        let versions: Vec<_> = header.subjects.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
-        let kernel = header.machine.get("kernel").map_or("", String::as_str);
-        let settings = [(TCP_RETRIES2, "tcp_retries2"), (TCP_KEEPALIVE_TIME, "tcp_keepalive_time")];
-        let settings = settings.iter().filter_map(|(key, name)| Some((name, header.machine.get(*key)?)));
-        let settings: String =
-            settings.map(|(name, it)| format!(", {name} {} for the gateways", one_line(it, 10))).collect();
         let _ = write!(
             page,
-            "\n## Fault: {}\n\n{}, {}; Linux {}{settings}.\n\n\
+            "\n## Fault: {}\n\n{}, {}.\n\n\
              | remedy | watch alone | watch beside requests | requests | new watches | requests failed | new watches failed | quiet stream | quiet exec | execs on the dead one | client connections |\n\
              | --- | --: | --: | --: | --: | --- | --- | --- | --- | --- | --: |\n",
             one_line(&first.fault, 200),
-            one_line(&header.scenario, 200),
-            one_line(&versions.join(", "), 200),
-            one_line(kernel, 60),
+            one_line(&recording.header.scenario, 200),
+            subjects(recording),
         );
         for remedy in remedies {
             if let Some(cure) = cures.iter().find(|cure| cure.gateway == remedy.name) {
@@ -119,6 +111,18 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         .fold(page + include_str!("cures.md"), |page, (name, file)| page.replace(&format!("${{{name}}}\n"), file))
 }
 
+/// What was under test, and the kernel.
+fn subjects(recording: &Recording) -> String {
+    let header = &recording.header;
+    let versions: Vec<_> = header.subjects.iter().map(|it| format!("{} {}", it.name, it.version)).collect();
+    let kernel = header.machine.get("kernel").map_or("", String::as_str);
+    let settings = [(TCP_RETRIES2, "tcp_retries2"), (TCP_KEEPALIVE_TIME, "tcp_keepalive_time")];
+    let settings = settings.iter().filter_map(|(key, name)| Some((name, header.machine.get(*key)?)));
+    let settings: String =
+        settings.map(|(name, it)| format!(", {name} {} for the gateways", one_line(it, 10))).collect();
+    format!("{}; Linux {}{settings}", one_line(&versions.join(", "), 200), one_line(kernel, 60))
+}
+
 /// Whether there were quiet sessions of every kind.
 fn of_every_kind(cures: &[Cure]) -> bool {
     cures.iter().any(|cure| cure.quiet_sessions.len() == Shape::QUIET_SESSIONS.len())
@@ -129,11 +133,13 @@ fn sessions(recordings: &[(&Recording, Vec<Cure>)], remedies: &[Told]) -> String
     let Some((first, _)) = recordings.first() else { return String::new() };
     let name = |shape: Shape| shape.to_string().trim_start_matches("quiet ").to_owned();
     let mut table = format!(
-        "\n## Quiet sessions\n\n{}. One of each kind on the apiserver that answers, in which nothing is said until the end, when a line has to come: \
-         an echo, or, of what has no input, what the container says at last. How long it lived, and after the stroke: when the gateway ended one on the \
-         apiserver whose packets are lost. `exec`, `attach` and `port-forward` are kube-rs's, by WebSocket; `logs` too, by HTTP/2; SPDY is kubectl's, which sends \
-         a PING every 5 s. Their kubelet is a stand-in (kwok).\n\n| remedy | {} |\n| --- |{}\n",
+        "\n## Quiet sessions\n\n{}, {}.\n\n\
+         For how long a session on the apiserver that answers was quiet and lived, or after how long it was ended; and after the stroke, when the gateway ended one on \
+         the apiserver whose\npackets are lost. Nothing is said in it until the end, when a line has to come: an echo, or what the container says at last where there \
+         is no input. `exec`, `attach` and\n`port-forward` are kube-rs's, by WebSocket; `logs -f` is as well, by HTTP/2; SPDY is kubectl's. The kubelet is a stand-in \
+         (kwok).\n\n| remedy | {} |\n| --- |{}\n",
         one_line(first.header.scenario.split("::case").next().unwrap_or_default(), 200),
+        subjects(first),
         Shape::QUIET_SESSIONS.map(name).join(" | "),
         " --- |".repeat(Shape::QUIET_SESSIONS.len())
     );

@@ -260,7 +260,8 @@ fn dead_session(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery
     };
     let Some(stream) = all.iter().find(there) else { return Recovery::Unknown };
     let end = stream.1.told.as_ref().and_then(|end| end.failure.as_ref());
-    let by_gateway = end.is_some_and(|failure| failure.class != ErrorClass::Timeout);
+    // kubectl takes the end of a connection for that of its session, and says nothing of it.
+    let by_gateway = end.is_none_or(|failure| failure.class != ErrorClass::Timeout);
     match ended(stream).filter(|end| by_gateway && *end < death.off) {
         Some(end) => Recovery::After(end.since(death.on)),
         None => Recovery::Never,

@@ -118,16 +118,22 @@ fn quiet_sessions_of_every_kind_have_a_table_of_their_own() {
     recording.header.scenario = "gateway::quiet_sessions::case_2_second".to_owned();
     let spdy = stream(Shape::QuietSpdy, "spdy-1", 1000, "apiserver-1");
     let (at, spdy) = through(RECOMMENDED.name, 1000, told(spdy, 7000, ErrorClass::Other));
-    recording.observations.insert(0, observed(at, spdy));
+    let there = GatewayStream {
+        told: Some(StreamEnd { after: secs(14), failure: None }),
+        ..stream(Shape::QuietSpdy, "spdy-0", 1000, "apiserver-0")
+    };
+    let (_, there) = through(RECOMMENDED.name, 1000, there);
+    recording.observations.splice(0..0, [observed(at, spdy), observed(at, there)]);
     let page = cures_markdown(&[recording, two_gateways()], &remedies());
     assert_eq!(page.matches("\n## Fault: ").count(), 1, "{page}");
-    assert!(page.contains("\n## Quiet sessions\n\ngateway::quiet_sessions. "), "{page}");
+    assert!(page.contains("\n## Quiet sessions\n\ngateway::quiet_sessions, "), "{page}");
     let cells = [
         "lived 34.0 s / ?",
         "lived 34.0 s / ?",
         "**cut after 9.0 s** / ?",
         "**cut after 35.0 s** / 3.0 s",
-        "**cut after 7.0 s** / ?",
+        // Its client was not told that anything was wrong.
+        "**cut after 7.0 s** / 5.0 s",
     ];
     assert!(page.contains(&format!("\n| recommended | {} |\n", cells.join(" | "))), "{page}");
     assert!(page.contains("\n| none | **cut after 8.0 s** / ? | ? / ? |"), "{page}");
