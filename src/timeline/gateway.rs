@@ -103,6 +103,8 @@ pub enum Shape {
     /// A watch of an informer as client-go has it, beside those requests: on a connection of its own, which its client asks by PING, and asked to
     /// last only so long (`timeoutSeconds`).
     Informer,
+    /// A watch by HTTP/1.1, beside those requests, on a connection of its own.
+    WatchHttp1,
     /// One of more watches on one connection of a client than an apiserver takes on one connection of a gateway.
     WatchMany,
     /// A stream that says nothing for longer than any timer, as an `exec` session in which nobody types.
@@ -133,7 +135,12 @@ impl Shape {
 
     /// Whether it is a watch that goes on in another stream when it has ended, and is told of every change.
     pub fn is_watch(self) -> bool {
-        matches!(self, Self::WatchAlone | Self::WatchBusy | Self::Informer | Self::WatchMany)
+        matches!(self, Self::WatchAlone | Self::WatchBusy | Self::Informer | Self::WatchHttp1 | Self::WatchMany)
+    }
+
+    /// Whether each has a client of its own, and a connection.
+    pub fn is_alone(self) -> bool {
+        matches!(self, Self::Informer | Self::WatchHttp1)
     }
 
     /// Whether it is a session: nothing repeats it when it has ended, its user has to.
@@ -150,6 +157,7 @@ impl fmt::Display for Shape {
             Self::Request => "request",
             Self::NewWatch => "new watch",
             Self::Informer => "informer",
+            Self::WatchHttp1 => "watch by HTTP/1.1",
             Self::WatchMany => "watch among many",
             Self::Quiet => "quiet stream",
             Self::QuietExec => "quiet exec",

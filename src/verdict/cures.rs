@@ -308,8 +308,10 @@ pub(super) fn connections(all: &[Stream<'_>]) -> usize {
         other => 3 + other as i32,
     };
     let mut locals: BTreeMap<(i32, &str), std::collections::BTreeSet<&str>> = BTreeMap::new();
-    for (_, stream) in all.iter().filter(|(_, stream)| !stream.local.is_empty()) {
-        let client = if stream.shape == Shape::Informer { stream.client.as_str() } else { "" };
+    // By HTTP/1.1 a connection ends with a watch that is cut short.
+    let counts = |stream: &GatewayStream| !stream.local.is_empty() && stream.shape != Shape::WatchHttp1;
+    for (_, stream) in all.iter().filter(|(_, stream)| counts(stream)) {
+        let client = if stream.shape.is_alone() { stream.client.as_str() } else { "" };
         locals.entry((lane(stream.shape), client)).or_default().insert(&stream.local);
     }
     locals.values().map(std::collections::BTreeSet::len).max().unwrap_or(0)

@@ -5,6 +5,7 @@
 mod balancer;
 mod cluster;
 mod gateway;
+mod gateway_http1;
 mod idle_timeout;
 mod load;
 mod lost;

@@ -257,6 +257,29 @@ async fn kube_repeats_what_was_refused_for_now_and_each_attempt_is_seen() {
     assert_eq!(attempts, [(id(0), Ok((503, Some(0)))), (id(1), Ok((429, Some(0)))), (id(2), Ok((418, None)))]);
 }
 
+/// By HTTP/1.1 one after the other, and not on one that has ended.
+#[rstest]
+#[tokio::test]
+async fn a_connection_carries_streams_until_it_has_ended(#[values(Http1, Http2)] over: Protocol) {
+    let server = Server::start().await;
+    let (to, ask) = (server.endpoint().over(over), ask());
+    let asking = async {
+        let open = to.dial().await.expect("it listens").multiplexed();
+        let answer = open.ask(&to, &ask).await.expect("an answer");
+        assert_eq!((answer.status().as_u16(), open.is_open()), (200, true));
+        drop(answer);
+        open
+    };
+    let (open, meeting) = tokio::join!(asking, server.meet(over, Then::Answer(200, None)));
+    drop(meeting);
+    let ended = wait::until(secs(10), "its end to be noticed", async || match open.is_open() {
+        false => ControlFlow::Break(()),
+        true => ControlFlow::Continue("it is open".to_owned()),
+    });
+    ended.await.unwrap();
+    assert!(matches!(open.ask(&to, &ask).await.expect_err("it has ended").class, UnexpectedEof | ConnectionReset));
+}
+
 /// Its health check, client-go calls it. It finds out whether the next hop is there, and nothing of what is behind it.
 #[rstest]
 #[case::of_which_somebody_answers(true)]

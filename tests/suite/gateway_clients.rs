@@ -139,6 +139,22 @@ fn of_many_watches_all_have_to_end_and_they_have_to_be_too_many_for_one_connecti
 }
 
 #[test]
+fn a_watch_by_http1_is_judged_as_others_are_and_may_change_its_port() {
+    let on = |local: &str, stream: GatewayStream| GatewayStream { local: local.into(), ..stream };
+    let watch = |at, server| stream(Shape::WatchHttp1, "watchhttp1-0", at, server);
+    let dead = on("127.0.0.1:6", watch(1000, "apiserver-0"));
+    violated("GATEWAY-1", "the watch by HTTP/1.1 through gateway had not ended 20.000 s after its apiserver was lost")
+        .compare(&Parts::good().and(1000, dead.clone()).recording());
+    let ended = told(dead, 13_000, ErrorClass::UnexpectedEof);
+    let next = on("127.0.0.1:7", heard(watch(14_000, "apiserver-1"), &[(5, 1), (2000, 2)]));
+    let goes_on = Parts::good().and(1000, ended.clone()).and(14_000, next).recording();
+    upheld().compare(&goes_on);
+    assert_eq!(figure(&goes_on, "GATEWAY-5", "client connections"), Some(1.0));
+    violated("GATEWAY-6", "watchhttp1-0 through gateway was ended at +14.000s and did not go on")
+        .compare(&Parts::good().and(1000, ended).recording());
+}
+
+#[test]
 fn what_failed_now_and_then_is_counted_and_so_are_the_clients_ports() {
     let refused = |at| (at, GatewayStream { shape: Shape::NewWatch, ..request(at, 503) });
     let slow = Some(Answered { after: secs(4), status: 200 });

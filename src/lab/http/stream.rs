@@ -1,4 +1,4 @@
-//! Several streams at once on one connection by HTTP/2, as client libraries have them.
+//! Several streams on one connection, as client libraries have them: at once by HTTP/2, one after the other by HTTP/1.1.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,9 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::http2;
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::sync::Mutex;
 use tokio_util::io::InspectReader;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -26,10 +27,17 @@ pub struct Asking {
     pub patience: Duration,
 }
 
-/// A connection that carries many streams; whoever holds one shares it.
+/// hyper's half of it.
+#[derive(Clone)]
+enum Shared {
+    Http1(Arc<Mutex<http1::SendRequest<Full<Bytes>>>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// A connection that carries many streams; whoever holds one shares it. By HTTP/1.1 each waits for the one before it.
 #[derive(Clone)]
 pub struct Multiplexed {
-    sender: http2::SendRequest<Full<Bytes>>,
+    sender: Shared,
     local: Arc<str>,
     trouble: wire::Trouble,
     pongs: Option<Pongs>,
@@ -37,11 +45,14 @@ pub struct Multiplexed {
 }
 
 impl Connection {
-    /// The same, for many streams; `None` where it speaks HTTP/1.1.
-    pub fn multiplexed(self) -> Option<Multiplexed> {
-        let Sender::Http2(sender) = self.sender else { return None };
+    /// The same, for many streams.
+    pub fn multiplexed(self) -> Multiplexed {
+        let sender = match self.sender {
+            Sender::Http1(sender) => Shared::Http1(Arc::new(Mutex::new(sender))),
+            Sender::Http2(sender) => Shared::Http2(sender),
+        };
         let (local, driver) = (self.local.into(), Arc::new(self.driver));
-        Some(Multiplexed { sender, local, trouble: self.trouble, pongs: None, _driver: driver })
+        Multiplexed { sender, local, trouble: self.trouble, pongs: None, _driver: driver }
     }
 }
 
@@ -58,7 +69,11 @@ impl Multiplexed {
 
     /// Whether it takes streams, as far as we know. Not after a GOAWAY.
     pub fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+        match &self.sender {
+            // Whoever holds it has a request under way.
+            Shared::Http1(sender) => sender.try_lock().is_ok_and(|sender| !sender.is_closed()),
+            Shared::Http2(sender) => !sender.is_closed(),
+        }
     }
 
     /// Opens a stream. Returns the answer when its headers are there, however long that takes.
@@ -67,7 +82,14 @@ impl Multiplexed {
     /// Why there will be none.
     pub async fn ask(&self, to: &Endpoint, ask: &Ask) -> Result<Response<Incoming>, Failure> {
         let request = to.request(ask).map_err(|error| classify(&error))?;
-        let answer = self.sender.clone().send_request(request).await;
+        let answer = match &self.sender {
+            Shared::Http1(sender) => {
+                let mut sender = sender.lock().await;
+                sender.ready().await.map_err(|error| self.failure(&error))?;
+                sender.send_request(request).await
+            }
+            Shared::Http2(sender) => sender.clone().send_request(request).await,
+        };
         answer.map_err(|error| self.failure(&error))
     }
 
@@ -94,7 +116,13 @@ impl Endpoint {
         let handshake = builder.keep_alive_while_idle(true).handshake(io).await;
         let (sender, connection) = handshake.map_err(|error| (Phase::Tls, classify(&error)))?;
         let driver = Arc::new(AbortOnDropHandle::new(tokio::spawn(connection)));
-        Ok(Multiplexed { sender, local: local.into(), trouble, pongs: Some(pongs), _driver: driver })
+        Ok(Multiplexed {
+            sender: Shared::Http2(sender),
+            local: local.into(),
+            trouble,
+            pongs: Some(pongs),
+            _driver: driver,
+        })
     }
 
     /// The apiserver that an answer is from, as a balancer that ends TLS says.

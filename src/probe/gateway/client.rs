@@ -79,7 +79,7 @@ impl Client {
         Ok(())
     }
 
-    /// Watches of one shape, one on each apiserver. Informers have a client of their own each.
+    /// Watches of one shape, one on each apiserver.
     pub(super) async fn spread(
         self: Arc<Self>,
         shape: Shape,
@@ -87,7 +87,7 @@ impl Client {
         from: u64,
         tasks: &Tasks,
     ) -> anyhow::Result<()> {
-        let client = |_| if shape == Shape::Informer { Arc::new(self.informing()) } else { self.clone() };
+        let client = |_| if shape.is_alone() { Arc::new(self.alone(shape)) } else { self.clone() };
         let clients: Vec<_> = (0..servers).map(client).collect();
         let mut found: Vec<Watch> = Vec::new();
         let what = format!("a {shape} on each apiserver, through the gateway {}", self.gateway);
@@ -114,10 +114,12 @@ impl Client {
         Ok(())
     }
 
-    /// One like it with a connection of its own, which it asks as client-go does.
-    fn informing(&self) -> Self {
-        let asks = Some(Asking { idle: times::CLIENT_READ_IDLE, patience: times::CLIENT_PING_TIMEOUT });
-        let (to, crew) = (self.to.clone(), self.crew.clone());
+    /// One like it with a connection of its own, for a stream of that shape: an informer's client asks it as client-go does.
+    fn alone(&self, shape: Shape) -> Self {
+        let asking = Asking { idle: times::CLIENT_READ_IDLE, patience: times::CLIENT_PING_TIMEOUT };
+        let asks = (shape == Shape::Informer).then_some(asking);
+        let protocol = if shape == Shape::WatchHttp1 { Protocol::Http1 } else { Protocol::Http2 };
+        let (to, crew) = (self.to.clone().over(protocol), self.crew.clone());
         Self { gateway: self.gateway, lane: self.lane, number: self.number, to, asks, kept: Mutex::default(), crew }
     }
 
@@ -140,10 +142,7 @@ impl Client {
         }
         let open = match self.asks {
             Some(asking) => self.to.dial_asking(asking).await.map_err(|(_, failure)| failure)?,
-            None => {
-                let dialled = self.to.dial().await.map_err(|(_, failure)| failure)?;
-                dialled.multiplexed().ok_or_else(|| other("the gateway speaks no HTTP/2"))?
-            }
+            None => self.to.dial().await.map_err(|(_, failure)| failure)?.multiplexed(),
         };
         *kept = Some(open.clone());
         Ok(open)
@@ -187,10 +186,6 @@ impl Client {
         let client = if client.is_empty() { lane } else { client.to_owned() };
         Story::begin(self.crew.recorder.clone(), self.gateway, shape, &client, self.crew.audit_ids.next())
     }
-}
-
-fn other(text: &str) -> Failure {
-    Failure { class: ErrorClass::Other, text: text.to_owned() }
 }
 
 fn too_long(patience: Duration) -> Failure {

@@ -32,6 +32,7 @@ use crate::timing::gateway as times;
 #[derive(Default)]
 pub struct GatewayClients {
     many: u32,
+    by_http1: bool,
 }
 
 /// Clients of all gateways of the lab.
@@ -43,7 +44,13 @@ impl GatewayClients {
     /// So many watches more on one of their connections, the one that carries watches alone.
     #[must_use]
     pub fn with_many(self, many: u32) -> Self {
-        Self { many }
+        Self { many, ..self }
+    }
+
+    /// Watches by HTTP/1.1 as well, as kube-rs and others have them.
+    #[must_use]
+    pub fn and_by_http1(self) -> Self {
+        Self { by_http1: true, ..self }
     }
 }
 
@@ -81,6 +88,10 @@ impl Probe for GatewayClients {
                 client.spread(Shape::Informer, lab.known_to_gateways().len(), from, &tasks)
             });
             try_join_all(informers).await?;
+            for gateway in lab.gateways().iter().filter(|_| self.by_http1) {
+                let client = Arc::new(Client::of(lab, (gateway, Lane::Busy), 0, crew.clone()));
+                client.spread(Shape::WatchHttp1, lab.known_to_gateways().len(), from, &tasks).await?;
+            }
             lab.count_gateways().await?;
             let direct = lab.servers().iter().map(|server| server.endpoint.clone()).collect();
             let container = lab.pod().and_then(|pod| pod.quiet.clone());

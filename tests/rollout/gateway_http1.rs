@@ -1,0 +1,54 @@
+//! Gateways whose clients speak HTTP/1.1, as kube-rs does, and an apiserver that is dead and has not said so.
+
+use rollproof::prelude::*;
+use rollproof::timing::gateway as times;
+use serial_test::serial;
+
+const WATCHES: &[&Requirement] = &[&gateway::ENDED, &gateway::ELSEWHERE, &gateway::UNTOUCHED, &gateway::RESUMED];
+
+/// A lab with two gateways: one speaks to apiservers what its client speaks, so that sessions can be upgraded, and one HTTP/2 always.
+fn before_two_gateways() -> Scenario {
+    undisturbed().only_in(Profile::Nightly).compressed().in_a_lab(|lab| {
+        (lab.namespaces, lab.apiservers) = (true, Some(2));
+        lab.gateways = vec![gateways::RECOMMENDED, gateways::PING_AND_HEALTH_CHECK];
+    })
+}
+
+fn clients_and_a_writer() -> Probes {
+    Probes::default().with(gateway_clients().and_by_http1()).with(write().at(1).every(times::WRITE_EVERY))
+}
+
+/// A watch by HTTP/1.1 on a silently lost apiserver ends and goes on behind both: where its upstream connection has no PING, TCP ends it.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_watch_by_http1_on_a_silently_lost_apiserver_goes_on() {
+    before_two_gateways()
+        .upholds_through(&gateways::RECOMMENDED, WATCHES)
+        .upholds_through(&gateways::PING_AND_HEALTH_CHECK, WATCHES)
+        .run(async |lab| {
+            let probes = clients_and_a_writer().start(lab).await?;
+            let first = lab.lose(0, Lost::Both).await?;
+            probes.watch_for(times::FAULT).await;
+            first.heal().await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// On a frozen one, whose kernel acknowledges everything, only PING ends it. A control: behind the gateway that speaks HTTP/1.1 to the apiserver because its
+/// client does, the watch hangs.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_watch_by_http1_on_a_frozen_apiserver_goes_on_only_behind_http2() {
+    before_two_gateways()
+        .violates_through(&gateways::RECOMMENDED, &[&gateway::ENDED])
+        .upholds_through(&gateways::PING_AND_HEALTH_CHECK, WATCHES)
+        .run(async |lab| {
+            let probes = clients_and_a_writer().start(lab).await?;
+            let first = lab.servers()[0].freeze().await?;
+            probes.watch_for(times::FAULT).await;
+            drop(first);
+            probes.stop().await
+        })
+        .await;
+}
