@@ -51,6 +51,9 @@ pub struct Setup {
     pub gateways: Vec<Remedy>,
     /// How many workers each of them has.
     pub gateway_workers: u32,
+    /// Whether those that are Envoys learn of apiservers by a file, and can be told of others ([`Lab::tell_gateways`](super::Lab::tell_gateways)).
+    /// It takes an inotify instance for each of their clusters, and a user has 128 (`fs.inotify.max_user_instances`).
+    pub told_of_endpoints: bool,
     /// Of how many apiservers, the last ones, they know nothing until they are told ([`Lab::tell_gateways`](super::Lab::tell_gateways)).
     pub spares: usize,
     /// `net.ipv4.tcp_retries2` where the balancer and the gateways stand; `None`: as the machine has it. It takes
@@ -98,6 +101,7 @@ impl Setup {
             namespaces: false,
             gateways: Vec::new(),
             gateway_workers: 1,
+            told_of_endpoints: false,
             spares: 0,
             tcp_retries2: None,
             tcp_keepalive: false,

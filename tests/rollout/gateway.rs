@@ -181,7 +181,8 @@ async fn istio_does_what_it_is_told_when(#[case] silence: Silence) {
         .upholds_through(&gateways::ISTIO_RECOMMENDED, ALL)
         .violates_through(&gateways::ISTIO, &[&gateway::ENDED, &gateway::ELSEWHERE])
         .run(async |lab| {
-            let probes = clients_and_a_writer().start(lab).await?;
+            let clients = Probes::default().with(gateway_clients().and_by_http1());
+            let probes = clients.with(write().at(1).every(times::WRITE_EVERY)).start(lab).await?;
             silence.falls(lab, &probes).await?;
             probes.stop().await
         })
@@ -229,6 +230,7 @@ async fn an_apiserver_is_replaced_by_one_at_another_address() {
         .compressed()
         .in_a_lab(|lab| {
             (lab.namespaces, lab.apiservers, lab.spares, lab.pods) = (true, Some(3), 1, true);
+            lab.told_of_endpoints = true;
             lab.gateways = vec![gateways::RECOMMENDED, gateways::NONE];
         })
         .upholds_through(&gateways::RECOMMENDED, ALL)
@@ -278,6 +280,7 @@ async fn gateways_that_know_only_the_lost_apiserver_do_not_resume_watches() {
         .compressed()
         .in_a_lab(|lab| {
             (lab.namespaces, lab.apiservers) = (true, Some(2));
+            lab.told_of_endpoints = true;
             lab.gateways = vec![gateways::PING, gateways::STREAM_DURATION];
         })
         .upholds_through(&gateways::PING, &[&gateway::ENDED, &gateway::UNTOUCHED])

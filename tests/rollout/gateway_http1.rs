@@ -6,11 +6,11 @@ use serial_test::serial;
 
 const WATCHES: &[&Requirement] = &[&gateway::ENDED, &gateway::ELSEWHERE, &gateway::UNTOUCHED, &gateway::RESUMED];
 
-/// A lab with two gateways: one speaks to apiservers what its client speaks, so that sessions can be upgraded, and one HTTP/2 always.
-fn before_two_gateways() -> Scenario {
+/// Gateways that are recommended, which take upgrades as well: an apiserver does that by HTTP/1.1 only.
+fn before_gateways() -> Scenario {
     undisturbed().only_in(Profile::Nightly).compressed().in_a_lab(|lab| {
         (lab.namespaces, lab.apiservers) = (true, Some(2));
-        lab.gateways = vec![gateways::RECOMMENDED, gateways::PING_AND_HEALTH_CHECK];
+        lab.gateways = vec![gateways::RECOMMENDED, gateways::HAPROXY_RECOMMENDED];
     })
 }
 
@@ -18,13 +18,13 @@ fn clients_and_a_writer() -> Probes {
     Probes::default().with(gateway_clients().and_by_http1()).with(write().at(1).every(times::WRITE_EVERY))
 }
 
-/// A watch by HTTP/1.1 on a silently lost apiserver ends and goes on behind both: where its upstream connection has no PING, TCP ends it.
+/// A watch by HTTP/1.1 on a silently lost apiserver ends and goes on behind both.
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
 async fn a_watch_by_http1_on_a_silently_lost_apiserver_goes_on() {
-    before_two_gateways()
+    before_gateways()
         .upholds_through(&gateways::RECOMMENDED, WATCHES)
-        .upholds_through(&gateways::PING_AND_HEALTH_CHECK, WATCHES)
+        .upholds_through(&gateways::HAPROXY_RECOMMENDED, WATCHES)
         .run(async |lab| {
             let probes = clients_and_a_writer().start(lab).await?;
             let first = lab.lose(0, Lost::Both).await?;
@@ -35,14 +35,14 @@ async fn a_watch_by_http1_on_a_silently_lost_apiserver_goes_on() {
         .await;
 }
 
-/// On a frozen one, whose kernel acknowledges everything, only PING ends it. A control: behind the gateway that speaks HTTP/1.1 to the apiserver because its
-/// client does, the watch hangs.
+/// On a frozen one, whose kernel acknowledges everything, PING or a health check ends it: these gateways speak HTTP/2 to apiservers, whatever a client
+/// speaks.
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
-async fn a_watch_by_http1_on_a_frozen_apiserver_goes_on_only_behind_http2() {
-    before_two_gateways()
-        .violates_through(&gateways::RECOMMENDED, &[&gateway::ENDED])
-        .upholds_through(&gateways::PING_AND_HEALTH_CHECK, WATCHES)
+async fn a_watch_by_http1_on_a_frozen_apiserver_goes_on() {
+    before_gateways()
+        .upholds_through(&gateways::RECOMMENDED, WATCHES)
+        .upholds_through(&gateways::HAPROXY_RECOMMENDED, WATCHES)
         .run(async |lab| {
             let probes = clients_and_a_writer().start(lab).await?;
             let first = lab.servers()[0].freeze().await?;

@@ -57,7 +57,7 @@ fn each_lane_has_a_port_and_a_service_of_its_own_and_all_know_the_same_apiserver
                     .as_array()
                     .unwrap()
                     .iter()
-                    .all(|route| { route["route"][0]["destination"]["host"] == format!("{lane}.example.internal") })
+                    .all(|route| route["route"][0]["destination"]["host"].as_str().unwrap().starts_with(lane))
             );
         }
         let text = json!(documents).to_string();
@@ -70,13 +70,14 @@ fn measured() -> (Value, Value) {
     let shown = ["/lab/gateway.crt", "/lab/gateway.key"].map(Path::new);
     let (ca, folder) = (Path::new("/lab/ca.crt"), Path::new("/lab/gateway"));
     let balancer = envoy::configuration(&settings(), ca, secs(60), folder, shown);
-    let told = configuration(balancer, RECOMMENDED, &ports(), 1, folder);
+    let told = configuration(balancer, RECOMMENDED, &ports(), 1, None);
     let resources = &told["static_resources"];
     let manager = &resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
     (resources["clusters"][0].clone(), manager["route_config"]["virtual_hosts"][0]["routes"].clone())
 }
 
-const OPTIONS: &str = "/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/use_downstream_protocol_config";
+const OPTIONS: &str =
+    "/typed_extension_protocol_options/envoy.extensions.upstreams.http.v3.HttpProtocolOptions/explicit_http_config";
 
 #[test]
 fn istio_is_told_what_the_recommended_envoy_is_told() {
@@ -101,11 +102,17 @@ fn istio_is_told_what_the_recommended_envoy_is_told() {
         assert_eq!(check["http_health_check"][name], measured["http_health_check"][name], "{name}");
     }
 
-    assert_eq!(patches[1]["match"]["listener"]["portNumber"], 17_000);
-    let upgrades = &patches[1]["patch"]["value"]["typed_config"]["upgrade_configs"];
+    let upgrades = &patches[1]["patch"]["value"];
+    assert_eq!(upgrades.pointer(OPTIONS), Some(&json!({"http_protocol_options": {}})));
+    assert_eq!(upgrades["upstream_bind_config"], patch["upstream_bind_config"]);
+
+    assert_eq!(patches[2]["match"]["listener"]["portNumber"], 17_000);
+    let upgrades = &patches[2]["patch"]["value"]["typed_config"]["upgrade_configs"];
     assert_eq!(upgrades, &json!([{"upgrade_type": "SPDY/3.1"}]));
 
-    let tcp = &document(&documents, "DestinationRule", "alone")["spec"]["trafficPolicy"]["connectionPool"]["tcp"];
+    let policy = |name| document(&documents, "DestinationRule", name)["spec"]["trafficPolicy"].clone();
+    let tcp = policy("alone")["connectionPool"]["tcp"].clone();
+    assert_eq!(policy("alone-upgrades")["connectionPool"]["tcp"], tcp);
     assert_eq!(tcp["connectTimeout"], cluster["connect_timeout"]);
     let keepalive = &cluster["upstream_connection_options"]["tcp_keepalive"];
     let told = |name: &str| tcp["tcpKeepalive"][name].as_str().map(|text| text.trim_end_matches('s').parse().ok());
@@ -114,12 +121,20 @@ fn istio_is_told_what_the_recommended_envoy_is_told() {
     assert_eq!(tcp["tcpKeepalive"]["probes"], keepalive["keepalive_probes"]);
 
     let http = &document(&documents, "VirtualService", "alone")["spec"]["http"];
-    let retries = &routes[0]["route"]["retry_policy"];
+    let [upgraded, reads, others] = &routes.as_array().unwrap()[..] else { panic!("{routes:#}") };
+    let retries = &reads["route"]["retry_policy"];
     assert_eq!(
-        (&http[0]["retries"]["retryOn"], &http[0]["retries"]["attempts"]),
+        (&http[1]["retries"]["retryOn"], &http[1]["retries"]["attempts"]),
         (&retries["retry_on"], &retries["num_retries"])
     );
-    assert_eq!((&http[1]["retries"]["attempts"], &routes[1]["route"]["retry_policy"]), (&json!(0), &Value::Null));
+    for (told, measured) in [(&http[0], upgraded), (&http[2], others)] {
+        assert_eq!((&told["retries"]["attempts"], &measured["route"]["retry_policy"]), (&json!(0), &Value::Null));
+    }
+    let host = &http[0]["route"][0]["destination"]["host"];
+    assert_eq!(
+        (host, &upgraded["route"]["cluster"]),
+        (&json!("alone-upgrades.example.internal"), &json!("alone-upgrades"))
+    );
 }
 
 #[test]
@@ -165,7 +180,7 @@ fn the_lab_adds_certificates_names_and_a_header_and_no_remedy() {
     let documents = documents(ISTIO_RECOMMENDED);
     let patches = document(&documents, "EnvoyFilter", "lab")["spec"]["configPatches"].as_array().unwrap();
     let said: Vec<_> = patches.iter().flat_map(|it| it["patch"]["value"].as_object().unwrap().keys()).collect();
-    let of_lanes = ["alt_stat_name", "transport_socket"].repeat(Lane::ALL.len());
+    let of_lanes = ["alt_stat_name", "transport_socket"].repeat(Lane::ALL.len() * 2);
     assert_eq!(said, [&["transport_socket", "response_headers_to_add"][..], &of_lanes].concat());
 }
 

@@ -44,6 +44,11 @@ pub(super) fn write(folder: &Path, backends: &[Backend]) -> anyhow::Result<()> {
     std::fs::rename(&new, &file).with_context(|| format!("cannot move {} to its place", file.display()))
 }
 
+/// Whether that file is there.
+pub(super) fn are_told(folder: &Path) -> bool {
+    file(folder).exists()
+}
+
 fn file(folder: &Path) -> PathBuf {
     folder.join("endpoints.json")
 }

@@ -85,7 +85,7 @@ impl Wishes {
                 self.shorten(&mut document);
                 documents.push(document);
             }
-            patches.extend(self.cluster(&name));
+            patches.extend(self.cluster(&name).into_iter().chain(self.cluster(&format!("{name}-upgrades"))));
         }
         documents.push(json!({
             "apiVersion": "networking.istio.io/v1alpha3",
@@ -165,11 +165,11 @@ impl Wishes {
 
     /// The CA of the apiservers, in Istio's own TLS context; and a name under which statistics are found. Two patches: of one that has a
     /// transport socket pilot takes nothing else.
-    fn cluster(&self, lane: &str) -> [Value; 2] {
+    fn cluster(&self, name: &str) -> [Value; 2] {
         let trusted = json!({"common_tls_context": {"validation_context": {"trusted_ca": {"filename": self.ca}}}});
         let socket = tls("envoy.transport_sockets.tls", "UpstreamTlsContext", trusted);
-        [json!({"alt_stat_name": lane}), json!({"transport_socket": socket})].map(|value| {
-            let service = format!("{lane}.example.internal");
+        [json!({"alt_stat_name": name}), json!({"transport_socket": socket})].map(|value| {
+            let service = format!("{name}.example.internal");
             patch("CLUSTER", json!({"context": "GATEWAY", "cluster": {"service": service}}), value)
         })
     }

@@ -32,8 +32,14 @@ impl Lane {
 }
 
 /// What Envoy is told that has a remedy: made of what a balancer would be ([`envoy::configuration`]). It listens on a port for each of
-/// [`Lane::ALL`], and keeps its endpoints in that folder.
-pub fn configuration(balancer: Value, remedy: Remedy, ports: &[SocketAddr; 4], workers: u32, folder: &Path) -> Value {
+/// [`Lane::ALL`], and is `told` of its endpoints by a file in that folder, if by one.
+pub fn configuration(
+    balancer: Value,
+    remedy: Remedy,
+    ports: &[SocketAddr; 4],
+    workers: u32,
+    told: Option<&Path>,
+) -> Value {
     let mut configuration = balancer;
     let resources = &mut configuration["static_resources"];
     let (mut clusters, mut listeners) = (Vec::new(), Vec::new());
@@ -41,7 +47,10 @@ pub fn configuration(balancer: Value, remedy: Remedy, ports: &[SocketAddr; 4], w
         let name = lane.name();
         let (mut cluster, mut listener) = (resources["clusters"][0].clone(), resources["listeners"][0].clone());
         cluster["name"] = json!(name);
-        endpoints::subscribe(&mut cluster, folder);
+        match told {
+            Some(folder) => endpoints::subscribe(&mut cluster, folder),
+            None => cluster["load_assignment"]["cluster_name"] = json!(name),
+        }
         listener["name"] = json!(name);
         listener["address"]["socket_address"]["port_value"] = json!(port.port());
         if workers > 1 {
@@ -50,11 +59,12 @@ pub fn configuration(balancer: Value, remedy: Remedy, ports: &[SocketAddr; 4], w
         }
         let manager = &mut listener["filter_chains"][0]["filters"][0]["typed_config"];
         manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"]["cluster"] = json!(name);
-        remedy.apply(*lane, &mut cluster, manager);
+        let upgraded = remedy.apply(*lane, &mut cluster, manager);
         if remedy.is_plain() {
             envoy::in_plain_text(&mut listener);
         }
         clusters.push(cluster);
+        clusters.extend(upgraded);
         listeners.push(listener);
     }
     *resources = json!({"clusters": clusters, "listeners": listeners});

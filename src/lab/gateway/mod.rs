@@ -113,10 +113,13 @@ impl Gateway {
         {
             (Some(file), _) => lane_processes(control_plane, &settings, file, &ports, &folder)?,
             (None, None) => {
-                endpoints::write(&folder, &backends)?;
+                let by_file = setup.told_of_endpoints.then_some(&*folder);
+                if let Some(folder) = by_file {
+                    endpoints::write(folder, &backends)?;
+                }
                 let idle = timing::COMMAND_IDLE_TIMEOUT;
                 let balancer = envoy::configuration(&settings, &control_plane.ca_file, idle, &folder, shown);
-                let told = configuration(balancer, remedy, &ports, setup.gateway_workers, &folder);
+                let told = configuration(balancer, remedy, &ports, setup.gateway_workers, by_file);
                 vec![envoy_process(&told, setup.gateway_workers, &folder)?]
             }
             (None, Some(wishes)) => {
@@ -210,8 +213,8 @@ impl Gateway {
     /// # Errors
     /// It does not, or is gone.
     async fn tell(&self, backends: &[Backend]) -> anyhow::Result<()> {
-        let file = self.remedy.file();
-        ensure!(file.is_none(), "the gateway {} has its apiservers from its configuration", self.remedy.name);
+        let told = self.pilot.is_some() || endpoints::are_told(&self.folder);
+        ensure!(told, "the gateway {} has its apiservers from its configuration", self.remedy.name);
         let before = self.updates().await?;
         match &self.pilot {
             Some(pilot) => pilot.tell(backends)?,

@@ -177,10 +177,10 @@ pub const PING_AND_HEALTH_CHECK: Remedy = Remedy {
 pub const RECOMMENDED: Remedy = Remedy {
     name: "recommended",
     settings: "connection_keepalive, health_checks; for GET without upgrade retry_on reset,connect-failure,refused-stream at another host; \
-               use_downstream_protocol_config with tcp_keepalive and TCP_USER_TIMEOUT, for upgrades",
+               what is upgraded in a cluster of its own, by HTTP/1.1, with tcp_keepalive and TCP_USER_TIMEOUT",
     why: "As http2-ping+health-check; and a read that had no answer yet when its connection was closed is repeated at another apiserver, so \
           its client sees no 503. No timer looks at a stream, so a quiet one lives as long as its connection answers. An upgraded session has an HTTP/1.1 connection, which \
-          knows no PING: there TCP has to do.",
+          knows no PING: there TCP has to do. All else is HTTP/2 upstream, whatever its client speaks.",
     parts: &[Part::Ping, Part::HealthCheck, Part::RetryReads, Part::TcpKeepalive, Part::TcpUserTimeout, Part::Upgrades],
 };
 
@@ -254,13 +254,13 @@ impl Remedy {
         istio.or_else(|| self.file().map(File::as_set))
     }
 
-    /// Changes the configuration of one lane's cluster and of the connection manager before it. Sessions could not be opened
-    /// through an explicit HTTP/2 upstream, so their lane always takes upgrades.
-    pub(super) fn apply(&self, lane: Lane, cluster: &mut Value, manager: &mut Value) {
-        let upgrades = lane == Lane::Sessions && !self.parts.contains(&Part::Upgrades);
-        for part in self.parts.iter().chain(upgrades.then_some(&Part::Upgrades)) {
+    /// Changes the configuration of one lane's cluster and of the connection manager before it. Returns the cluster of what is upgraded, if
+    /// that is taken: in the lane of sessions it always is.
+    pub(super) fn apply(&self, lane: Lane, cluster: &mut Value, manager: &mut Value) -> Option<Value> {
+        for part in self.parts {
             part.apply(cluster, manager);
         }
+        (lane == Lane::Sessions || self.parts.contains(&Part::Upgrades)).then(|| take_upgrades(cluster, manager))
     }
 }
 
@@ -293,8 +293,8 @@ impl Part {
                     "timeout": seconds(times::PING_TIMEOUT),
                 });
             }
-            // Part of the lab's settings, of the listener, of everything, and of no Envoy.
-            Self::HealthCheck | Self::PlainText | Self::ByIstio(_) | Self::File(_) => {}
+            // Part of the lab's settings, of the listener, of everything, of no Envoy, and of a cluster of its own.
+            Self::HealthCheck | Self::PlainText | Self::ByIstio(_) | Self::File(_) | Self::Upgrades => {}
             Self::CloseOnHealthFailure => cluster["close_connections_on_host_health_failure"] = json!(true),
             Self::OutlierDetection => {
                 cluster["outlier_detection"] = json!({
@@ -322,14 +322,9 @@ impl Part {
                 }
             }
             Self::RetryReads => {
-                let routes = manager.pointer_mut("/route_config/virtual_hosts/0/routes").and_then(Value::as_array_mut);
-                let Some(routes) = routes else { return };
+                let Some(routes) = routes(manager) else { return };
                 let mut reads = routes[0].clone();
-                // An upgraded GET is a session, and must not be opened twice.
-                reads["match"]["headers"] = json!([
-                    {"name": ":method", "string_match": {"exact": "GET"}},
-                    {"name": "upgrade", "present_match": false},
-                ]);
+                reads["match"]["headers"] = json!([{"name": ":method", "string_match": {"exact": "GET"}}]);
                 reads["route"]["retry_policy"] = json!({
                     "retry_on": "reset,connect-failure,refused-stream",
                     "num_retries": 2,
@@ -343,27 +338,35 @@ impl Part {
                 });
                 routes.insert(0, reads);
             }
-            // Over HTTP/2 an apiserver takes no upgrade: what comes by HTTP/1.1 goes on by HTTP/1.1. The protocol is offered by ALPN as it is
-            // needed, and health checks have none of their own then.
-            Self::Upgrades => {
-                let options = protocol_options(cluster);
-                let http2 = options["explicit_http_config"]["http2_protocol_options"].take();
-                options["use_downstream_protocol_config"] =
-                    json!({"http_protocol_options": {}, "http2_protocol_options": http2});
-                if let Some(options) = options.as_object_mut() {
-                    options.remove("explicit_http_config");
-                }
-                let common = cluster.pointer_mut("/transport_socket/typed_config/common_tls_context");
-                if let Some(common) = common.and_then(Value::as_object_mut) {
-                    common.remove("alpn_protocols");
-                }
-                if let Some(check) = cluster.pointer_mut("/health_checks/0/http_health_check") {
-                    check["codec_client_type"] = json!("HTTP1");
-                }
-                manager["upgrade_configs"] = json!([{"upgrade_type": "websocket"}, {"upgrade_type": "SPDY/3.1"}]);
-            }
         }
     }
+}
+
+/// Sends what asks for an upgrade to a cluster of its own, which is returned. It speaks HTTP/1.1, since over HTTP/2 an apiserver takes no
+/// upgrade; and nothing else does, whatever its client speaks, since HTTP/1.1 knows no PING.
+fn take_upgrades(cluster: &Value, manager: &mut Value) -> Value {
+    let mut upgraded = cluster.clone();
+    let name = json!(format!("{}-upgrades", cluster["name"].as_str().unwrap_or_default()));
+    upgraded["name"] = name.clone();
+    protocol_options(&mut upgraded)["explicit_http_config"] = json!({"http_protocol_options": {}});
+    if let Some(offered) = upgraded.pointer_mut("/transport_socket/typed_config/common_tls_context/alpn_protocols") {
+        *offered = json!(["http/1.1"]);
+    }
+    if let Some(check) = upgraded.pointer_mut("/health_checks/0/http_health_check") {
+        check["codec_client_type"] = json!("HTTP1");
+    }
+    manager["upgrade_configs"] = json!([{"upgrade_type": "websocket"}, {"upgrade_type": "SPDY/3.1"}]);
+    if let Some(routes) = routes(manager) {
+        let mut route = routes.last().cloned().unwrap_or_default();
+        route["match"]["headers"] = json!([{"name": "upgrade", "present_match": true}]);
+        route["route"]["cluster"] = name;
+        routes.insert(0, route);
+    }
+    upgraded
+}
+
+fn routes(manager: &mut Value) -> Option<&mut Vec<Value>> {
+    manager.pointer_mut("/route_config/virtual_hosts/0/routes")?.as_array_mut()
 }
 
 fn protocol_options(cluster: &mut Value) -> &mut Value {

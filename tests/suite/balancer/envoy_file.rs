@@ -93,7 +93,7 @@ async fn what_envoy_refuses_is_refused_with_its_words() {
     for (part, instead, says) in [
         ("num_retries", "num_retriez", "'num_retriez'"),
         ("  listeners:", "  listeners: [", "yaml-cpp: error at line "),
-        ("{ cluster: apiservers", "{ cluster: nobody", "route: unknown cluster 'nobody'"),
+        ("{ cluster: apiservers,", "{ cluster: nobody,", "route: unknown cluster 'nobody'"),
     ] {
         let (folder, own) = file(&example.replace(part, instead));
         let (own, path) = (own.unwrap(), folder.path().join("filled.yaml"));

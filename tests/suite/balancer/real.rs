@@ -244,8 +244,7 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, unwell: Arc<AtomicBool>)
 #[case::haproxy_as_it_is_recommended(Told::Gateway(HAPROXY_RECOMMENDED), ["HTTP/2.0"; 2])]
 #[case::envoy(Told::Envoy, ["HTTP/2.0"; 2])]
 #[case::envoy_in_plain_text(Told::EnvoyInPlainText, ["HTTP/2.0"; 2])]
-// An upgrade takes HTTP/1.1, so the protocol follows the client.
-#[case::envoy_as_its_user_says(Told::EnvoyFile, ["HTTP/1.1", "HTTP/2.0"])]
+#[case::envoy_as_its_user_says(Told::EnvoyFile, ["HTTP/2.0"; 2])]
 #[tokio::test]
 async fn apiservers_that_are_well_are_asked_in_turn_and_it_is_known_who_has_answered(
     #[case] told: Told,
