@@ -35,6 +35,10 @@ A gateway that ends HTTP stands between clients and kube-apiservers: an Istio in
 or RST. The clients' connections lead to the gateway and stay; so a watch hangs for ever, and half of the requests with it. Which setting of the
 gateway ends that, for watches *and* requests, and leaves a quiet `exec` session alone?
 
+**In short:** ask the connection, not the stream. HTTP/2 PING upstream ends what hangs, health checks keep new streams away, reads that had no answer yet are repeated at another
+apiserver, and TCP's timers do for upgraded sessions. So configured, Envoy, Istio and haproxy uphold every GATEWAY requirement under each fault below: the configurations are at the end
+of this page. Open-source nginx does not where a process is frozen. The field report's cures do not: its first cuts quiet sessions, its second ends a watch only if nothing else is on its connection.
+
 Each remedy has an Envoy of its own, and all stand in front of the same two real apiservers, over HTTP/2 and TLS on both sides, with one
 worker. One fault serves them all. haproxy and nginx have labs of their own; nginx speaks HTTP/2 to clients only. The columns:
 ";
