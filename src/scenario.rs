@@ -225,11 +225,12 @@ impl Scenario {
             .chain(policies)
             .chain(setup.namespaces.then_some(&Need::Namespaces))
             .chain(setup.pods.then_some(&Need::Pods))
-            .chain(setup.wants_istio().then_some(&Need::Istio))
-            .chain(setup.kubectl.then_some(&Need::Kubectl))
             .chain(setup.gateways.iter().map(program_of))
             .chain(config.balancer.needs())
-            .chain(config.control_plane.needs());
+            .chain(config.control_plane.needs())
+            // Last, since they may have to be built.
+            .chain(setup.kubectl.then_some(&Need::Kubectl))
+            .chain(setup.wants_istio().then_some(&Need::Istio));
         for need in needs {
             let reason = match need {
                 Need::SeveralServers if config.apiservers == Some(1) => {

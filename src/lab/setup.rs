@@ -65,8 +65,8 @@ pub struct Setup {
     /// Whether there is to be a pod that sessions lead into ([`Lab::pod`](super::Lab::pod)).
     pub pods: bool,
     /// Whether quiet sessions through gateways are to be such as well that only listen: `attach` and `logs -f`. For each of them kwok takes one
-    /// of the inotify instances that a user may have (`fs.inotify.max_user_instances`: 128), as each Envoy does for every lane. It takes
-    /// [`Setup::pods`].
+    /// of the inotify instances that a user may have (`fs.inotify.max_user_instances`: 128), as an Envoy does for each cluster that
+    /// is [`Setup::told_of_endpoints`]. It takes [`Setup::pods`].
     pub listeners: bool,
     /// Whether they are to be kubectl's by SPDY as well. It takes [`Setup::pods`].
     pub kubectl: bool,

@@ -20,9 +20,12 @@ pub struct Told {
     pub settings: &'static str,
     /// Why it helps, or not.
     pub why: &'static str,
-    /// What a gateway is told that is no Envoy, as one would set it.
+    /// What its user applies or starts it with, where that is a file.
     pub file: Option<String>,
 }
+
+/// So many gateways are named in a heading.
+const FEW: usize = 4;
 
 const HEAD: &str = "\
 # What really ends a half-open upstream
@@ -39,7 +42,7 @@ gateway ends that, for watches *and* requests, and leaves a quiet `exec` session
 apiserver, and TCP's timers do for upgraded sessions. So configured, Envoy, Istio and haproxy uphold every GATEWAY requirement under each fault below: the configurations are at the end
 of this page. Open-source nginx does not where a process is frozen. The field report's cures do not: its first cuts quiet sessions, its second ends a watch only if nothing else is on its connection.
 
-Each remedy has an Envoy of its own, and all stand in front of the same two real apiservers, over HTTP/2 and TLS on both sides, with one
+Each remedy has a gateway of its own, an Envoy unless it says otherwise, and all stand in front of the same two real apiservers, over HTTP/2 and TLS on both sides, with one
 worker. One fault serves them all. haproxy and nginx have labs of their own; nginx speaks HTTP/2 to clients only. The columns:
 ";
 
@@ -55,13 +58,13 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
 - **quiet exec**: an `exec` session there by WebSocket (kube-rs), in a lane of its own which takes upgrades under every remedy: through an explicit HTTP/2 upstream none can be opened. It
   says nothing until the end, and then has to echo a line. Its kubelet is a stand-in (kwok).
 - **execs on the dead one**: when the gateway ended a quiet `exec` on the apiserver that does not answer, and one in which its user types; `?`: it was over before.
-- `never` means: not before the fault was over, after 20 s. All clients of a gateway had one connection in each lane, informers one of their own, and where nothing else is
+- `never` means: not before the fault was over, after 20 s. All clients of a gateway had one connection in each lane, informers and watches by HTTP/1.1 one of their own, and where nothing else is
   said it was never closed: its port never changed, as in the field report.
 ";
     let _ = writeln!(
         page,
         "\nTimers are short, so that a run ends: stream_idle_timeout {}, keepalive {} + {} x {}, TCP_USER_TIMEOUT {}, PING every {} and {} for its answer, \
-         max durations {} (drained for {}). How long they are decides how long it takes, not whether. connect_timeout is {}; haproxy's and nginx's timers are in their files. Each table is one run; which host is \
+         max durations {} (drained for {}). How long they are decides how long it takes, not whether. connect_timeout is {}; haproxy's and nginx's timers are as short. Each table is one run; which host is \
          chosen first when a stream is opened again is chance, and costs a connect_timeout where nothing checks health.",
         seconds(times::STREAM_IDLE_TIMEOUT),
         seconds(times::KEEPALIVE_TIME),
@@ -80,10 +83,11 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         let Some(first) = cures.first() else { continue };
         let _ = write!(
             page,
-            "\n## Fault: {}\n\n{}, {}.\n\n\
+            "\n## Fault: {}{}\n\n{}, {}.\n\n\
              | remedy | watch alone | watch beside requests | requests | new watches | requests failed | new watches failed | quiet stream | quiet exec | execs on the dead one | client connections |\n\
              | --- | --: | --: | --: | --: | --- | --- | --- | --- | --- | --: |\n",
             one_line(&first.fault, 200),
+            if cures.len() <= FEW { format!(" ({})", names(&cures).join(", ")) } else { String::new() },
             one_line(&recording.header.scenario, 200),
             subjects(recording),
         );
@@ -113,6 +117,10 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
         .iter()
         .filter_map(|it| Some((it.name, it.file.as_deref()?)))
         .fold(page + include_str!("cures.md"), |page, (name, file)| page.replace(&format!("${{{name}}}\n"), file))
+}
+
+fn names(cures: &[Cure]) -> Vec<&str> {
+    cures.iter().map(|cure| cure.gateway.as_str()).collect()
 }
 
 /// What was under test, and the kernel.

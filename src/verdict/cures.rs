@@ -298,7 +298,7 @@ fn failures(all: &[Stream<'_>], shape: Shape, death: &Death<'_>, flags: &Flags<'
     failures
 }
 
-/// The most connections that the clients of a lane had, or that an informer had: 1 where none was ever closed.
+/// The most connections that the clients of a gateway's lane had, or that an informer had: where a gateway has one worker 1, if none was ever closed.
 pub(super) fn connections(all: &[Stream<'_>]) -> usize {
     let lane = |shape: Shape| match shape {
         Shape::WatchAlone | Shape::WatchMany | Shape::Quiet => 0,
@@ -307,12 +307,12 @@ pub(super) fn connections(all: &[Stream<'_>]) -> usize {
         // Informers and sessions have their own; kube-rs keeps those to itself.
         other => 3 + other as i32,
     };
-    let mut locals: BTreeMap<(i32, &str), std::collections::BTreeSet<&str>> = BTreeMap::new();
+    let mut locals: BTreeMap<(&str, i32, &str), std::collections::BTreeSet<&str>> = BTreeMap::new();
     // By HTTP/1.1 a connection ends with a watch that is cut short.
     let counts = |stream: &GatewayStream| !stream.local.is_empty() && stream.shape != Shape::WatchHttp1;
     for (_, stream) in all.iter().filter(|(_, stream)| counts(stream)) {
         let client = if stream.shape.is_alone() { stream.client.as_str() } else { "" };
-        locals.entry((lane(stream.shape), client)).or_default().insert(&stream.local);
+        locals.entry((&stream.gateway, lane(stream.shape), client)).or_default().insert(&stream.local);
     }
     locals.values().map(std::collections::BTreeSet::len).max().unwrap_or(0)
 }

@@ -92,7 +92,11 @@ fn too_few(facts: &Facts<'_>, found: usize, what: &str) -> Option<String> {
 pub(super) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let bound = facts.bounds.gateway_ended;
     let there = |death: &Death<'_>, stream: &Stream<'_>| {
-        is_watch(stream.1) && stream.1.server.as_deref() == Some(death.server) && open_at(stream, death.on)
+        is_watch(stream.1)
+            && stream.1.server.as_deref() == Some(death.server)
+            && open_at(stream, death.on)
+            // Where the apiserver's packets still come, it can end a watch itself.
+            && !(stream.1.is_over() && ended(stream).is_some_and(|end| end <= death.off))
     };
     let took = |death: &Death<'_>, stream: &Stream<'_>| {
         ended(stream).filter(|end| *end <= death.off).map(|end| end.since(death.on))
@@ -293,7 +297,9 @@ pub(super) fn errors_can_be_repeated(facts: &Facts<'_>) -> (Verdict, Vec<Figure>
     };
     let told = |death: &Death<'_>, stream: &Stream<'_>| {
         let ours = stream.1.told.as_ref().and_then(|end| end.failure.as_ref()).is_some_and(|it| it.class == Timeout);
-        let error = stream.1.told.is_some() && (is_watch(stream.1) || !stream.1.succeeded() || failed(stream.1));
+        let error = stream.1.told.is_some()
+            && !stream.1.is_over()
+            && (is_watch(stream.1) || !stream.1.succeeded() || failed(stream.1));
         let excused = stream.1.shape.is_quiet() || stream.1.shape.is_session() || begun(death, stream);
         // A read that hangs until its client loses patience has failed; what else hangs is GATEWAY-1's and -2's.
         let excused = excused || (ours && stream.1.shape != Shape::Request);
@@ -352,9 +358,9 @@ pub(super) fn resumed_ones_miss_nothing(facts: &Facts<'_>) -> (Verdict, Vec<Figu
             let first = chain.iter().position(|(_, stream)| stream.succeeded() && stream.told.is_some())?;
             let (opened, end) = (chain[first].0, ended(&chain[first])?);
             let later = &chain[first + 1..];
-            if later.iter().any(|(_, stream)| stream.shape == Shape::Informer && stream.from == Some(0)) {
-                return None;
-            }
+            // What has begun anew was told of states, and is owed what came after that.
+            let anew = later.iter().rfind(|(_, it)| it.shape == Shape::Informer && it.from == Some(0) && it.succeeded());
+            let opened = anew.map_or(opened, |(at, it)| *at + it.answered.map_or(Duration::ZERO, |it| it.after));
             let again = later.iter().find(|(_, stream)| stream.succeeded());
             resumes.extend(again.and_then(|(at, stream)| Some((*at + stream.answered?.after).since(end))));
             let heard: BTreeSet<_> =

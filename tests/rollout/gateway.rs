@@ -198,7 +198,7 @@ async fn istio_does_what_it_is_told_when(#[case] silence: Silence) {
 #[tokio::test(flavor = "multi_thread")]
 #[serial]
 async fn quiet_sessions_of_every_kind_are_left_alone_by_nearly_all_remedies(#[case] part: usize) {
-    let remedies = gateways::REMEDIES.chunks(gateways::REMEDIES.len().div_ceil(3)).nth(part).unwrap_or_default();
+    let remedies = gateways::REMEDIES.chunks(gateways::REMEDIES.len().div_ceil(3)).nth(part).expect("three parts");
     let scenario = undisturbed().only_in(Profile::Nightly).compressed().in_a_lab(|lab| {
         (lab.namespaces, lab.apiservers, lab.pods) = (true, Some(2), true);
         (lab.listeners, lab.kubectl) = (true, true);

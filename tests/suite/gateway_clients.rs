@@ -32,7 +32,8 @@ fn over(stream: GatewayStream, after: u64) -> GatewayStream {
 /// The informer on the dead apiserver is told of its end after 4 s, and begins anew.
 fn with_informer() -> Parts {
     let dead = telling(informer("informer-0", 5000, "apiserver-0", Some(5)), 5000, 5000, 10_000);
-    let anew = telling(informer("informer-0", 14_100, "apiserver-1", ANEW), 14_100, 14_200, 36_000);
+    let mut anew = telling(informer("informer-0", 14_100, "apiserver-1", ANEW), 14_100, 14_200, 36_000);
+    anew.heard.insert(1, Heard { after: millis(950), change: Some(2) });
     Parts::good().and(5000, told(dead, 9000, ErrorClass::StreamReset)).and(14_100, anew)
 }
 
@@ -113,6 +114,23 @@ fn an_informer_that_goes_on_is_owed_every_change_and_one_that_begins_anew_is_not
     };
     upheld().compare(&next(ANEW));
     violated("GATEWAY-6", "informer-0 through gateway never told of change 1").compare(&next(Some(5)));
+    // It is owed what came after it had begun anew; and one that was only refused has not begun.
+    let dead = || told(informer("informer-0", 5000, "apiserver-0", Some(5)), 9000, ErrorClass::UnexpectedEof);
+    let deaf = Parts::good().and(5000, dead()).and(14_100, informer("informer-0", 14_100, "apiserver-1", ANEW));
+    violated("GATEWAY-6", "informer-0 through gateway never told of change 2").compare(&deaf.recording());
+    let refused = GatewayStream { answered: None, server: None, ..informer("informer-0", 14_100, "apiserver-1", ANEW) };
+    let refused = told(refused, 100, ErrorClass::ConnectionReset);
+    violated("GATEWAY-6", "informer-0 through gateway was ended at +14.000s and did not go on")
+        .compare(&Parts::good().and(5000, dead()).and(14_100, refused).recording());
+}
+
+/// Where only the gateway's packets are lost, an apiserver still ends what was asked to last so long: that is not the gateway's doing.
+#[test]
+fn a_watch_that_its_dead_apiserver_has_ended_says_nothing_of_the_gateway() {
+    let ended = over(telling(informer("informer-0", 5000, "apiserver-0", Some(5)), 5000, 5000, 10_000), 15_001);
+    let next = heard(informer("informer-0", 20_100, "apiserver-1", Some(9)), &[(10, 1), (2000, 2)]);
+    inconclusive("GATEWAY-1", "no informer was open on the apiserver that was lost")
+        .compare(&Parts::good().and(5000, ended).and(20_100, next).recording());
 }
 
 /// So many watches of one client on the dead apiserver. All but the last end after 4 s and go on; the last ends after that.

@@ -118,7 +118,7 @@ fn a_file_has_a_line_for_each_apiserver_and_no_placeholder_is_left() {
     let shown = ["/lab/gateway.crt", "/lab/gateway.key"].map(Path::new);
     for remedy in OTHER_PRODUCTS {
         let file = remedy.file().unwrap();
-        let text = file.filled(&settings, Path::new("/lab/ca.crt"), shown);
+        let text = file.filled(&settings, Path::new("/lab/ca.crt"), shown, Path::new("/lab/tmp"));
         for part in ["127.77.1.10:16443", "127.77.1.11:16443", "/lab/ca.crt", "/lab/gateway.crt", "127.0.0.1:0"] {
             assert!(text.contains(part), "{}: no {part} in\n{text}", remedy.name);
         }
@@ -142,7 +142,7 @@ fn what_is_recommended_differs_from_what_is_run_in_its_times_only() {
         assert!(text.contains(line), "no {line:?} in\n{text}");
     }
     let settings = Settings::new(Vec::new(), String::new(), &Timers::of(Profile::Pr));
-    let here = file.filled(&settings, Path::new("/ca.crt"), ["/g.crt", "/g.key"].map(Path::new));
+    let here = file.filled(&settings, Path::new("/ca.crt"), ["/g.crt", "/g.key"].map(Path::new), Path::new("/tmp"));
     assert!(here.contains(" inter 500ms fall 2 rise 2 on-marked-down shutdown-sessions\n"), "{here}");
 }
 

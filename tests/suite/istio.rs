@@ -65,15 +65,18 @@ fn each_lane_has_a_port_and_a_service_of_its_own_and_all_know_the_same_apiserver
     }
 }
 
-/// The one cluster of what Envoy is told by the lab under [`RECOMMENDED`], and its routes.
-fn measured() -> (Value, Value) {
+/// The clusters of one lane, of what Envoy is told by the lab under [`RECOMMENDED`], and its routes.
+fn measured() -> ([Value; 2], Value) {
     let shown = ["/lab/gateway.crt", "/lab/gateway.key"].map(Path::new);
     let (ca, folder) = (Path::new("/lab/ca.crt"), Path::new("/lab/gateway"));
     let balancer = envoy::configuration(&settings(), ca, secs(60), folder, shown);
     let told = configuration(balancer, RECOMMENDED, &ports(), 1, None);
     let resources = &told["static_resources"];
     let manager = &resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"];
-    (resources["clusters"][0].clone(), manager["route_config"]["virtual_hosts"][0]["routes"].clone())
+    (
+        [0, 1].map(|index| resources["clusters"][index].clone()),
+        manager["route_config"]["virtual_hosts"][0]["routes"].clone(),
+    )
 }
 
 const OPTIONS: &str =
@@ -82,7 +85,7 @@ const OPTIONS: &str =
 #[test]
 fn istio_is_told_what_the_recommended_envoy_is_told() {
     let documents = documents(ISTIO_RECOMMENDED);
-    let (cluster, routes) = measured();
+    let ([cluster, upgraded], routes) = measured();
     let patches = &document(&documents, "EnvoyFilter", "alone")["spec"]["configPatches"];
     let patch = &patches[0]["patch"]["value"];
     assert_eq!(patch["upstream_bind_config"], cluster["upstream_bind_config"]);
@@ -98,11 +101,14 @@ fn istio_is_told_what_the_recommended_envoy_is_told() {
     {
         assert_eq!(check[name], measured[name], "{name}");
     }
-    for name in ["host", "path", "codec_client_type"] {
-        assert_eq!(check["http_health_check"][name], measured["http_health_check"][name], "{name}");
+    let upgrades = &patches[1]["patch"]["value"];
+    for (told, cluster) in [(patch, &cluster), (upgrades, &upgraded)] {
+        let [check, measured] = [told, cluster].map(|it| &it["health_checks"][0]["http_health_check"]);
+        for name in ["host", "path", "codec_client_type", "retriable_statuses"] {
+            assert_eq!(check[name], measured[name], "{name}");
+        }
     }
 
-    let upgrades = &patches[1]["patch"]["value"];
     assert_eq!(upgrades.pointer(OPTIONS), Some(&json!({"http_protocol_options": {}})));
     assert_eq!(upgrades["upstream_bind_config"], patch["upstream_bind_config"]);
 

@@ -14,6 +14,9 @@ use crate::timing::gateway as times;
 /// A line with this placeholder is there for each apiserver.
 const ADDRESS: &str = "ADDRESS";
 
+/// A line with this one is a lab's only: what would be made where the product was installed is made there.
+const TEMP: &str = "TEMP";
+
 /// A product's configuration, with placeholders: [`times::IN_FILES`], where to listen, the apiservers, and PEM files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct File {
@@ -23,12 +26,13 @@ pub struct File {
 }
 
 impl File {
-    /// For a lab. `ca` and `shown` are PEM files, `shown` those of the gateway's certificate and key.
-    pub fn filled(self, settings: &Settings, ca: &Path, shown: [&Path; 2]) -> String {
+    /// For a lab. `ca` and `shown` are PEM files, `shown` those of the gateway's certificate and key; `temp` is a folder that is there.
+    pub fn filled(self, settings: &Settings, ca: &Path, shown: [&Path; 2], temp: &Path) -> String {
         let [certificate, key] = shown.map(|path| path.display().to_string());
         let places = [settings.listen.to_string(), ca.display().to_string(), certificate, key];
         let addresses = settings.backends.iter().map(|Backend { name, address }| [name.clone(), address.to_string()]);
-        self.with(places, &addresses.collect::<Vec<_>>(), |here, _| here)
+        let text = self.with(places, &addresses.collect::<Vec<_>>(), |here, _| here);
+        text.replace(&placeholder(TEMP), &temp.display().to_string())
     }
 
     /// As one would set it, for two apiservers at made-up addresses.
@@ -38,7 +42,8 @@ impl File {
         let addresses = ["0", "1"].map(|number| [format!("apiserver-{number}"), format!("192.0.2.1{number}:6443")]);
         let text = self.with(["*:6443".to_owned(), ca, certificate, key], &addresses, |_, set| set);
         // What it begins with is about the file.
-        text.lines().skip_while(|line| line.starts_with('#')).fold(String::new(), |text, line| text + line + "\n")
+        let lines = text.lines().skip_while(|line| line.starts_with('#'));
+        lines.filter(|line| !line.contains(&placeholder(TEMP))).fold(String::new(), |text, line| text + line + "\n")
     }
 
     fn with(

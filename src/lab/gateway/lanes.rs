@@ -1,4 +1,4 @@
-//! The lanes of a gateway, and its configuration: of each lane a listener and a cluster.
+//! The lanes of a gateway, and its configuration: of each lane a listener and a cluster, and one more for what is upgraded.
 
 use std::net::SocketAddr;
 use std::path::Path;

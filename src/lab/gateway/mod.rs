@@ -293,8 +293,9 @@ fn lane_processes(
 ) -> anyhow::Result<Vec<Process>> {
     let process = |(lane, port): (&Lane, &SocketAddr)| {
         let settings = Settings { listen: *port, ..settings.clone() };
-        let text = file.filled(&settings, &control_plane.ca_file, shown(control_plane));
-        let [path, pid] = ["conf", "pid"].map(|kind| folder.join(format!("{}.{kind}", lane.name())));
+        let [path, pid, temp] = ["conf", "pid", "tmp"].map(|kind| folder.join(format!("{}.{kind}", lane.name())));
+        std::fs::create_dir(&temp).with_context(|| format!("cannot make {}", temp.display()))?;
+        let text = file.filled(&settings, &control_plane.ca_file, shown(control_plane), &temp);
         pki::write_private(&path, &text)?;
         let log = folder.join(format!("{}.log", lane.name()));
         Ok(Process { arguments: file.arguments(&path, &pid), log })

@@ -35,6 +35,7 @@ pub(super) enum Part {
     UpstreamDuration,
     StreamDuration,
     RetryReads,
+    /// What is upgraded is taken, in every lane. No remedy: sessions need it.
     Upgrades,
     /// Clients come without TLS. No remedy, but the field report's port.
     PlainText,

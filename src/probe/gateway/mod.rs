@@ -82,16 +82,16 @@ impl Probe for GatewayClients {
             // All at once: the first is not to be quiet for much longer than the last.
             let sessions = lab.gateways().iter().map(|gateway| session::start(lab, gateway, &crew, &tasks));
             try_join_all(sessions).await?;
+            for gateway in lab.gateways().iter().filter(|_| self.by_http1) {
+                let client = Arc::new(Client::of(lab, (gateway, Lane::Busy), 0, crew.clone()));
+                client.spread(Shape::WatchHttp1, lab.known_to_gateways().len(), from, &tasks).await?;
+            }
             // Last, since their watches do not last.
             let informers = lab.gateways().iter().map(|gateway| {
                 let client = Arc::new(Client::of(lab, (gateway, Lane::Busy), 0, crew.clone()));
                 client.spread(Shape::Informer, lab.known_to_gateways().len(), from, &tasks)
             });
             try_join_all(informers).await?;
-            for gateway in lab.gateways().iter().filter(|_| self.by_http1) {
-                let client = Arc::new(Client::of(lab, (gateway, Lane::Busy), 0, crew.clone()));
-                client.spread(Shape::WatchHttp1, lab.known_to_gateways().len(), from, &tasks).await?;
-            }
             lab.count_gateways().await?;
             let direct = lab.servers().iter().map(|server| server.endpoint.clone()).collect();
             let container = lab.pod().and_then(|pod| pod.quiet.clone());

@@ -125,7 +125,7 @@ impl Told {
             Self::EnvoyFile => {
                 EnvoyFile::read(Path::new("fixtures/envoy/gateway.yaml")).unwrap().filled(settings, ca, idle, files)
             }
-            Self::Gateway(remedy) => remedy.file().unwrap().filled(settings, ca, files),
+            Self::Gateway(remedy) => remedy.file().unwrap().filled(settings, ca, files, folder),
             Self::Script => String::new(),
         }
     }
