@@ -37,9 +37,7 @@ async fn the_recommended_gateway_survives_a_silently_lost_apiserver() {
         .violates_through(&gateways::STREAM_IDLE_TIMEOUT, &[&gateway::QUIET])
         .run(async |lab| {
             let probes = clients_and_a_writer().start(lab).await?;
-            let first = lab.lose(0, Lost::Both).await?;
-            probes.watch_for(times::FAULT).await;
-            first.heal().await?;
+            Silence::Lost(Lost::Both).falls(lab, &probes).await?;
             probes.stop().await
         })
         .await;
@@ -59,9 +57,7 @@ async fn every_worker_of_the_recommended_gateway_survives_a_silently_lost_apiser
         .upholds_through(&gateways::RECOMMENDED, ALL)
         .run(async |lab| {
             let probes = clients_and_a_writer().start(lab).await?;
-            let first = lab.lose(0, Lost::Both).await?;
-            probes.watch_for(times::FAULT).await;
-            first.heal().await?;
+            Silence::Lost(Lost::Both).falls(lab, &probes).await?;
             probes.stop().await
         })
         .await;
@@ -84,9 +80,7 @@ async fn behind_a_plain_text_port_a_silently_lost_apiserver_is_no_other() {
         .run(async |lab| {
             let probes = Probes::default().with(gateway_clients()).with(write().at(1).every(times::WRITE_EVERY));
             let probes = probes.start(lab).await?;
-            let first = lab.lose(0, Lost::Both).await?;
-            probes.watch_for(times::FAULT).await;
-            first.heal().await?;
+            Silence::Lost(Lost::Both).falls(lab, &probes).await?;
             probes.stop().await
         })
         .await;
@@ -212,9 +206,7 @@ async fn quiet_sessions_of_every_kind_are_left_alone_by_nearly_all_remedies(#[ca
     judged
         .run(async |lab| {
             let probes = clients_and_a_writer().start(lab).await?;
-            let first = lab.lose(0, Lost::Both).await?;
-            probes.watch_for(times::FAULT).await;
-            first.heal().await?;
+            Silence::Lost(Lost::Both).falls(lab, &probes).await?;
             probes.stop().await
         })
         .await;
@@ -313,9 +305,7 @@ async fn a_small_tcp_retries2_is_half_of_a_remedy() {
         .violates_through(&gateways::TCP_KEEPALIVE, &[&gateway::ELSEWHERE])
         .run(async |lab| {
             let probes = clients_and_a_writer().start(lab).await?;
-            let first = lab.lose(0, Lost::Both).await?;
-            probes.watch_for(times::FAULT).await;
-            first.heal().await?;
+            Silence::Lost(Lost::Both).falls(lab, &probes).await?;
             probes.stop().await
         })
         .await;
@@ -341,9 +331,7 @@ async fn more_watches_than_one_upstream_connection_takes_survive_a_silently_lost
             let clients = gateway_clients().with_many(times::MANY);
             let probes = Probes::default().with(clients).with(write().at(1).every(times::WRITE_EVERY));
             let probes = probes.start(lab).await?;
-            let first = lab.lose(0, Lost::Both).await?;
-            probes.watch_for(times::FAULT).await;
-            first.heal().await?;
+            Silence::Lost(Lost::Both).falls(lab, &probes).await?;
             probes.stop().await
         })
         .await;
