@@ -485,6 +485,8 @@ pub const NODE_UP: Duration = secs(60);
 pub const NODE_COMMAND: Duration = secs(30);
 /// One `kubeadm init` or `kubeadm join`. Measured 8 to 30 s.
 pub const KUBEADM: Duration = secs(240);
+/// How late a kubelet's line reaches journald at most: 80 ms were met on a busy machine. More is a clock in another time zone.
+pub const JOURNAL_LATE: Duration = secs(5);
 /// Nodes that have joined, until they are ready; what they are given on the way to that.
 pub const NODES_READY: Duration = secs(90);
 /// How long a health check of a scenario's balancer may take where apiservers are on nodes that share a machine: while one of them

@@ -7,6 +7,7 @@ use rollproof::lab::control_plane::static_pod::containerd::{Seen, running, seen,
 use rollproof::lab::control_plane::static_pod::journal::stopping;
 use rollproof::lab::control_plane::static_pod::manifest::Manifest;
 use rollproof::timeline::Moment;
+use rstest::rstest;
 
 /// As kubeadm writes it, shortened.
 const KUBEADM: &str = "
@@ -125,14 +126,25 @@ fn containerds_events_are_read() {
     assert_eq!(running(""), None);
 }
 
-#[test]
-fn the_kubelets_sigterm_has_the_journals_monotonic_time() {
+/// The second is how late journald was; a day ends between two of them.
+#[rstest]
+#[case::at_once("23:59:59.900000", "2026-11-23T23:59:59.9Z", 4_711_000)]
+#[case::late("04:14:03.630395", "2026-11-26T04:14:03.710395Z", 4_631_000)]
+#[case::over_midnight("23:59:59.950000", "2026-11-24T00:00:00.03Z", 4_631_000)]
+#[case::in_another_time_zone("05:14:03.630395", "2026-11-26T04:14:03.710395Z", 4_711_000)]
+fn the_kubelets_sigterm_has_the_journals_clock_and_the_kubelets_time(
+    #[case] written: &str,
+    #[case] reached: jiff::Timestamp,
+    #[case] at_us: u64,
+) {
     let line = |text: &str| {
-        let message = format!("I1123 01:25:33.1     551 kuberuntime_container.go:912] {text}");
-        serde_json::json!({"MESSAGE": message, "__MONOTONIC_TIMESTAMP": "4711", "_BOOT_ID": "b"}).to_string()
+        let message = format!("I1123 {written}     551 kuberuntime_container.go:912] {text}");
+        let realtime = reached.as_microsecond().to_string();
+        serde_json::json!({"MESSAGE": message, "__MONOTONIC_TIMESTAMP": "4711000", "__REALTIME_TIMESTAMP": realtime})
+            .to_string()
     };
     let killing = r#""Killing container with a grace period" pod="kube-system/kube-apiserver-a" containerName="kube-apiserver" containerID="containerd://4f" gracePeriod=30"#;
-    assert_eq!(stopping(&line(killing)), Some((Moment(4_711_000), "by the kubelet, grace period 30 s".to_owned())));
+    assert_eq!(stopping(&line(killing)), Some((Moment(at_us * 1000), "by the kubelet, grace period 30 s".to_owned())));
     assert_eq!(stopping(&line(&killing.replace("=\"kube-apiserver\"", "=\"etcd\""))), None);
     assert_eq!(stopping(&line("\"SyncLoop REMOVE\"")), None);
     assert_eq!(stopping("no JSON"), None);
