@@ -102,6 +102,9 @@ fn a_watch_that_ended_when_it_was_asked_to_is_untouched() {
         with_informer().and(5000, other).and(20_100, next).recording()
     };
     upheld().compare(&other(15_001));
+    let errors = |recording: &Recording| figure(recording, "GATEWAY-5", "streams ended with an error").unwrap();
+    assert_eq!(errors(&other(15_001)), errors(&with_informer().recording()), "such an end is no error");
+    assert_eq!(errors(&other(12_000)), errors(&with_informer().recording()) + 1.0);
     violated("GATEWAY-3", "the informer through gateway was ended at +17.000s").compare(&other(12_000));
 }
 
@@ -193,6 +196,10 @@ fn what_failed_now_and_then_is_counted_and_so_are_the_clients_ports() {
         figure(&recording, "GATEWAY-5", "client connections")
     };
     assert_eq!((connections("127.0.0.1:6"), connections("127.0.0.1:7")), (Some(1.0), Some(2.0)));
+    // Of two gateways each has its own.
+    let elsewhere = GatewayStream { gateway: "another".into(), ..on("127.0.0.1:8", 5000) };
+    let recording = Parts::good().and(5000, on("127.0.0.1:6", 5000)).and(5000, elsewhere).recording();
+    assert_eq!(figure(&recording, "GATEWAY-5", "client connections"), Some(1.0));
 }
 
 #[test]
