@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::facts::Facts;
 use super::informer::{Informer, informer};
-use super::streams::{Death, Stream, all_logged, deaths, ended, open_at, streams};
+use super::streams::{Death, Stream, all_logged, deaths, ended, open_at, streams, was_on};
 use crate::timeline::{ErrorClass, Event, GatewayStream, Moment, Party, Recording, SegmentKind, Shape, Step};
 use crate::timing::gateway as times;
 
@@ -165,9 +165,7 @@ pub(super) fn recoveries<'a>(
     shape: Shape,
     death: &'a Death<'a>,
 ) -> impl Iterator<Item = Recovery> {
-    let there = move |stream: &&Stream<'_>| {
-        stream.1.shape == shape && stream.1.server.as_deref() == Some(death.server) && open_at(stream, death.on)
-    };
+    let there = move |stream: &&Stream<'_>| stream.1.shape == shape && was_on(stream, death);
     all.iter().filter(there).map(move |(_, first)| {
         let of_it = all.iter().filter(|(_, stream)| stream.shape == shape && stream.client == first.client);
         let heard = of_it.flat_map(|(began, stream)| stream.heard.iter().map(|heard| *began + heard.after));
@@ -255,9 +253,7 @@ fn quiet_sessions(all: &[Stream<'_>], death: &Death<'_>) -> BTreeMap<Shape, Resu
 
 /// When a session on the dead apiserver was ended; that its user lost patience is no end.
 fn dead_session(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
-    let there = |stream: &&Stream<'_>| {
-        stream.1.shape == shape && stream.1.server.as_deref() == Some(death.server) && open_at(stream, death.on)
-    };
+    let there = |stream: &&Stream<'_>| stream.1.shape == shape && was_on(stream, death);
     let Some(stream) = all.iter().find(there) else { return Recovery::Unknown };
     let end = stream.1.told.as_ref().and_then(|end| end.failure.as_ref());
     // kubectl takes the end of a connection for that of its session, and says nothing of it.

@@ -31,7 +31,7 @@ use super::excerpt::{describe, excerpt};
 use super::facts::Facts;
 use super::informer;
 use super::sporadic::sporadic;
-use super::streams::{Death, Stream, deaths, ended, logged, open_at, streams};
+use super::streams::{Death, Stream, deaths, ended, logged, open_at, streams, was_on};
 use super::{Figure, Verdict};
 use crate::timeline::{Effect, ErrorClass, Event, GatewayStream, Moment, Observation, Shape, Verb};
 use crate::timing::gateway as times;
@@ -93,8 +93,7 @@ pub(super) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let bound = facts.bounds.gateway_ended;
     let there = |death: &Death<'_>, stream: &Stream<'_>| {
         is_watch(stream.1)
-            && stream.1.server.as_deref() == Some(death.server)
-            && open_at(stream, death.on)
+            && was_on(stream, death)
             // Where the apiserver's packets still come, it can end a watch itself.
             && !(stream.1.is_over() && ended(stream).is_some_and(|end| end <= death.off))
     };

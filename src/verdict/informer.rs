@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::Figure;
 use super::cures::{Recovery, recoveries};
-use super::streams::{Death, Stream, ended, open_at};
+use super::streams::{Death, Stream, ended, was_on};
 use crate::timeline::{Moment, Shape};
 use crate::timing::gateway as times;
 
@@ -42,12 +42,7 @@ pub enum Onward {
 
 /// The informer that was on the dead apiserver.
 pub(super) fn informer(all: &[Stream<'_>], death: &Death<'_>) -> Option<Informer> {
-    let there = |stream: &&Stream<'_>| {
-        stream.1.shape == Shape::Informer
-            && stream.1.server.as_deref() == Some(death.server)
-            && open_at(stream, death.on)
-    };
-    let dead = all.iter().find(there)?;
+    let dead = all.iter().find(|stream| stream.1.shape == Shape::Informer && was_on(stream, death))?;
     let of_it = all.iter().filter(|(_, it)| it.shape == Shape::Informer && it.client == dead.1.client);
     let next = of_it.clone().find(|(at, it)| *at > dead.0 && *at < death.off && it.succeeded());
     let anew = |from| if from == Some(0) { Onward::Anew } else { Onward::Resumed };

@@ -41,6 +41,11 @@ pub(super) fn open_at((began, stream): &Stream<'_>, at: Moment) -> bool {
     opened && stream.succeeded() && *began + stream.lasted > at && ended(&(*began, stream)).is_none_or(|end| end > at)
 }
 
+/// Whether a stream was open on the apiserver that died, when it did.
+pub(super) fn was_on(stream: &Stream<'_>, death: &Death<'_>) -> bool {
+    stream.1.server.as_deref() == Some(death.server) && open_at(stream, death.on)
+}
+
 /// When its client was told of its end.
 pub(super) fn ended((began, stream): &Stream<'_>) -> Option<Moment> {
     stream.told.as_ref().map(|end| *began + end.after)

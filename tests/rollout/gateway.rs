@@ -88,7 +88,7 @@ async fn behind_a_plain_text_port_a_silently_lost_apiserver_is_no_other() {
 
 /// How an apiserver ceases to answer, without a word.
 #[derive(Clone, Copy)]
-enum Silence {
+pub(crate) enum Silence {
     /// Packets are lost on the way.
     Lost(Lost),
     /// Its process is stopped, and its kernel acknowledges whatever is sent.
@@ -99,7 +99,7 @@ enum Silence {
 
 impl Silence {
     /// Has the first apiserver cease to answer, and answer again.
-    async fn falls(self, lab: &Lab, probes: &Observing) -> anyhow::Result<()> {
+    pub(crate) async fn falls(self, lab: &Lab, probes: &Observing) -> anyhow::Result<()> {
         match self {
             Self::Lost(lost) => {
                 let first = lab.lose(0, lost).await?;

@@ -4,6 +4,8 @@ use rollproof::prelude::*;
 use rollproof::timing::gateway as times;
 use serial_test::serial;
 
+use crate::gateway::Silence;
+
 const WATCHES: &[&Requirement] = &[&gateway::ENDED, &gateway::ELSEWHERE, &gateway::UNTOUCHED, &gateway::RESUMED];
 
 /// Gateways that are recommended, which take upgrades as well: an apiserver does that by HTTP/1.1 only.
@@ -27,9 +29,7 @@ async fn a_watch_by_http1_on_a_silently_lost_apiserver_goes_on() {
         .upholds_through(&gateways::HAPROXY_RECOMMENDED, WATCHES)
         .run(async |lab| {
             let probes = clients_and_a_writer().start(lab).await?;
-            let first = lab.lose(0, Lost::Both).await?;
-            probes.watch_for(times::FAULT).await;
-            first.heal().await?;
+            Silence::Lost(Lost::Both).falls(lab, &probes).await?;
             probes.stop().await
         })
         .await;
@@ -45,9 +45,7 @@ async fn a_watch_by_http1_on_a_frozen_apiserver_goes_on() {
         .upholds_through(&gateways::HAPROXY_RECOMMENDED, WATCHES)
         .run(async |lab| {
             let probes = clients_and_a_writer().start(lab).await?;
-            let first = lab.servers()[0].freeze().await?;
-            probes.watch_for(times::FAULT).await;
-            drop(first);
+            Silence::Frozen.falls(lab, &probes).await?;
             probes.stop().await
         })
         .await;
