@@ -5,7 +5,6 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use futures::future::join_all;
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::query_parameters::RemoveContainerOptionsBuilder;
 
@@ -84,12 +83,12 @@ async fn removed(folder: &Path, orders: Orders) -> anyhow::Result<usize> {
 async fn remove(docker: &Docker, label: &str) -> anyhow::Result<Vec<String>> {
     let mut left = Vec::new();
     let containers = containers(docker, label).await?;
-    let removals = containers.iter().filter_map(|container| container.id.as_deref()).map(async |id| {
+    // One after the other: two that leave a network together can lock up a Docker engine older than 23 for good (moby/moby#42545).
+    for id in containers.iter().filter_map(|container| container.id.as_deref()) {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         // Somebody else may be removing it too: the next look will tell.
         let _ = asked("a removal", docker.remove_container(id, Some(options))).await;
-    });
-    join_all(removals).await;
+    }
     left.extend(containers.into_iter().filter_map(|container| container.names?.into_iter().next()));
     if !left.is_empty() {
         return Ok(left);
