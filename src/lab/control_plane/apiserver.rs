@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::lifecycle;
 use super::process::Process;
 use super::static_pod::{FileMirror, StaticPod};
-use crate::lab::http::{Ask, Endpoint};
+use crate::lab::http::{Ask, Connection, Endpoint};
 use crate::lab::wait;
 use crate::timeline::{Event, Lifecycle, Moment, Recorder, Restart, Step};
 use crate::timing;
@@ -33,6 +33,17 @@ pub struct Apiserver {
     pub life: Life,
     runner: Runner,
     _signals: AbortOnDropHandle<()>,
+}
+
+/// Asks an apiserver for /readyz, past the balancer. Goes on, with what it says instead, until that is 200.
+pub(super) async fn readyz(endpoint: &Endpoint, kept: &mut Option<Connection>) -> ControlFlow<(), String> {
+    let ask = Ask::get("/readyz", String::new(), "rollproof-lab");
+    let (exchange, _) = endpoint.exchange(kept, &ask).await;
+    match (exchange.status, exchange.failure) {
+        (Some(200), None) => ControlFlow::Break(()),
+        (_, Some(failure)) => ControlFlow::Continue(failure.text),
+        (status, None) => ControlFlow::Continue(format!("/readyz answers {}", status.unwrap_or(0))),
+    }
 }
 
 /// Who runs an apiserver.
@@ -149,13 +160,7 @@ impl Apiserver {
             if let Some(status) = ended {
                 return ControlFlow::Break(Err(status));
             }
-            let ask = Ask::get("/readyz", String::new(), "rollproof-lab");
-            let (exchange, _) = self.endpoint.exchange(&mut kept, &ask).await;
-            match (exchange.status, exchange.failure) {
-                (Some(200), None) => ControlFlow::Break(Ok(())),
-                (_, Some(failure)) => ControlFlow::Continue(failure.text),
-                (status, None) => ControlFlow::Continue(format!("/readyz answers {}", status.unwrap_or(0))),
-            }
+            readyz(&self.endpoint, &mut kept).await.map_break(Ok)
         });
         let ready = ready.await.with_context(|| self.last_words())?;
         if let Err(status) = ready {

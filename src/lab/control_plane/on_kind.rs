@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use futures::future::try_join_all;
 use serde_json::Value;
 
-use super::apiserver::{Apiserver, Life, Runner, Shared};
+use super::apiserver::{Apiserver, Life, Runner, Shared, readyz};
 use super::kind::equipment::{self, CONFIGURATION};
 use super::kind::{Cluster, Node, pod};
 use super::pki::{self, Authority, Identity};
@@ -22,8 +22,9 @@ use super::{Base, ControlPlane, Flags, audit};
 use crate::lab::http::{Endpoint, Named, Roster};
 use crate::lab::keeper::Claim;
 use crate::lab::network::{self, Site};
-use crate::lab::tls;
+use crate::lab::{tls, wait};
 use crate::timeline::{Protocol, Recorder};
+use crate::timing;
 
 /// What stands in every serving certificate that kubeadm makes, whatever the address that leads to it.
 const SERVED_AS: &str = "kubernetes.default.svc";
@@ -99,10 +100,6 @@ pub(in crate::lab) async fn start(
     let token = token(&nodes).await?;
     let tls = tls::client_config(&ca, Some((&admin.certificate, &admin.key)))?;
 
-    try_join_all(nodes.iter().map(|node| adjust(node, &claim.folder, flags, grace))).await?;
-
-    cluster.controllers_ask(controllers_through_balancer).await?;
-
     let mut certificates = Vec::new();
     for node in &nodes {
         certificates.push(pki::digest(&node.read("/etc/kubernetes/pki/apiserver.crt").await?)?);
@@ -112,19 +109,25 @@ pub(in crate::lab) async fn start(
     let roster: Arc<Roster> = Arc::new(certificates.iter().cloned().zip(names.clone()).chain(addresses).collect());
     let named = Arc::new(Named { certificate: SERVED_AS.try_into()?, host: SERVED_AS.to_owned() });
 
+    let endpoint = |node: &Node| Endpoint {
+        address: cluster.apiserver(node),
+        site: Site::default(),
+        from: None,
+        tls: tls.clone(),
+        protocol: Protocol::Http1,
+        roster: roster.clone(),
+        named: Some(named.clone()),
+        token: None,
+        plain: false,
+    };
+
+    // The last scenario may have cut a node off, whose apiserver its kubelet then ends, and starts again.
+    try_join_all(nodes.iter().map(|node| back(node, endpoint(node)))).await?;
+    try_join_all(nodes.iter().map(|node| adjust(node, &claim.folder, flags, grace))).await?;
+    cluster.controllers_ask(controllers_through_balancer).await?;
+
     let mut servers: Vec<Shared> = Vec::new();
     for ((node, name), certificate) in nodes.iter().zip(names).zip(certificates) {
-        let endpoint = Endpoint {
-            address: cluster.apiserver(node),
-            site: Site::default(),
-            from: None,
-            tls: tls.clone(),
-            protocol: Protocol::Http1,
-            roster: roster.clone(),
-            named: Some(named.clone()),
-            token: None,
-            plain: false,
-        };
         let own_folder = claim.folder.join(&name);
         std::fs::create_dir(&own_folder)?;
         let [log, audit_log] = ["kube-apiserver.log", "audit.log"].map(|file| own_folder.join(file));
@@ -135,15 +138,24 @@ pub(in crate::lab) async fn start(
         let audits = FileMirror::new(node.clone(), audits, audit_log.clone()).await?;
         let flags = manifest.flags();
         let runner = Runner::StaticPod { pod, audits };
-        servers.push(Arc::new(Apiserver::new(life, endpoint, certificate, flags, [log, audit_log], runner)));
+        servers.push(Arc::new(Apiserver::new(life, endpoint(node), certificate, flags, [log, audit_log], runner)));
     }
     try_join_all(servers.iter().map(|server| server.ready())).await?;
-    // The last scenario may have cut one off.
     cluster.ready().await?;
     let scheduler = Manifest::parse(&first.read(SCHEDULER).await?).context(SCHEDULER)?;
     let pod = pod::pod(first, scheduler.image()?);
     let base = Base::Kind(Box::new(Nodes { cluster: cluster.clone(), pod, nodes, folder: claim.folder.clone() }));
     Ok(ControlPlane { servers, roster, ca, ca_file, admin, token, gateway, base })
+}
+
+/// Waits until a node's kube-apiserver is ready.
+async fn back(node: &Node, endpoint: Endpoint) -> anyhow::Result<()> {
+    let mut kept = None;
+    let what = format!("the kube-apiserver on {node} to be ready");
+    match wait::until(timing::CONTROL_PLANE_READY, &what, async || readyz(&endpoint, &mut kept).await).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(anyhow!("{error:#}{}", node.last_words().await)),
+    }
 }
 
 /// Makes a node's kube-apiserver run with these flags. Nothing of it is recorded: the scenario has not begun.

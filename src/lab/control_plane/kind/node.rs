@@ -284,7 +284,7 @@ impl Node {
     }
 
     /// The last lines of its kubelet's journal, for an error message; empty where they cannot be had.
-    pub(super) async fn last_words(&self) -> String {
+    pub(in crate::lab::control_plane) async fn last_words(&self) -> String {
         const WORDS: &[&str] = &["journalctl", "--unit=kubelet", "--lines=12", "--no-pager", "--output=cat", "--quiet"];
         match self.run(WORDS, &[]).await {
             Ok(words) if !words.trim().is_empty() => format!("\nits kubelet's last words:\n{}", last_lines(&words)),
