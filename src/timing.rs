@@ -448,13 +448,16 @@ pub const ETCD_MISSED: Duration = secs(30);
 pub const SIGNAL_ACTS: Duration = secs(3);
 /// Controllers that were started anew, until some of them lead: the last leader's lease holds for 15 s.
 pub const LEADERS_BACK: Duration = secs(90);
-/// A namespace that is deleted, until it is gone: its controller takes a few seconds.
-pub const NAMESPACE_GONE: Duration = secs(30);
+/// client-go's longest pause before a reflector watches again where apiservers were restarted often: 30 s, and as much again by jitter
+/// (tools/cache/reflector.go). So long may a kubelet not hear of a pod, or a controller of a namespace.
+const REFLECTOR_PAUSE: Duration = secs(60);
+/// A namespace that is deleted, until it is gone: its controller, and the kubelets of its pods, take a few seconds once they have heard of it.
+pub const NAMESPACE_GONE: Duration = REFLECTOR_PAUSE.saturating_add(secs(30));
 /// A new namespace of a cluster, until its controllers have put into it what is in every one. Measured up to 8 s, after all
 /// apiservers were restarted.
-pub const NAMESPACE_FURNISHED: Duration = secs(60);
-/// A pod whose image is on its node, until it runs. Measured under 2 s; the rest is for a busy machine.
-pub const POD_RUNS: Duration = secs(30);
+pub const NAMESPACE_FURNISHED: Duration = REFLECTOR_PAUSE.saturating_add(secs(30));
+/// A pod whose image is on its node, until it runs. Measured under 2 s once its kubelet has heard of it; the rest is for a busy machine.
+pub const POD_RUNS: Duration = REFLECTOR_PAUSE.saturating_add(secs(30));
 /// A probe, from its start to its first samples.
 pub const PROBE_READY: Duration = secs(30);
 /// After a disturbance, until every probe has its samples "after".

@@ -11,8 +11,10 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use rollproof::config::Config;
 use rollproof::lab::control_plane::kind::{Cluster, Node, Role};
-use rollproof::lab::wait;
+use rollproof::lab::{Lab, Setup, wait};
+use rollproof::timeline::Recorder;
 use rollproof::timing::secs;
 use rstest::rstest;
 use rustix::process::Signal;
@@ -113,6 +115,28 @@ async fn a_node_runs_commands_takes_files_and_can_be_frozen_and_cut_off() {
     serves(node).await;
     cluster.strike().await.unwrap();
     assert_eq!(left("one").await, [""; 0]);
+}
+
+/// As after a node was cut off: its kubelet ends an apiserver that fails its liveness probe, while the next scenario begins.
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn a_lab_begins_when_an_apiserver_that_was_ended_is_back() {
+    let Some(stage) = Stage::new("back", 1, 0) else { return };
+    let cluster = stage.create().await.unwrap();
+    let node = &cluster.nodes[0];
+    serves(node).await;
+    node.run(&["pkill", "-STOP", "kubelet"], &[]).await.unwrap();
+    node.run(&["pkill", "-KILL", "kube-apiserver"], &[]).await.unwrap();
+    let kubelet = async {
+        tokio::time::sleep(secs(5)).await;
+        node.run(&["pkill", "-CONT", "kubelet"], &[]).await.unwrap();
+    };
+    let (config, material) = (Config::default(), stage.material(&cluster));
+    let lab = Lab::start(Setup::careful(&config), &config, &material, Recorder::default(), None);
+    let (lab, ()) = tokio::join!(lab, kubelet);
+    lab.unwrap().strike().await.unwrap();
+    cluster.strike().await.unwrap();
+    assert_eq!(left("back").await, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rollproof::config::{Config, Product};
 use rollproof::lab::control_plane::kind::config::KindConfig;
-use rollproof::lab::control_plane::kind::{self, Cluster, Health, Node, Order};
+use rollproof::lab::control_plane::kind::{self, Cluster, Health, Node, Order, Provided};
+use rollproof::lab::material::Material;
 use rollproof::lab::provision::image::balancer;
 use rollproof::lab::provision::{Sources, Version, node_image};
 use rollproof::lab::wait;
@@ -71,6 +72,16 @@ impl Stage {
             health: Health::Readyz,
         };
         Cluster::create(order, &|line| println!("{line}")).await
+    }
+
+    /// For a lab on that cluster.
+    pub(crate) fn material(&self, cluster: &Cluster) -> Material {
+        Material::Cluster(Box::new(Provided {
+            cluster: cluster.clone(),
+            version: self.kubernetes,
+            image: self.image.clone(),
+            digest: String::new(),
+        }))
     }
 }
 
