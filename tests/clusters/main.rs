@@ -128,7 +128,9 @@ async fn a_lab_begins_when_an_apiserver_that_was_ended_is_back() {
     node.run(&["pkill", "-STOP", "kubelet"], &[]).await.unwrap();
     node.run(&["pkill", "-KILL", "kube-apiserver"], &[]).await.unwrap();
     let kubelet = async {
-        tokio::time::sleep(secs(5)).await;
+        // The first that a lab puts on a node.
+        const BEGUN: &[&str] = &["sh", "-c", "ls /etc/kubernetes/rollproof-lab/*"];
+        until("the lab to begin", async || node.run(BEGUN, &[]).await.is_ok()).await;
         node.run(&["pkill", "-CONT", "kubelet"], &[]).await.unwrap();
     };
     let (config, material) = (Config::default(), stage.material(&cluster));

@@ -262,7 +262,12 @@ async fn stopping_resets_and_records_every_connection_and_leaves_no_task() {
         assert_eq!(read_to_end(&mut client).await, Err(ErrorKind::ConnectionReset));
         assert_eq!(read_to_end(&mut server).await, Err(ErrorKind::ConnectionReset));
     }
-    TcpListener::bind(address).await.expect("the address is free again");
+    // A process that another test is starting has our listener as well until its exec.
+    let free = async || match TcpListener::bind(address).await {
+        Ok(_) => ControlFlow::Break(()),
+        Err(taken) => ControlFlow::Continue(taken.to_string()),
+    };
+    wait::until(secs(20), "the address to be free again", free).await.unwrap();
     let only_the_backend = async || match Handle::current().metrics().num_alive_tasks() {
         1 => ControlFlow::Break(()),
         alive => ControlFlow::Continue(format!("{alive} tasks")),
