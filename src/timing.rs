@@ -451,8 +451,10 @@ pub const LEADERS_BACK: Duration = secs(90);
 /// client-go's longest pause before a reflector watches again where apiservers were restarted often: 30 s, and as much again by jitter
 /// (tools/cache/reflector.go). So long may a kubelet not hear of a pod, or a controller of a namespace.
 const REFLECTOR_PAUSE: Duration = secs(60);
-/// A namespace that is deleted, until it is gone: its controller, and the kubelets of its pods, take a few seconds once they have heard of it.
-pub const NAMESPACE_GONE: Duration = REFLECTOR_PAUSE.saturating_add(secs(30));
+/// A namespace that is deleted, until it is gone: its controller takes a few seconds.
+pub const NAMESPACE_GONE: Duration = secs(30);
+/// The namespaces of the last scenario, until they are gone: first their controller, and the kubelet of their pod, have to hear of it.
+pub const NAMESPACES_CLEARED: Duration = REFLECTOR_PAUSE.saturating_add(NAMESPACE_GONE);
 /// A new namespace of a cluster, until its controllers have put into it what is in every one. Measured up to 8 s, after all
 /// apiservers were restarted.
 pub const NAMESPACE_FURNISHED: Duration = REFLECTOR_PAUSE.saturating_add(secs(30));

@@ -20,7 +20,7 @@ impl Lab {
     pub(super) async fn prepare(&self) -> anyhow::Result<()> {
         let shared = self.control_plane.is_shared();
         if shared {
-            wait::until(timing::NAMESPACE_GONE, "the last scenario's namespaces to be gone", async || {
+            wait::until(timing::NAMESPACES_CLEARED, "the last scenario's namespaces to be gone", async || {
                 match self.remove_namespaces().await {
                     Ok(left) if left.is_empty() => ControlFlow::Break(()),
                     Ok(left) => ControlFlow::Continue(left.join(", ")),
