@@ -5,6 +5,7 @@ mod stage;
 
 use std::ops::ControlFlow;
 use std::os::unix::fs::PermissionsExt as _;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
@@ -127,16 +128,12 @@ async fn a_lab_begins_when_an_apiserver_that_was_ended_is_back() {
     serves(node).await;
     node.run(&["pkill", "-STOP", "kubelet"], &[]).await.unwrap();
     node.run(&["pkill", "-KILL", "kube-apiserver"], &[]).await.unwrap();
-    let kubelet = async {
-        // The first that a lab puts on a node.
-        const BEGUN: &[&str] = &["sh", "-c", "ls /etc/kubernetes/rollproof-lab/*"];
-        until("the lab to begin", async || node.run(BEGUN, &[]).await.is_ok()).await;
-        node.run(&["pkill", "-CONT", "kubelet"], &[]).await.unwrap();
-    };
     let (config, material) = (Config::default(), stage.material(&cluster));
-    let lab = Lab::start(Setup::careful(&config), &config, &material, Recorder::default(), None);
-    let (lab, ()) = tokio::join!(lab, kubelet);
-    lab.unwrap().strike().await.unwrap();
+    let mut lab = pin!(Lab::start(Setup::careful(&config), &config, &material, Recorder::default(), None));
+    let early = tokio::time::timeout(secs(5), &mut lab).await.ok().and_then(Result::err);
+    assert!(early.is_none(), "it waits for the apiserver instead: {early:?}");
+    node.run(&["pkill", "-CONT", "kubelet"], &[]).await.unwrap();
+    lab.await.unwrap().strike().await.unwrap();
     cluster.strike().await.unwrap();
     assert_eq!(left("back").await, [""; 0]);
 }
