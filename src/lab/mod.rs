@@ -99,7 +99,7 @@ impl Lab {
             Ok(lab) => Ok(lab),
             Err(error) => {
                 if let Some(evidence) = evidence {
-                    keep_logs(&claim.folder, evidence);
+                    keep_logs(&claim.folder, material, evidence).await;
                 }
                 if let Err(left) = keeper.strike(claim.lab).await {
                     return Err(error.context(format!("and then the lab could not be struck: {left:#}")));
@@ -365,7 +365,12 @@ impl Lab {
 }
 
 /// Copies the logs of a lab that did not start, as far as that works: there is an error to report already.
-fn keep_logs(lab: &Path, evidence: &Path) {
+async fn keep_logs(lab: &Path, material: &Material, evidence: &Path) {
+    if let Material::Cluster(provided) = material {
+        for node in provided.cluster.control_planes() {
+            let _ = control_plane::fetch_journal(node, lab).await;
+        }
+    }
     let folders = std::fs::read_dir(lab).into_iter().flatten().flatten().map(|entry| entry.path());
     for folder in folders.filter(|path| path.is_dir()).chain([lab.to_owned()]) {
         for log in std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()) {

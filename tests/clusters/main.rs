@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use rollproof::config::Config;
+use rollproof::config::{BalancerKind, Config};
 use rollproof::lab::control_plane::kind::{Cluster, Node, Role};
 use rollproof::lab::{Lab, Setup, wait};
 use rollproof::timeline::Recorder;
@@ -134,6 +134,14 @@ async fn a_lab_begins_when_an_apiserver_that_was_ended_is_back() {
     assert!(early.is_none(), "it waits for the apiserver instead: {early:?}");
     node.run(&["pkill", "-CONT", "kubelet"], &[]).await.unwrap();
     lab.await.unwrap().strike().await.unwrap();
+
+    // The next one does not begin: its evidence is there all the same.
+    let ends = Config { balancer: BalancerKind::Command(vec!["false".to_owned()]), ..Config::default() };
+    let evidence = tempfile::tempdir().unwrap();
+    let failed = Lab::start(Setup::careful(&ends), &ends, &material, Recorder::default(), Some(evidence.path())).await;
+    let error = failed.err().unwrap();
+    let journal = std::fs::read_to_string(evidence.path().join("kubelet-back-control-plane.log"));
+    assert!(journal.as_ref().is_ok_and(|said| said.contains("kubelet[")), "{error:#}: {journal:?}");
     cluster.strike().await.unwrap();
     assert_eq!(left("back").await, [""; 0]);
 }

@@ -18,7 +18,7 @@ pub mod static_pod;
 
 pub use apiserver::{Apiserver, Frozen, Life, Shared, last_words};
 pub(in crate::lab) use local::start as start_local;
-pub(in crate::lab) use on_kind::start as start_on_kind;
+pub(in crate::lab) use on_kind::{fetch_journal, start as start_on_kind};
 pub use pod::{Pod, Quiet};
 
 use std::collections::BTreeMap;

@@ -210,23 +210,32 @@ async fn token(nodes: &[Node]) -> anyhow::Result<Arc<str>> {
     Ok(token.into())
 }
 
+/// Copies what a node's kubelet has said into a folder, as evidence.
+///
+/// # Errors
+/// The node does not hand it over, or it cannot be written.
+pub(in crate::lab) async fn fetch_journal(node: &Node, folder: &Path) -> anyhow::Result<()> {
+    let said = node.run(&["journalctl", "--unit", "kubelet", "--no-pager", "--lines", "2000"], &[]).await?;
+    Ok(std::fs::write(folder.join(journal(node)), said)?)
+}
+
+/// What a node's journal is called.
+fn journal(node: &Node) -> String {
+    format!("kubelet-{}.log", node.name)
+}
+
 impl Nodes {
-    /// Copies what the kubelets have said to this machine, as evidence.
+    /// Copies what the kubelets have said to this machine.
     pub(super) async fn fetch_logs(&self) -> anyhow::Result<()> {
         for node in &self.nodes {
-            let journal = node.run(&["journalctl", "--unit", "kubelet", "--no-pager", "--lines", "2000"], &[]).await?;
-            std::fs::write(self.journal(node), journal)?;
+            fetch_journal(node, &self.folder).await?;
         }
         Ok(())
     }
 
     /// Those that are there: what they are called as evidence, and where they lie.
     pub(super) fn logs(&self) -> Vec<(String, PathBuf)> {
-        let logs = self.nodes.iter().map(|node| (format!("kubelet-{}.log", node.name), self.journal(node)));
+        let logs = self.nodes.iter().map(|node| (journal(node), self.folder.join(journal(node))));
         logs.filter(|(_, log)| log.exists()).collect()
-    }
-
-    fn journal(&self, node: &Node) -> PathBuf {
-        self.folder.join(format!("kubelet-{}.log", node.name))
     }
 }
