@@ -2,7 +2,7 @@
 //!
 //! Nothing else in the suite may spell a duration. Three kinds live here: [`Bounds`] are promises that verdicts hold the
 //! subject to, and travel in the recording's header; [`Timers`] are settings of the lab under test, compressed in the `pr`
-//! profile; the constants bound our own waiting and can never turn a verdict.
+//! profile; the constants bound our own waiting and can never turn a verdict: `verdict` may import only the first two.
 
 use std::fmt;
 use std::str::FromStr;
@@ -53,7 +53,7 @@ pub mod nanos {
         /// # Errors
         /// Something else stands there.
         pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
-            Ok(Option::deserialize(from)?.map(Duration::from_nanos))
+            Option::deserialize(from)?.map(super::plausible).transpose()
         }
     }
 
@@ -62,7 +62,17 @@ pub mod nanos {
     /// # Errors
     /// Something else stands there.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_nanos)
+        u64::deserialize(from).and_then(plausible)
+    }
+
+    /// A span that a run can have. Sums of a few of them are still far from overflowing a moment.
+    fn plausible<E: serde::de::Error>(nanos: u64) -> Result<Duration, E> {
+        const LONGEST: Duration = super::secs(10 * 365 * 24 * 3600);
+        let span = Duration::from_nanos(nanos);
+        if span > LONGEST {
+            return Err(E::custom(format_args!("{nanos} ns are more than ten years: no duration of a run")));
+        }
+        Ok(span)
     }
 }
 
@@ -328,6 +338,38 @@ pub struct Bounds {
     /// The least successful samples a requester or writer needs before, during and after a disturbance; with fewer, an
     /// outage could hide between two samples.
     pub samples: u32,
+    /// How long the end of a connection may take to reach those who use it: an idle close is told within a round trip, on a busy machine within
+    /// this. Whoever waits longer for the news was hung up on.
+    #[serde(rename = "close_noticed_ns", with = "nanos", default = "close_noticed")]
+    pub close_noticed: Duration,
+    /// ROLLOUT-13: the longest that one attempt at a request may take while apiservers are gracefully restarted.
+    #[serde(rename = "attempt_ns", with = "nanos", default = "attempt")]
+    pub attempt: Duration,
+    /// The longest that a requester, a writer or a worker may be without a sample while an apiserver is restarted: [`PERIODS`] of
+    /// [`REQUEST_EVERY`]. An outage as long could hide in it.
+    #[serde(rename = "request_gap_ns", with = "nanos", default = "request_gap")]
+    pub request_gap: Duration,
+    /// Likewise between two looks at an apiserver's /readyz or /livez: [`PERIODS`] of [`SERVER_HEALTH_EVERY`].
+    #[serde(rename = "health_gap_ns", with = "nanos", default = "health_gap")]
+    pub health_gap: Duration,
+    /// Likewise between two looks at a cluster's nodes and leases: [`PERIODS`] of [`CLUSTER_READ_EVERY`].
+    #[serde(rename = "cluster_gap_ns", with = "nanos", default = "cluster_gap")]
+    pub cluster_gap: Duration,
+    /// Likewise between two sessions that are opened anew: [`PERIODS`] of [`SESSION_NEW_EVERY`].
+    #[serde(rename = "session_gap_ns", with = "nanos", default = "session_gap")]
+    pub session_gap: Duration,
+    /// GATEWAY-3: a stream that has told of nothing for so long, though there was something to tell, was interrupted.
+    #[serde(rename = "gateway_silent_ns", with = "nanos", default = "gateway_silent")]
+    pub gateway_silent: Duration,
+    /// GATEWAY-1: how many streams an apiserver takes on one connection, a number.
+    #[serde(default = "gateway_streams")]
+    pub gateway_streams: u32,
+    /// How many requests in turn have to be answered well until they count as recovered, a number: figures, no verdict.
+    #[serde(default = "gateway_good_in_a_row")]
+    pub gateway_good_in_a_row: u32,
+    /// How long an informer tells of nothing until its hang detector strikes: a figure, no verdict.
+    #[serde(rename = "gateway_hang_ns", with = "nanos", default = "gateway_hang")]
+    pub gateway_hang: Duration,
 }
 
 impl Bounds {
@@ -346,9 +388,106 @@ impl Bounds {
             stall: millis(500),
             late_percent: late_percent(),
             samples: 10,
+            close_noticed: close_noticed(),
+            attempt: attempt(),
+            request_gap: request_gap(),
+            health_gap: health_gap(),
+            cluster_gap: cluster_gap(),
+            session_gap: session_gap(),
+            gateway_silent: gateway_silent(),
+            gateway_streams: gateway_streams(),
+            gateway_good_in_a_row: gateway_good_in_a_row(),
+            gateway_hang: gateway_hang(),
         }
     }
 }
+
+impl Bounds {
+    /// A bound that asks for less than the [bounds that go with these timers](Bounds::with): its name, what it is, and what it would be.
+    pub fn looser_than_with(&self, timers: &Timers) -> Option<(&'static str, String, String)> {
+        let due = Self { lost: self.lost.min(lost()), ..Self::with(timers) };
+        let longest = [
+            ("fresh_ns", self.fresh, due.fresh),
+            ("readyz_red_ns", self.readyz_red, due.readyz_red),
+            ("back_ns", self.back, due.back),
+            ("outage_after_kill_ns", self.outage_after_kill, due.outage_after_kill),
+            ("resumed_ns", self.resumed, due.resumed),
+            ("lost_ns", self.lost, due.lost),
+            ("gateway_ended_ns", self.gateway_ended, due.gateway_ended),
+            ("gateway_answered_ns", self.gateway_answered, due.gateway_answered),
+            ("stall_ns", self.stall, due.stall),
+            ("close_noticed_ns", self.close_noticed, due.close_noticed),
+            ("attempt_ns", self.attempt, due.attempt),
+            ("request_gap_ns", self.request_gap, due.request_gap),
+            ("health_gap_ns", self.health_gap, due.health_gap),
+            ("cluster_gap_ns", self.cluster_gap, due.cluster_gap),
+            ("session_gap_ns", self.session_gap, due.session_gap),
+            ("gateway_silent_ns", self.gateway_silent, due.gateway_silent),
+        ];
+        let long = longest.into_iter().find(|(_, bound, due)| bound > due);
+        let (percent, due_percent) = (self.late_percent, due.late_percent);
+        long.map(|(name, bound, due)| (name, format!("{bound:?}"), format!("{due:?}")))
+            .or_else(|| {
+                let late = percent > due_percent;
+                late.then(|| ("late_percent", percent.to_string(), due_percent.to_string()))
+            })
+            .or_else(|| {
+                let short = self.gateway_quiet < due.gateway_quiet;
+                short.then(|| {
+                    ("gateway_quiet_ns", format!("{:?}", self.gateway_quiet), format!("{:?}", due.gateway_quiet))
+                })
+            })
+            .or_else(|| {
+                let few = self.samples < due.samples;
+                few.then(|| ("samples", self.samples.to_string(), due.samples.to_string()))
+            })
+    }
+}
+
+// What recordings mean that do not say it.
+
+const fn close_noticed() -> Duration {
+    CLOSE_NOTICED
+}
+
+const fn attempt() -> Duration {
+    secs(5)
+}
+
+const fn request_gap() -> Duration {
+    REQUEST_EVERY.saturating_mul(PERIODS)
+}
+
+const fn health_gap() -> Duration {
+    SERVER_HEALTH_EVERY.saturating_mul(PERIODS)
+}
+
+const fn cluster_gap() -> Duration {
+    CLUSTER_READ_EVERY.saturating_mul(PERIODS)
+}
+
+const fn session_gap() -> Duration {
+    SESSION_NEW_EVERY.saturating_mul(PERIODS)
+}
+
+const fn gateway_silent() -> Duration {
+    gateway::SILENT
+}
+
+const fn gateway_streams() -> u32 {
+    gateway::STREAMS
+}
+
+const fn gateway_good_in_a_row() -> u32 {
+    gateway::GOOD_IN_A_ROW as u32
+}
+
+const fn gateway_hang() -> Duration {
+    gateway::HANG
+}
+
+/// How many of a probe's periods may pass without a sample, a number. One or two are a slow answer, or a busy machine.
+pub const PERIODS: u32 = 20;
 
 /// What recordings mean that do not say it.
 const fn late_percent() -> u32 {

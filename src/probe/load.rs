@@ -228,8 +228,8 @@ impl Worker {
     /// (RFC 9110, 9.2.2). A create whose bytes may have left is not repeated.
     async fn step(&mut self, verb: LoadVerb, object: &Object) -> Effect {
         let first = self.attempt(verb, object, None, object.doubtful).await;
-        let not_applied = first.exchange.unsent || first.exchange.refused_by_a_stopping_server();
-        if !(first.exchange.may_be_repeated() && (not_applied || verb != LoadVerb::Create)) {
+        let not_applied = first.exchange.unsent || first.exchange.refused_for_now();
+        if !(first.exchange.may_be_repeated(timing::CLOSE_NOTICED) && (not_applied || verb != LoadVerb::Create)) {
             return effect(&first);
         }
         self.kept = None;

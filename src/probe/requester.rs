@@ -162,7 +162,7 @@ impl AtWork {
         if exchange.succeeded() {
             self.samples.add_one();
         }
-        let again = exchange.may_be_repeated();
+        let again = exchange.may_be_repeated(timing::CLOSE_NOTICED);
         if again {
             *kept = None;
         }

@@ -104,7 +104,10 @@ pub(super) fn of_error(report: &ScenarioReport, kind: Kind, why: &str) -> String
 
 /// A figure as text: `worst outage 130 ms`.
 pub(super) fn shown(figure: &Figure) -> String {
-    let Figure { name, value, unit } = figure;
+    let Figure { name, value, unit, of } = figure;
+    if let Some(of) = of {
+        return format!("{name} {value:.0} of {of}");
+    }
     let digits = if value.fract() == 0.0 || value.abs() >= 100.0 { 0 } else { 1 };
     format!("{name} {value:.digits$} {unit}").trim_end().to_owned()
 }

@@ -5,6 +5,7 @@
 
 pub mod balancer;
 pub mod cluster;
+pub mod excuse;
 pub mod gateway;
 pub mod idle;
 pub mod lost;

@@ -15,8 +15,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Header, Observation, Recording};
 
-/// Version of the format. A reader refuses every other.
-pub const FORMAT: u32 = 1;
+/// Version of the format that is written. It grows with the vocabulary: whoever adds an event or a field that a verdict rests on adds one.
+///
+/// | format | has beyond the one before |
+/// | --- | --- |
+/// | 1 | |
+/// | 2 | `ticked`, `audit_log`, `bookmark`, `read`, `guarded_update`, `guarded_left`; the audit logs have every attempt of a client library |
+pub const FORMAT: u32 = 2;
+
+/// The oldest version that is still read.
+pub const OLDEST_FORMAT: u32 = 1;
 
 /// Why a recording cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -70,9 +78,17 @@ impl Recording {
         let first = next(1)?.ok_or_else(|| fail("it is empty".to_owned()))?;
         let not_a_header = |error| fail(format!("it does not begin with a recording's header; {}", misread(1, &error)));
         let format: HeaderLine<AnyHeader> = serde_json::from_str(&first).map_err(not_a_header)?;
-        if format.header.format != FORMAT {
-            let found = format.header.format;
-            return Err(fail(format!("it is of format {found}; this rollproof reads format {FORMAT}")));
+        let found = format.header.format;
+        if found > FORMAT {
+            return Err(fail(format!(
+                "it is of format {found}, a newer one than this rollproof reads ({OLDEST_FORMAT} to {FORMAT}): read it with the \
+                 version that recorded it"
+            )));
+        }
+        if found < OLDEST_FORMAT {
+            return Err(fail(format!(
+                "it is of format {found}; this rollproof reads formats {OLDEST_FORMAT} to {FORMAT}"
+            )));
         }
         let header: HeaderLine<Header> = serde_json::from_str(&first).map_err(not_a_header)?;
 

@@ -58,12 +58,6 @@ impl Load {
         let missing = self.exchange.failure.is_none() && self.exchange.status == Some(404);
         self.exchange.succeeded() || (self.may_be_missing && missing)
     }
-
-    /// Whether it met a kept connection that at once turned out to be closed, before any byte of an answer: one that may
-    /// have been closed while idle, as far as the client can know.
-    pub fn met_a_closed_connection(&self) -> bool {
-        self.exchange.failure.is_some() && self.exchange.may_be_repeated()
-    }
 }
 
 /// What exists when the load has ended.

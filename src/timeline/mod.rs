@@ -4,6 +4,7 @@
 //! observed and written down here first.
 
 mod cluster;
+mod evidence;
 mod file;
 mod gateway;
 mod in_flight;
@@ -14,6 +15,7 @@ mod moment;
 mod observation;
 mod outage;
 mod packets;
+mod read;
 mod recorder;
 mod scribe;
 mod session;
@@ -22,7 +24,8 @@ mod timer;
 mod trigger;
 
 pub use cluster::{ClusterSeen, LeaseSeen};
-pub use file::{FORMAT, FileError, compress};
+pub use evidence::{AuditLogRead, Ticked};
+pub use file::{FORMAT, FileError, OLDEST_FORMAT, compress};
 pub use gateway::{
     Answered, Endpoints, GatewayCounted, GatewayLogged, GatewayStream, Heard, Shape, StreamEnd, TCP_KEEPALIVE_TIME,
     TCP_RETRIES2,
@@ -33,8 +36,9 @@ pub use load::{Load, LoadLeft, LoadVerb};
 pub use loss::{Loss, Lost};
 pub use moment::Moment;
 pub use observation::*;
-pub use outage::{Counted, Outage, outages};
+pub use outage::{Counted, Outage, outages, repaired};
 pub use packets::{Packets, Segment, SegmentKind};
+pub use read::{GuardedLeft, GuardedUpdate, Read};
 pub use recorder::Recorder;
 pub use session::{Session, SessionEnd, SessionKind};
 pub use symptom::Symptom;
@@ -59,7 +63,7 @@ pub struct Recording {
 /// What a recording is about: all that a reader needs to judge it and to make the run again.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
-    /// Version of this file format, [`FORMAT`].
+    /// Version of this file format, at most [`FORMAT`]. What a format has that an older one lacks, a recording of the older one cannot be asked for.
     pub format: u32,
     /// Version of the suite that recorded.
     pub suite: String,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ClusterSeen, Endpoints, GatewayCounted, GatewayLogged, GatewayStream, InFlight, Load, LoadLeft, Loss, Moment,
-    Packets, Session, TimerConnection, Trigger,
+    AuditLogRead, ClusterSeen, Endpoints, GatewayCounted, GatewayLogged, GatewayStream, GuardedLeft, GuardedUpdate,
+    InFlight, Load, LoadLeft, Loss, Moment, Packets, Read, Session, Ticked, TimerConnection, Trigger,
 };
-use crate::timing::{self, nanos};
+use crate::timing::nanos;
 
 /// Something that was seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,14 @@ pub enum Event {
     Listed(Listed),
     /// A watch came to its end, or its client library reported an error.
     WatchEnded(WatchEnded),
+    /// A watch was told how far it has come.
+    Bookmark(Bookmark),
+    /// A probe read what was written.
+    Read(Read),
+    /// A writer updated a counter that it shares, by optimistic locking.
+    GuardedUpdate(GuardedUpdate),
+    /// What that counter was at last.
+    GuardedLeft(GuardedLeft),
     /// The balancer carried, or refused, a connection. Written down when it ended.
     Connection(Connection),
     /// The balancer changed its mind about a backend.
@@ -70,6 +78,8 @@ pub enum Event {
     Cluster(ClusterSeen),
     /// An apiserver's audit log has a request of ours.
     Audited(Audited),
+    /// An apiserver's audit log was read, to its end.
+    AuditLog(AuditLogRead),
     /// A fault was put on.
     FaultOn(Fault),
     /// A fault was over: the server was back and new connections through the balancer had met it.
@@ -80,6 +90,8 @@ pub enum Event {
     LossOff(Loss),
     /// We ourselves did not run for this long: paused, starved, or blocked. Began at `at`.
     Stall(#[serde(with = "nanos")] Duration),
+    /// We ourselves ran.
+    Ticked(Ticked),
 }
 
 /// How an apiserver is restarted.
@@ -237,8 +249,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// Whether the client got what it asked for: a whole answer, 2xx. A probe asks for what is there and what it may have,
-    /// so a 403 or 404 means that an apiserver answered before it was ready to. 429 is a class of its own: see
-    /// [`Exchange::refused_for_now`].
+    /// so a 403 or 404 means that an apiserver answered before it was ready to.
     pub fn succeeded(&self) -> bool {
         self.failure.is_none() && self.status.is_some_and(|status| (200..300).contains(&status))
     }
@@ -253,28 +264,34 @@ impl Exchange {
         }
     }
 
-    /// A stopping apiserver's 503 with Retry-After: it takes no requests any more, and has not looked at this one. It says
-    /// itself that there is a good chance to meet another server at once (k8s.io/apiserver pkg/server/filters/waitgroup.go).
-    pub fn refused_by_a_stopping_server(&self) -> bool {
-        self.failure.is_none() && self.status == Some(503) && self.retry_after.is_some()
+    /// 429 or 503 with Retry-After: whoever says so has not looked at the request. A stopping apiserver says it (k8s.io/apiserver
+    /// pkg/server/filters/waitgroup.go, and with_retry_after.go with --shutdown-send-retry-after), and that there is a good chance to meet another
+    /// server at once; but so does one that is overloaded. Which it was, only the server's lifecycle tells.
+    pub fn refused_for_now(&self) -> bool {
+        self.failure.is_none() && matches!(self.status, Some(429 | 503)) && self.retry_after.is_some()
     }
 
-    /// Whether one retry on a fresh connection is fair: it went out on a kept connection, and at once turned out to be closed
-    /// (RST, FIN, GOAWAY), or to lead to a stopping server that refuses. A connection that answers nothing for long is no
-    /// such thing: that is a hang.
-    pub fn may_be_repeated(&self) -> bool {
+    /// Whether a kept connection at once turned out to be closed (RST, FIN, GOAWAY) when this went out on it: within `noticed`
+    /// ([`Bounds::close_noticed`](crate::timing::Bounds)). One that answers nothing for long is no such thing: that is a hang.
+    pub fn met_a_closed_connection(&self, noticed: Duration) -> bool {
         use ErrorClass::{BrokenPipe, ConnectionReset, Goaway, UnexpectedEof};
-        let reused = self.connection.as_ref().is_some_and(|connection| connection.reused);
         let closed = self.failure.as_ref().is_some_and(|failure| {
             matches!(failure.class, UnexpectedEof | ConnectionReset | BrokenPipe | Goaway)
                 && self.phase == Phase::Headers
         });
-        reused && self.took <= timing::CLOSE_NOTICED && (closed || self.refused_by_a_stopping_server())
+        closed && self.was_kept() && self.took <= noticed
     }
 
-    /// 429: the server answered, and asked to come back later.
-    pub fn refused_for_now(&self) -> bool {
-        self.failure.is_none() && self.status == Some(429)
+    /// Whether one retry on a fresh connection is fair: it went out on a kept connection, which at once turned out to be closed, or to lead to a
+    /// server that refuses for now.
+    pub fn may_be_repeated(&self, noticed: Duration) -> bool {
+        let refused = self.refused_for_now() && self.was_kept() && self.took <= noticed;
+        refused || self.met_a_closed_connection(noticed)
+    }
+
+    /// Whether it went out on a connection that an earlier request had used.
+    pub fn was_kept(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.reused)
     }
 }
 
@@ -432,6 +449,18 @@ pub struct Listed {
     pub revision: Option<u64>,
     /// Each object's name and the change it carries.
     pub objects: Vec<(String, u64)>,
+}
+
+/// A bookmark: everything up to a revision was delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bookmark {
+    /// Which probe.
+    pub probe: String,
+    /// That revision.
+    pub revision: u64,
+    /// Whether it says that the initial events are over (`k8s.io/initial-events-end`, KEP-3157).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub initial_events_end: bool,
 }
 
 /// The end of a watch.

@@ -65,47 +65,27 @@ impl Counted for Load {
     }
 }
 
-/// The outages among one requester's requests, which are given in order of their start.
-///
-/// A 429 neither starts nor ends an outage: the server was there, and said when to come back. A failure on a kept
-/// connection that one retry on a fresh one repaired is no outage if no server had taken up the request: the connection had
-/// been closed while idle, as every HTTP client must expect (RFC 9110, 9.2.2), or led to a stopping apiserver that refused
-/// it (503 with Retry-After). That is not the client's guess: the request must not be among those that a server has
-/// `received`, by Audit-ID.
+/// The outages among one requester's requests, which are given in order of their start. A failure that is `excused` neither begins an outage nor
+/// prolongs one.
 ///
 /// ```text
-/// ok@1 error@2 error@3 ok@4 error@5      ->  [2, 4) recovered, [5, 5] not recovered
-/// ok@1 error@2 ok@2.1(retries 2) ok@3    ->  none; if a server had received 2: [2, 2.1) recovered
+/// ok@1 error@2 error@3 ok@4 error@5          ->  [2, 4) recovered, [5, 5] not recovered
+/// ok@1 error@2 ok@2.1 ok@3, error@2 excused  ->  none
 /// ```
 pub fn outages<'a, T: Counted>(
     requests: impl IntoIterator<Item = (Moment, &'a T)>,
-    received: impl Fn(&str) -> bool,
+    excused: impl Fn(&T) -> bool,
 ) -> Vec<Outage<'a, T>> {
-    let requests: Vec<_> = requests.into_iter().collect();
-    let retried_well: HashSet<&str> = requests
-        .iter()
-        .filter(|(_, request)| request.succeeded())
-        .filter_map(|(_, request)| request.retries())
-        .collect();
-    let repaired = |failed: &T| {
-        let id = failed.exchange().audit_id.as_str();
-        let first = failed.retries().is_none() && failed.exchange().may_be_repeated();
-        first && retried_well.contains(id) && !received(id)
-    };
-
     let mut found: Vec<Outage<'a, T>> = Vec::new();
-    for (at, request) in requests.iter().copied() {
+    for (at, request) in requests {
         let open = found.last_mut().filter(|outage| !outage.recovered);
-        if request.exchange().refused_for_now() {
-            continue;
-        }
         match (request.succeeded(), open) {
             (true, Some(outage)) => {
                 outage.until = outage.until.max(at);
                 outage.recovered = true;
             }
             (true, None) => {}
-            (false, _) if repaired(request) => {}
+            (false, _) if excused(request) => {}
             (false, Some(outage)) => {
                 outage.until = outage.until.max(at + request.exchange().took);
                 outage.failed.push(request);
@@ -117,4 +97,15 @@ pub fn outages<'a, T: Counted>(
         }
     }
     found
+}
+
+/// The Audit-IDs of those requests that one retry on a fresh connection repaired: a failure beside which
+/// [one retry is fair](Exchange::may_be_repeated), and the retry succeeded.
+pub fn repaired<'a, T: Counted + 'a>(requests: impl IntoIterator<Item = &'a T>, noticed: Duration) -> HashSet<&'a str> {
+    let requests: Vec<_> = requests.into_iter().collect();
+    let succeeded = requests.iter().filter(|request| request.succeeded());
+    let retried_well: HashSet<&str> = succeeded.filter_map(|request| request.retries()).collect();
+    let first = requests.iter().filter(|request| request.retries().is_none() && !request.succeeded());
+    let fair = first.filter(|request| request.exchange().may_be_repeated(noticed));
+    fair.map(|request| request.exchange().audit_id.as_str()).filter(|id| retried_well.contains(id)).collect()
 }

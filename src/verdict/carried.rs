@@ -85,8 +85,8 @@ fn on_new(request: &Request) -> bool {
 /// The traffic without which nothing can be said about new connections.
 pub(super) fn traffic(facts: &Facts<'_>) -> Traffic {
     let requests = facts.requesters_on(ConnectionKind::New).flat_map(|(_, requests)| requests);
-    let samples = requests.map(|(at, request)| (*at, request.exchange.succeeded()));
-    Traffic::of(facts, "whoever opens new connections".to_owned(), samples)
+    let samples = requests.map(|(at, request)| (*at, request.exchange.took, request.exchange.succeeded()));
+    Traffic::of(facts, "whoever opens new connections".to_owned(), facts.bounds.request_gap, samples).steady()
 }
 
 /// When a stopped apiserver's /readyz turned red, as far as we know: it does so as the first thing after SIGTERM.
@@ -139,7 +139,9 @@ pub(super) fn shares(facts: &Facts<'_>) -> Vec<Figure> {
     let new = through_balancer(facts).filter(|(at, request, _)| *at > over && on_new(request));
     let new = largest_share(new.filter_map(|(_, request, _)| request.exchange.server.as_deref()));
     let established = largest_share(established(facts).into_values());
-    let figure = |name: &str, share: Option<f64>| share.map(|value| Figure { name: name.to_owned(), value, unit: "%" });
+    let figure = |name: &str, share: Option<f64>| {
+        share.map(|value| Figure { name: name.to_owned(), value, unit: "%", of: None })
+    };
     [figure("most loaded, new connections after", new), figure("most loaded, established at the end", established)]
         .into_iter()
         .flatten()
@@ -178,7 +180,6 @@ pub(super) struct OpenWatch<'a> {
 
 /// Every watch that came to be, in order of their beginning.
 pub(super) fn watches<'a>(facts: &Facts<'a>) -> Vec<OpenWatch<'a>> {
-    let audited: HashMap<&str, &str> = facts.audited_by();
     let mut found: Vec<OpenWatch<'a>> = Vec::new();
     let mut open: HashMap<&str, usize> = HashMap::new();
     for seen in &facts.recording.observations {
@@ -187,7 +188,7 @@ pub(super) fn watches<'a>(facts: &Facts<'a>) -> Vec<OpenWatch<'a>> {
                 if let Some(position) = open.remove(call.probe.as_str()) {
                     found[position].ended.get_or_insert((seen.at, false));
                 }
-                if let Some(server) = audited.get(call.audit_id.as_str()) {
+                if let Some(server) = facts.audit.server_of(&call.audit_id) {
                     open.insert(&call.probe, found.len());
                     found.push(OpenWatch { probe: &call.probe, server, from: seen.at, ended: None });
                 }

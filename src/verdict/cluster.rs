@@ -86,7 +86,12 @@ fn looks<'a>(facts: &Facts<'a>) -> impl Iterator<Item = (Moment, &'a ClusterSeen
 }
 
 fn concluded(facts: &Facts<'_>, found: Verdict) -> (Verdict, Vec<Figure>) {
-    let traffic = Traffic::of(facts, "cluster".to_owned(), looks(facts).map(|(at, _)| (at, true)));
+    let traffic = Traffic::of(
+        facts,
+        "cluster".to_owned(),
+        facts.bounds.cluster_gap,
+        looks(facts).map(|(at, _)| (at, Duration::ZERO, true)),
+    );
     (conclude(facts, &[&traffic], found), Vec::new())
 }
 

@@ -1,39 +1,63 @@
 //! Whether a recording is good enough for a verdict: the same for every claim.
 //!
-//! A fault that was not seen to bite proves nothing; an outage can hide where there was too little traffic; and where
-//! we ourselves stalled, a late answer may be our lateness.
+//! To be upheld takes evidence for all that the claim speaks of: every fault is seen to bite, every probe has samples throughout, and we
+//! ourselves ran all the time. A violation takes no more than what it rests on: a record of somebody else's stands whatever we did meanwhile,
+//! and a wait counts unless we stalled, or the machine had no time, during that wait.
 //!
 //! ```text
-//! SIGTERM sent, process gone, ShutdownInitiated never seen      ->  inconclusive: the fault is not proven
-//! 12 requests before, 3 during, 40 after (bound: 10 each)       ->  upheld becomes inconclusive, violated stands
-//! our ticker was late by 0.8 s during the roll (bound: 0.5 s)   ->  inconclusive, whatever was found
-//! an undisturbed apiserver left a check of the balancer unanswered  ->  violated becomes inconclusive
+//! SIGTERM sent, process gone, ShutdownInitiated never seen          ->  upheld becomes inconclusive: the fault is not proven
+//! 12 requests before, 3 during, 40 after (bound: 10 each)           ->  upheld becomes inconclusive, violated stands
+//! 40 requests during, none for 3 s of a restart (bound: 1 s)        ->  likewise
+//! our ticker was late by 0.8 s during the roll (bound: 0.5 s)       ->  upheld becomes inconclusive
+//! the same, while an outage lasted                                  ->  that outage is inconclusive; one six seconds later stands
+//! the same, while an event came twice                               ->  violated: no stall of ours does that
+//! an outage while an undisturbed apiserver did not answer /livez    ->  inconclusive: the machine had no time for it
 //! ```
+
+use std::time::Duration;
 
 use super::Verdict;
 use super::facts::{Facts, Restarted};
-use crate::timeline::{Lifecycle, Loss, Moment, Restart, Step};
+use crate::timeline::{Lifecycle, Loss, Moment, Restart, ServerHealth, Step};
 
-/// How much a probe did before, during and after the disturbance.
+/// What a breach rests on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rests {
+    /// On what somebody else wrote down, or on a contradiction: no stall explains it.
+    OnRecord,
+    /// On what passed, or did not, between these moments, as we saw it.
+    OnTime(Moment, Moment),
+}
+
+/// How much a probe did, and when.
 pub(super) struct Traffic {
     who: String,
+    /// When each sample began and ended, in order of their beginning.
+    samples: Vec<(Moment, Moment)>,
+    /// How long there may be no sample while an apiserver is restarted.
+    gap: Duration,
     /// Successful samples before the first fault; in a recording without faults, all of them.
     before: u32,
     /// Samples of any outcome during the disturbance.
     during: u32,
     /// Successful samples after the last fault.
     after: u32,
-    /// The first sample.
-    first: Option<Moment>,
+    /// Whether it never rests, so that a recording without faults has to have samples throughout as well.
+    steady: bool,
 }
 
 impl Traffic {
-    /// Counts samples, given as when they began and whether they succeeded.
-    pub(super) fn of(facts: &Facts<'_>, who: String, samples: impl Iterator<Item = (Moment, bool)>) -> Self {
-        let mut traffic = Self { who, before: 0, during: 0, after: 0, first: None };
+    /// Counts samples, given as when they began, how long they took and whether they succeeded. Between them may be no more than `gap`.
+    pub(super) fn of(
+        facts: &Facts<'_>,
+        who: String,
+        gap: Duration,
+        samples: impl Iterator<Item = (Moment, Duration, bool)>,
+    ) -> Self {
+        let mut traffic = Self { who, samples: Vec::new(), gap, before: 0, during: 0, after: 0, steady: false };
         let (from, until) = if facts.disturbance().is_some() { facts.disturbed() } else { (facts.end, facts.end) };
-        for (at, succeeded) in samples {
-            traffic.first.get_or_insert(at);
+        for (at, took, succeeded) in samples {
+            traffic.samples.push((at, at + took));
             if facts.disturbance().is_none() || at < from {
                 traffic.before += u32::from(succeeded);
             } else if at <= until {
@@ -42,34 +66,83 @@ impl Traffic {
                 traffic.after += u32::from(succeeded);
             }
         }
+        traffic.samples.sort_unstable();
         traffic
+    }
+
+    /// Of a probe that never rests.
+    pub(super) fn steady(self) -> Self {
+        Self { steady: true, ..self }
+    }
+
+    /// When the first sample began.
+    fn first(&self) -> Option<Moment> {
+        self.samples.first().map(|(at, _)| *at)
+    }
+
+    /// The first stretch of the window that no sample covers and that is longer than the gap.
+    fn hole(&self, (from, until): (Moment, Moment)) -> Option<(Moment, Moment)> {
+        let mut covered = from;
+        let edges = self.samples.iter().copied().chain([(until, until)]);
+        for (began, ended) in edges {
+            if began.min(until).since(covered) > self.gap {
+                return Some((covered, began.min(until)));
+            }
+            covered = covered.max(ended);
+        }
+        None
     }
 }
 
 /// What may be said, given what a claim has `found` and the traffic of the probes that it speaks of.
 ///
-/// A violation stands once the fault is proven and the probe was seen working before it: the probe may well have been
-/// unable to do much after. To be upheld takes enough traffic in every stretch.
+/// To be upheld takes enough traffic in every stretch. A violation stands: what it rests on was asked when it was [found](breach).
 pub(super) fn conclude(facts: &Facts<'_>, traffic: &[&Traffic], found: Verdict) -> Verdict {
-    let reason = match &found {
-        Verdict::Inconclusive { .. } => None,
-        Verdict::Violated { .. } => every_fault(facts)
-            .or_else(|| traffic.iter().find_map(|traffic| idle_before(facts, traffic)))
-            .or_else(|| {
-                let first = traffic.iter().filter_map(|traffic| traffic.first).min();
-                stalled(facts, first.unwrap_or(facts.disturbed().0), facts.end)
-            })
-            .or_else(|| starved(facts)),
-        Verdict::Upheld => every_fault(facts)
-            .or_else(|| traffic.iter().find_map(|traffic| idle_before(facts, traffic)))
-            .or_else(|| traffic.iter().find_map(|traffic| idle_later(facts, traffic)))
-            .or_else(|| {
-                let (from, until) = facts.disturbed();
-                let first = traffic.iter().filter_map(|traffic| traffic.first).min();
-                stalled(facts, first.map_or(from, |first| first.max(from)), until)
-            }),
-    };
+    let first = traffic.iter().filter_map(|traffic| traffic.first()).min();
+    concluded(facts, traffic, found, || {
+        let (from, until) = facts.disturbed();
+        stalled(facts, first.map_or(from, |first| first.max(from)), until)
+    })
+}
+
+/// Likewise for a claim about what is written down, in which no stall of ours could hide anything.
+pub(super) fn conclude_from_records(facts: &Facts<'_>, traffic: &[&Traffic], found: Verdict) -> Verdict {
+    concluded(facts, traffic, found, || None)
+}
+
+fn concluded(
+    facts: &Facts<'_>,
+    traffic: &[&Traffic],
+    found: Verdict,
+    hidden: impl FnOnce() -> Option<String>,
+) -> Verdict {
+    if found != Verdict::Upheld {
+        return found;
+    }
+    let reason = every_fault(facts)
+        .or_else(|| traffic.iter().find_map(|traffic| idle_before(facts, traffic)))
+        .or_else(|| traffic.iter().find_map(|traffic| idle_later(facts, traffic)))
+        .or_else(|| traffic.iter().find_map(|traffic| with_a_hole(facts, traffic)))
+        .or_else(hidden);
     reason.map_or(found, Verdict::inconclusive)
+}
+
+/// A violation, unless what it rests on explains it otherwise: we did not run, the machine had no time for an apiserver, or it falls into a
+/// restart that was not seen to happen as announced.
+pub(super) fn breach(facts: &Facts<'_>, rests: Rests, violated: Verdict) -> Verdict {
+    let Rests::OnTime(from, until) = rests else { return violated };
+    let doubt = stalled(facts, from, until)
+        .or_else(|| starved(facts, from, until))
+        .or_else(|| unproven_between(facts, from, until));
+    doubt.map_or(violated, Verdict::inconclusive)
+}
+
+/// A violation by a probe, unless it was not seen working before anything was disturbed.
+pub(super) fn seen_working(facts: &Facts<'_>, traffic: &Traffic, found: Verdict) -> Verdict {
+    match found {
+        Verdict::Violated { .. } => idle_before(facts, traffic).map_or(found, Verdict::inconclusive),
+        found => found,
+    }
 }
 
 /// Why the announced disturbance was not seen to happen to every server, if so.
@@ -119,40 +192,100 @@ pub(super) fn unproven(restart: Restart, fault: &Restarted<'_>) -> Option<String
     }
 }
 
-/// Where we ourselves did not run for longer than the bound, if anywhere in that window.
+/// Why a restart that falls into that time is not proven, if so.
+fn unproven_between(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
+    let restart = facts.disturbance()?;
+    let mut meanwhile = facts.restarts.iter().filter(|fault| {
+        let (on, off) = fault.window(facts.end);
+        on <= until && off >= from
+    });
+    meanwhile.find_map(|fault| unproven(restart, fault))
+}
+
+/// Where we ourselves did not run for longer than the bound, if anywhere in that window: by a stall that was seen, or because there is no sign
+/// of life.
 pub(super) fn stalled(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
     let bound = facts.bounds.stall;
     let overlaps = |at: Moment, span| span > bound && at <= until && at + span >= from;
-    let (at, span) = facts.stalls.iter().copied().find(|(at, span)| overlaps(*at, *span))?;
-    Some(format!(
-        "rollproof itself did not run for {:.3} s from {} on (bound {:.3} s): run it on a machine with less other work",
-        span.as_secs_f64(),
-        facts.clock(at),
-        bound.as_secs_f64()
-    ))
+    let stall = facts.stalls.iter().copied().find(|(at, span)| overlaps(*at, *span));
+    stall.map(|(at, span)| {
+        format!(
+            "rollproof itself did not run for {:.3} s from {} on (bound {:.3} s): run it on a machine with less other work",
+            span.as_secs_f64(),
+            facts.clock(at),
+            bound.as_secs_f64()
+        )
+    })
 }
 
-/// Where an apiserver that nobody disturbed did not answer the balancer's check in time, and so went out of service, if
-/// anywhere: on a machine with two cores that is what a neighbour's start does. Whatever failed then may have failed of it.
-fn starved(facts: &Facts<'_>) -> Option<String> {
-    let disturbed = |at: Moment, server: &str| {
-        let mut restarts = facts.restarts.iter().filter(|restart| restart.server == server);
-        let lost = |(on, off, loss): &(Moment, Option<Moment>, &Loss)| {
-            // A check that was lost is known to be some time later.
-            let known = off.map(|off| off + facts.recording.header.timers.detection());
-            loss.server == server && at >= *on && known.is_none_or(|known| at <= known)
-        };
-        restarts.any(|restart| at >= restart.on && restart.off.is_none_or(|off| at <= off))
-            || facts.losses.iter().any(lost)
-            || frozen(facts, at, server)
+/// Since when there is no sign of life of our own, if there is none somewhere in that window. Format 1 has none at all.
+pub(super) fn lifeless(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
+    if facts.recording.header.format < 2 {
+        return None;
+    }
+    let mut alive = from;
+    for (at, ticked) in &facts.ticked {
+        // A span that a stall made long is told as that stall.
+        if at.min(&until).since(alive) > facts.bounds.stall {
+            break;
+        }
+        alive = alive.max(*at + ticked.lasted);
+    }
+    let silent = until.since(alive) > facts.bounds.stall;
+    silent.then(|| {
+        format!("the ticker gives no sign of life from {} on: nobody knows whether rollproof ran", facts.clock(alive))
+    })
+}
+
+/// Where an apiserver that nobody disturbed had no time of the machine, if anywhere in that window: on one with two cores that is what a
+/// neighbour's start does. Its /livez tells, asked past the balancer; where nobody asked, that the balancer's check was not answered.
+fn starved(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
+    let slow = facts.recording.header.timers.health_timeout / 2;
+    // One that began before may have been waiting meanwhile.
+    let first = facts.health.partition_point(|(at, _)| *at + facts.longest_look < from);
+    let looks = || facts.health[first..].iter().take_while(|(at, _)| *at <= until);
+    let overlaps = |at: Moment, health: &ServerHealth| at + health.took >= from;
+    let slow_livez = looks().find(|(at, health)| {
+        health.path == "/livez"
+            && health.took >= slow
+            && overlaps(*at, health)
+            && !disturbed(facts, *at, &health.server)
+    });
+    if let Some((at, health)) = slow_livez {
+        return Some(format!(
+            "{}, which nobody disturbed, did not answer /livez within {:.3} s at {}: run it on a machine with less other work",
+            health.server,
+            slow.as_secs_f64(),
+            facts.clock(*at)
+        ));
+    }
+    // The balancer knows of a check a moment after it was due.
+    let known = facts.recording.header.timers.detection();
+    let unanswered = facts.unanswered.iter().find(|(at, health)| {
+        let asked = || looks().any(|(_, look)| look.path == "/livez" && look.server == health.server);
+        *at >= from && *at <= until + known && !disturbed(facts, *at, &health.server) && !asked()
+    });
+    unanswered.map(|(at, health)| {
+        format!(
+            "{}, which nobody disturbed, went out of service at {} ({}): run it on a machine with less other work",
+            health.server,
+            facts.clock(*at),
+            health.why
+        )
+    })
+}
+
+/// Whether something was done to an apiserver then, or so short a time before that a check may not know yet.
+fn disturbed(facts: &Facts<'_>, at: Moment, server: &str) -> bool {
+    let mut restarts = facts.restarts.iter().filter(|restart| restart.server == server);
+    let lost = |(on, off, loss): &(Moment, Option<Moment>, &Loss)| {
+        // A check that was lost is known to be some time later.
+        let known = off.map(|off| off + facts.recording.header.timers.detection());
+        loss.server == server && at >= *on && known.is_none_or(|known| at <= known)
     };
-    let (at, health) = facts.unanswered.iter().find(|(at, health)| !disturbed(*at, &health.server))?;
-    Some(format!(
-        "{}, which nobody disturbed, went out of service at {} ({}): run it on a machine with less other work",
-        health.server,
-        facts.clock(*at),
-        health.why
-    ))
+    restarts.any(|restart| at >= restart.on && restart.off.is_none_or(|off| at <= off))
+        || facts.losses.iter().any(lost)
+        || frozen(facts, at, server)
 }
 
 /// Whether an apiserver was frozen then, or until so short a time before that a check which it had not answered was not known yet.
@@ -176,7 +309,82 @@ fn idle_later(facts: &Facts<'_>, traffic: &Traffic) -> Option<String> {
         .or_else(|| too_few(facts, &traffic.who, traffic.after, "successful samples after the last fault"))
 }
 
+/// Where a probe has no sample for too long: in a restart; or, if it never rests, anywhere while others had some.
+fn with_a_hole(facts: &Facts<'_>, traffic: &Traffic) -> Option<String> {
+    let windows: Vec<_> = match facts.disturbance() {
+        Some(_) => facts.restarts.iter().map(|restart| restart.window(facts.end)).collect(),
+        None if traffic.steady => traffic.first().map(|first| (first, facts.asked_until)).into_iter().collect(),
+        None => Vec::new(),
+    };
+    let (from, until) = windows.into_iter().find_map(|window| traffic.hole(window))?;
+    Some(format!(
+        "{} has no sample for {:.3} s from {} on, and may be without one for {:.3} s",
+        traffic.who,
+        until.since(from).as_secs_f64(),
+        facts.clock(from),
+        traffic.gap.as_secs_f64()
+    ))
+}
+
 fn too_few(facts: &Facts<'_>, who: &str, count: u32, of_what: &str) -> Option<String> {
     let bound = facts.bounds.samples;
     (count < bound).then(|| format!("{who} has {count} {of_what}, it takes {bound}"))
+}
+
+/// Why nothing can be upheld by this recording, whatever the requirement: its header and its observations disagree, or something happened that
+/// nobody announced.
+pub(super) fn unsound(facts: &Facts<'_>) -> Option<String> {
+    other_servers(facts)
+        .or_else(|| unannounced_fault(facts))
+        .or_else(|| died_unasked(facts))
+        .or_else(|| loose_bound(facts))
+        .or_else(|| {
+            let (from, until) = facts.probed()?;
+            lifeless(facts, from, until)
+        })
+}
+
+/// Why the header's apiservers are not those of the recording, if so.
+fn other_servers(facts: &Facts<'_>) -> Option<String> {
+    let header = &facts.recording.header;
+    let named = header.servers.len();
+    if named != header.cell.apiservers {
+        return Some(format!("the header names {named} apiservers, and its cell has {}", header.cell.apiservers));
+    }
+    let known = |name: &str| header.servers.iter().any(|server| server.name == name);
+    let lives = facts.lifecycle.iter().map(|(_, step)| step.server.as_str());
+    let looks = facts.health.iter().map(|(_, health)| health.server.as_str());
+    let stranger = lives.chain(looks).find(|name| !known(name))?;
+    Some(format!("{stranger} is in the recording, and not in its header"))
+}
+
+/// A fault of another kind than the header announces.
+fn unannounced_fault(facts: &Facts<'_>) -> Option<String> {
+    let (at, fault) = facts.other_faults.first()?;
+    let announced = facts.disturbance().map_or("no restart".to_owned(), |restart| format!("a {restart}"));
+    Some(format!(
+        "the header announces {announced}, and a {} of {} begins at {}",
+        fault.restart,
+        fault.server,
+        facts.clock(*at)
+    ))
+}
+
+/// An apiserver whose process ended though nobody had sent it a signal.
+fn died_unasked(facts: &Facts<'_>) -> Option<String> {
+    let exits = facts.lifecycle.iter().enumerate().filter(|(_, (_, step))| step.step == Step::Exited);
+    let mut unasked = exits.filter(|(position, (_, exit))| {
+        let before = facts.lifecycle[..*position].iter().rev().filter(|(_, step)| step.server == exit.server);
+        let this_life = before.take_while(|(_, step)| !matches!(step.step, Step::Started | Step::Exited));
+        !this_life.into_iter().any(|(_, step)| matches!(step.step, Step::TermSent | Step::KillSent))
+    });
+    let (_, (at, exit)) = unasked.next()?;
+    Some(format!("{} ended at {}, and nobody had stopped it ({})", exit.server, facts.clock(*at), exit.text))
+}
+
+/// A bound that asks for less than the timers in the header allow.
+fn loose_bound(facts: &Facts<'_>) -> Option<String> {
+    let header = &facts.recording.header;
+    let (name, found, due) = header.bounds.looser_than_with(&header.timers)?;
+    Some(format!("the header's bound {name} is {found}, and with its timers it is {due}"))
 }

@@ -92,6 +92,22 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
             None => format!("{}: the watch ended cleanly", end.probe),
             Some(failure) => format!("{}: the watch ended: {} ({})", end.probe, failure.class, failure.text),
         },
+        Event::Bookmark(bookmark) => {
+            let what = if bookmark.initial_events_end { "the initial events are over, all" } else { "all" };
+            format!("{}: {what} up to revision {} was delivered", bookmark.probe, bookmark.revision)
+        }
+        Event::Read(read) => {
+            let revision = read.revision.map_or(String::new(), |known| format!(" at revision {known}"));
+            let (probe, objects) = (&read.probe, read.objects.len());
+            format!("{probe}: read {objects} objects{revision}: {}", outcome(&read.exchange))
+        }
+        Event::GuardedUpdate(update) => {
+            let revision = update.revision.map_or(String::new(), |known| format!(" at revision {known}"));
+            let (probe, object, replaces, count) = (&update.probe, &update.object, update.replaces, update.count);
+            let outcome = outcome(&update.exchange);
+            format!("{probe}: {object} to {count} in the place of revision {replaces}{revision}: {outcome}")
+        }
+        Event::GuardedLeft(left) => format!("{} is {} at revision {}", left.object, left.count, left.revision),
         Event::Connection(connection) => {
             let backend = connection.backend.as_deref().unwrap_or("no backend");
             let (client, end, party) = (&connection.client, connection.end, connection.ended_by);
@@ -163,11 +179,19 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
         Event::Audited(audited) => {
             format!("{}: audited {} ({})", audited.server, audited.audit_id, audited.stages.join(", "))
         }
+        Event::AuditLog(log) => {
+            let whole = if log.partial || log.unreadable > 0 { "in part" } else { "whole" };
+            format!("{}: its audit log was read {whole}, {} events", log.server, log.events)
+        }
         Event::FaultOn(fault) => format!("{}: {} begins", fault.server, fault.restart),
         Event::FaultOff(fault) => format!("{}: {} is over", fault.server, fault.restart),
         Event::LossOn(loss) => format!("{}: {} from now on", loss.server, loss.lost),
         Event::LossOff(loss) => format!("{}: packets pass again", loss.server),
         Event::Stall(span) => format!("rollproof itself did not run for {} ms", span.as_millis()),
+        Event::Ticked(ticked) => {
+            let (lasted, latest) = (ticked.lasted.as_millis(), ticked.latest.as_millis());
+            format!("rollproof itself ran for {lasted} ms, at most {latest} ms late")
+        }
     };
     format!("{} {what}", clock(began, seen.at))
 }

@@ -1,12 +1,13 @@
 //! A recording, sorted by who did what: built in one pass, so that judging stays linear.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use super::audit::AuditLogs;
 use super::watches::Watch;
 use crate::timeline::{
-    BackendHealth, ConnectionKind, Effect, Event, InFlight, Lifecycle, Load, LoadLeft, Loss, Moment, Recording,
-    Request, Restart, ServerHealth, Step, Verb, Write,
+    BackendHealth, ConnectionKind, Effect, Event, Fault, InFlight, Lifecycle, Load, LoadLeft, Loss, Moment, Recording,
+    Request, Restart, ServerHealth, Step, Ticked, Verb, Write,
 };
 use crate::timing::Bounds;
 
@@ -16,20 +17,28 @@ pub(super) struct Facts<'a> {
     pub(super) bounds: Bounds,
     /// The gateway that is judged, where there are several side by side.
     pub(super) gateway: Option<&'a str>,
-    /// The last thing that was seen.
+    /// The last thing that a probe, a server or the balancer did: logs are read later.
     pub(super) end: Moment,
     /// The faults of the announced kind, in order.
     pub(super) restarts: Vec<Restarted<'a>>,
+    /// The others.
+    pub(super) other_faults: Vec<(Moment, &'a Fault)>,
+    /// When a requester, a writer or a worker asked for something at last.
+    pub(super) asked_until: Moment,
+    /// How long the slowest look at an apiserver's health took.
+    pub(super) longest_look: Duration,
     /// Steps in the life of all apiservers, in order.
     pub(super) lifecycle: Vec<(Moment, &'a Lifecycle)>,
     pub(super) health: Vec<(Moment, &'a ServerHealth)>,
     pub(super) stalls: Vec<(Moment, Duration)>,
+    /// Signs of life of our own, in order.
+    pub(super) ticked: Vec<(Moment, Ticked)>,
     /// Losses of packets on purpose: from when, until when if they were over, and to whom.
     pub(super) losses: Vec<(Moment, Option<Moment>, &'a Loss)>,
     /// Whom the balancer took out of service because a check was not answered in time.
     pub(super) unanswered: Vec<(Moment, &'a BackendHealth)>,
-    /// Audit-IDs of the requests that reached a server.
-    pub(super) received: HashSet<&'a str>,
+    /// What the audit logs have, and whether their silence says anything.
+    pub(super) audit: AuditLogs<'a>,
     pub(super) requesters: BTreeMap<&'a str, Vec<(Moment, &'a Request)>>,
     pub(super) watches: Vec<Watch<'a>>,
     pub(super) writes: Writes<'a>,
@@ -65,15 +74,6 @@ pub(super) struct Restarted<'a> {
 }
 
 impl<'a> Facts<'a> {
-    /// Which apiserver's audit log has a request, by Audit-ID.
-    pub(super) fn audited_by(&self) -> HashMap<&'a str, &'a str> {
-        let audited = self.recording.each(|event| match event {
-            Event::Audited(audited) => Some((audited.audit_id.as_str(), audited.server.as_str())),
-            _ => None,
-        });
-        audited.map(|(_, audited)| audited).collect()
-    }
-
     /// What is behind the apiservers where sessions lead.
     pub(super) fn behind_sessions(&self) -> &'static str {
         let stand_in = self.recording.header.subjects.iter().any(|subject| subject.name == "kwok");
@@ -95,14 +95,18 @@ impl<'a> Facts<'a> {
             recording,
             bounds: recording.header.bounds,
             gateway: None,
-            end: recording.observations.last().map_or(recording.header.began_at, |seen| seen.at),
+            end: end(recording),
             restarts: Vec::new(),
+            other_faults: Vec::new(),
+            asked_until: recording.header.began_at,
+            longest_look: Duration::ZERO,
             lifecycle: Vec::new(),
             health: Vec::new(),
             stalls: Vec::new(),
+            ticked: Vec::new(),
             losses: Vec::new(),
             unanswered: Vec::new(),
-            received: HashSet::new(),
+            audit: AuditLogs::of(recording),
             requesters: BTreeMap::new(),
             watches: Vec::new(),
             writes: Writes::default(),
@@ -113,6 +117,9 @@ impl<'a> Facts<'a> {
         let mut stories: BTreeMap<&str, Vec<_>> = BTreeMap::new();
         for seen in &recording.observations {
             let at = seen.at;
+            if matches!(&seen.event, Event::Request(_) | Event::Write(_) | Event::Load(_)) {
+                facts.asked_until = facts.asked_until.max(at);
+            }
             match &seen.event {
                 Event::Request(request) => facts.requesters.entry(&request.probe).or_default().push((at, request)),
                 Event::Write(write) => facts.writes.add(at, write),
@@ -124,8 +131,13 @@ impl<'a> Facts<'a> {
                 Event::Listed(listed) => stories.entry(&listed.probe).or_default().push(seen),
                 Event::WatchEnded(ended) => stories.entry(&ended.probe).or_default().push(seen),
                 Event::Lifecycle(step) => facts.lifecycle.push((at, step)),
-                Event::ServerHealth(health) => facts.health.push((at, health)),
-                Event::Audited(audited) => drop(facts.received.insert(&audited.audit_id)),
+                Event::ServerHealth(health) => {
+                    facts.longest_look = facts.longest_look.max(health.took);
+                    facts.health.push((at, health));
+                }
+                Event::FaultOn(fault) if Some(fault.restart) != recording.header.disturbance => {
+                    facts.other_faults.push((at, fault));
+                }
                 Event::BackendHealth(health) if health.unanswered => facts.unanswered.push((at, health)),
                 Event::LossOn(loss) => facts.losses.push((at, None, loss)),
                 Event::LossOff(loss) => {
@@ -135,6 +147,7 @@ impl<'a> Facts<'a> {
                     }
                 }
                 Event::Stall(span) => facts.stalls.push((at, *span)),
+                Event::Ticked(ticked) => facts.ticked.push((at, *ticked)),
                 _ => {}
             }
         }
@@ -161,6 +174,30 @@ impl<'a> Facts<'a> {
         let from = self.restarts.iter().map(|restart| restart.on).min().unwrap_or(self.recording.header.began_at);
         let until = self.restarts.iter().map(|restart| restart.off.unwrap_or(self.end)).max().unwrap_or(self.end);
         (from, until)
+    }
+
+    /// From the first sample of a probe to the last; `None` where there is none.
+    pub(super) fn probed(&self) -> Option<(Moment, Moment)> {
+        let by_probe = |event: &Event| {
+            matches!(
+                event,
+                Event::Request(_)
+                    | Event::Write(_)
+                    | Event::Load(_)
+                    | Event::ListWatch(_)
+                    | Event::ServerHealth(_)
+                    | Event::Cluster(_)
+                    | Event::Session(_)
+                    | Event::Timer(_)
+                    | Event::Trigger(_)
+                    | Event::GatewayStream(_)
+            )
+        };
+        let observations = &self.recording.observations;
+        let first = observations.iter().find(|seen| by_probe(&seen.event))?;
+        let last = observations.iter().rfind(|seen| by_probe(&seen.event))?;
+        // A probe may have been at work before there was a recording.
+        Some((first.at.max(self.recording.header.began_at), last.at))
     }
 
     /// Requesters of one kind with their requests. A retry may be on a connection of the other kind: the first request
@@ -228,6 +265,23 @@ impl Restarted<'_> {
     pub(super) fn at(&self, step: Step) -> Option<Moment> {
         self.steps.iter().find(|(_, seen)| seen.step == step).map(|(at, _)| *at)
     }
+
+    /// When it was sent the signal that stopped it; when the fault was put on, if none is in the recording.
+    pub(super) fn signal(&self) -> Moment {
+        self.at(Step::TermSent).or_else(|| self.at(Step::KillSent)).unwrap_or(self.on)
+    }
+
+    /// From the signal until it was back, or until the recording ends.
+    pub(super) fn window(&self, end: Moment) -> (Moment, Moment) {
+        (self.signal().min(self.on), self.off.unwrap_or(end))
+    }
+}
+
+/// When the last thing happened that is no reading of logs.
+fn end(recording: &Recording) -> Moment {
+    let read_later = |event: &Event| matches!(event, Event::Audited(_) | Event::AuditLog(_) | Event::GatewayLogged(_));
+    let last = recording.observations.iter().rev().find(|seen| !read_later(&seen.event));
+    last.map_or(recording.header.began_at, |seen| seen.at)
 }
 
 /// Pairs each fault with the life of its server from the signal on.

@@ -72,7 +72,8 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
             }),
         },
     };
-    let traffic = Traffic::of(facts, "the load".to_owned(), steps.iter().map(|(at, load)| (*at, load.succeeded())));
+    let samples = steps.iter().map(|(at, load)| (*at, load.exchange.took, load.succeeded()));
+    let traffic = Traffic::of(facts, "the load".to_owned(), facts.bounds.request_gap, samples);
     (conclude(facts, &[&traffic], verdict), figures)
 }
 

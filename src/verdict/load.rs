@@ -1,75 +1,78 @@
 //! ROLLOUT-12: no request of the load fails while apiservers are gracefully restarted.
 //!
-//! What counts as an outage is [`timeline::outages`](crate::timeline::outages)'s. A create is special: a client that has
-//! sent its bytes on a connection that turns out to be closed must not repeat it (RFC 9110, 9.2.2). HTTP/1.1 has no word
-//! for "this connection will take no further request" on an idle connection, so a server that closes one cannot spare its
+//! What counts as an outage is [`timeline::outages`](crate::timeline::outages)'s; what is excused, and how often, [`excuses`](super::excuses)'.
+//! A create is special: a client that has sent its bytes on a connection that turns out to be closed must not repeat it (RFC 9110, 9.2.2).
+//! HTTP/1.1 has no word for "this connection will take no further request" on an idle connection, so a server that closes one cannot spare its
 //! client that; the audit logs tell whether a server had received it.
 //!
 //! ```text
-//! get: closed, no server received it, get(retry) ok             ->  upheld, 1 failure repaired by one retry
-//! create: 503 with Retry-After, create(retry) ok                ->  upheld, the same
-//! create: closed before a byte was sent, create(retry) ok       ->  upheld, the same
-//! create: closed, no server received it, the next request ok    ->  upheld, 1 create lost on an idle connection
-//! create: closed, apiserver-0 received it                       ->  violated
-//! delete: refused on a new connection                           ->  violated
+//! get: closed by a stopping apiserver, not received, get(retry) ok      ->  upheld, closed-while-idle 1 of 20
+//! create: 503 with Retry-After by a stopping one, create(retry) ok      ->  upheld, refused-while-stopping
+//! create: closed before a byte was sent, create(retry) ok               ->  upheld, closed-while-idle
+//! create: closed, not received, the next request ok                     ->  upheld, create-not-repeated
+//! the same twice by one worker in one restart                           ->  violated
+//! create: closed, apiserver-0 received it                               ->  violated
+//! create: closed, and the log of apiserver-0 lacks answers              ->  inconclusive
+//! delete: refused on a new connection                                   ->  violated
 //! ```
 
-use super::conclusive::{Traffic, conclude};
+use super::conclusive::{Rests, Traffic, breach, conclude, seen_working};
 use super::excerpt::excerpt;
+use super::excuses::Grants;
 use super::facts::Facts;
-use super::outage::{class_list, classes, phase};
+use super::outage::{began_with, class_list, classes, outages_but, phase};
 use super::{Figure, Verdict};
-use crate::timeline::{Event, Load, LoadVerb, Moment, Outage, Restart, outages};
+use crate::spec::excuse::{CLOSED_WHILE_IDLE, CREATE_NOT_REPEATED, REFUSED_WHILE_STOPPING};
+use crate::timeline::{Event, Load, Moment, Outage, Restart};
 
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     if facts.disturbance() == Some(Restart::Killed) {
         let why = "apiservers were killed here: this is about graceful restarts";
         return (Verdict::inconclusive(why), Vec::new());
     }
-    let mut found = Vec::new();
-    let mut lost = 0;
+    let (mut found, mut grants) = (Vec::new(), Vec::new());
     for steps in facts.load.values() {
-        lost += steps.len() - counted(facts, steps).len();
-        found.extend(outages_of(facts, steps));
+        let (outages, granted) = counted(facts, steps);
+        found.extend(outages);
+        grants.push(granted);
     }
     // The workers do the same in turn, so that there is enough traffic if all of them together have it.
     let steps = || facts.load.values().flatten();
-    let mut samples: Vec<_> = steps().map(|(at, load)| (*at, load.succeeded())).collect();
-    samples.sort_by_key(|(at, _)| *at);
     let verdict = match facts.load.is_empty() {
         true => Verdict::inconclusive("no load is in the recording"),
         false => {
-            let traffic = Traffic::of(facts, "the load".to_owned(), samples.into_iter());
-            conclude(facts, &[&traffic], claim(facts, &found))
+            let samples = steps().map(|(at, load)| (*at, load.exchange.took, load.succeeded()));
+            let traffic = Traffic::of(facts, "the load".to_owned(), facts.bounds.request_gap, samples).steady();
+            let claimed = seen_working(facts, &traffic, claim(facts, &found));
+            let claimed = match (claimed, grants.iter().find_map(|grants| grants.doubt.as_ref())) {
+                (Verdict::Upheld, Some(doubt)) => Verdict::inconclusive(doubt),
+                (claimed, _) => claimed,
+            };
+            conclude(facts, &[&traffic], claimed)
         }
     };
     let loads: Vec<&Load> = steps().map(|(_, load)| *load).collect();
-    (verdict, figures(&loads, &found, lost))
+    (verdict, figures(&loads, &found, &grants))
 }
 
-/// A worker's outages.
-pub(super) fn outages_of<'a>(facts: &Facts<'a>, steps: &[(Moment, &'a Load)]) -> Vec<Outage<'a, Load>> {
-    outages(counted(facts, steps), |audit_id| facts.received.contains(audit_id))
-}
-
-/// A worker's steps without the creates that were lost on a connection that had been closed while idle.
-fn counted<'a>(facts: &Facts<'a>, steps: &[(Moment, &'a Load)]) -> Vec<(Moment, &'a Load)> {
-    let lost = |position: usize, load: &Load| {
-        load.verb == LoadVerb::Create
-            && load.retries.is_none()
-            && !load.exchange.unsent
-            && load.met_a_closed_connection()
-            && !facts.received.contains(load.exchange.audit_id.as_str())
-            // One that was not idle closes the next one too, or leads nowhere.
-            && steps.get(position + 1).is_some_and(|(_, next)| next.succeeded())
-    };
-    let kept = steps.iter().enumerate().filter(|(position, (_, load))| !lost(*position, load));
-    kept.map(|(_, step)| *step).collect()
+/// A worker's outages, and what was excused.
+pub(super) fn counted<'a>(facts: &Facts<'a>, steps: &[(Moment, &'a Load)]) -> (Vec<Outage<'a, Load>>, Grants) {
+    let grants = Grants::to_worker(facts, steps);
+    (outages_but(steps, &grants), grants)
 }
 
 fn claim(facts: &Facts<'_>, found: &[Outage<'_, Load>]) -> Verdict {
-    let Some(worst) = found.iter().max_by_key(|outage| outage.length()) else { return Verdict::Upheld };
-    let count = match found.len() {
+    let mut worst_first: Vec<_> = found.iter().collect();
+    worst_first.sort_by_key(|outage| std::cmp::Reverse(outage.length()));
+    let verdicts = worst_first.into_iter().map(|outage| {
+        let rests = Rests::OnTime(began_with(facts, outage), outage.until);
+        breach(facts, rests, violated(facts, outage, found.len()))
+    });
+    Verdict::worst(verdicts).unwrap_or(Verdict::Upheld)
+}
+
+fn violated(facts: &Facts<'_>, worst: &Outage<'_, Load>, count: usize) -> Verdict {
+    let count = match count {
         1 => "1 outage".to_owned(),
         count => format!("{count} outages, the worst"),
     };
@@ -92,16 +95,17 @@ fn claim(facts: &Facts<'_>, found: &[Outage<'_, Load>]) -> Verdict {
     }
 }
 
-fn figures(loads: &[&Load], found: &[Outage<'_, Load>], lost: usize) -> Vec<Figure> {
+fn figures(loads: &[&Load], found: &[Outage<'_, Load>], grants: &[Grants]) -> Vec<Figure> {
     let repaired = loads.iter().filter(|load| load.retries.is_some() && load.succeeded()).count();
     let mut figures = vec![
         Figure::seconds("worst outage", found.iter().map(Outage::length).max().unwrap_or_default()),
         Figure::count("outages", found.len()),
         Figure::count("requests", loads.len()),
-        Figure::count("429", loads.iter().filter(|load| load.exchange.refused_for_now()).count()),
+        Figure::count("429", loads.iter().filter(|load| load.exchange.status == Some(429)).count()),
         Figure::count("failures repaired by one retry", repaired),
-        Figure::count("creates lost on an idle connection", lost),
     ];
+    figures
+        .extend(Grants::figures(grants.iter(), &[&CLOSED_WHILE_IDLE, &REFUSED_WHILE_STOPPING, &CREATE_NOT_REPEATED]));
     figures.extend(classes(loads.iter().copied()).into_iter().map(|(class, count)| Figure::count(class, count)));
     figures
 }

@@ -10,7 +10,6 @@
 //! lost at 10.0 s, every watch was elsewhere                                           ->  inconclusive
 //! ```
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::conclusive::conclude;
@@ -70,11 +69,10 @@ fn claim(facts: &Facts<'_>, client: &Client<'_>) -> Verdict {
 
 fn clients<'a>(facts: &Facts<'a>, (lost, over, server): (Moment, Option<Moment>, &'a str)) -> Vec<Client<'a>> {
     let over = over.unwrap_or(facts.end);
-    let by_call: HashMap<&str, &str> = facts.audited_by();
     let there = |watch: &&Watch<'_>| {
         let before = watch.story.iter().take_while(|seen| seen.at < lost);
         let last = before.filter_map(|seen| match &seen.event {
-            Event::ListWatch(call) if call.call == Call::Watch => Some(by_call.get(call.audit_id.as_str()).copied()),
+            Event::ListWatch(call) if call.call == Call::Watch => Some(facts.audit.server_of(&call.audit_id)),
             Event::WatchEnded(_) => Some(None),
             _ => None,
         });

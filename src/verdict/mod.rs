@@ -5,6 +5,7 @@
 //! recording shows; whether the recording is good enough to say so is [`conclusive`]'s business, the same for all.
 
 mod attribution;
+mod audit;
 mod back;
 mod carried;
 mod cluster;
@@ -14,6 +15,7 @@ mod cures;
 mod drains;
 mod early;
 mod excerpt;
+mod excuses;
 mod facts;
 mod follows;
 mod fresh;
@@ -56,6 +58,7 @@ pub use survey::{Befallen, Role, Stretch, Survey, survey};
 use std::time::Duration;
 
 use self::facts::Facts;
+use crate::spec::excuse::Excuse;
 use crate::spec::{self, Requirement, balancer, requirement, rollout, watch};
 use crate::timeline::{Expected, Recording};
 
@@ -103,19 +106,26 @@ pub struct Figure {
     pub value: f64,
     /// `s`, `ms`, `%`, or empty for a count.
     pub unit: &'static str,
+    /// Of an excuse: how often it could have been granted.
+    pub of: Option<usize>,
 }
 
 impl Figure {
     fn count(name: impl Into<String>, count: usize) -> Self {
-        Self { name: name.into(), value: count as f64, unit: "" }
+        Self { name: name.into(), value: count as f64, unit: "", of: None }
     }
 
     fn seconds(name: &str, span: Duration) -> Self {
-        Self { name: name.to_owned(), value: span.as_secs_f64(), unit: "s" }
+        Self { name: name.to_owned(), value: span.as_secs_f64(), unit: "s", of: None }
     }
 
     fn millis(name: &str, span: Duration) -> Self {
-        Self { name: name.to_owned(), value: span.as_secs_f64() * 1e3, unit: "ms" }
+        Self { name: name.to_owned(), value: span.as_secs_f64() * 1e3, unit: "ms", of: None }
+    }
+
+    /// How often an excuse was granted, and how often it could have been.
+    fn granted(excuse: &Excuse, granted: usize, budget: usize) -> Self {
+        Self { of: Some(budget), ..Self::count(format!("excused: {}", excuse.id), granted) }
     }
 }
 
@@ -222,7 +232,7 @@ pub fn judged() -> impl Iterator<Item = &'static Requirement> {
     JUDGES.iter().map(|(requirement, _)| *requirement)
 }
 
-/// The verdict on one requirement, with its figures.
+/// The verdict on one requirement, with its figures: by what the claim speaks of, and not by whether header and observations agree.
 pub fn judge(requirement: &Requirement, recording: &Recording) -> (Verdict, Vec<Figure>) {
     judge_with(requirement, &Facts::of(recording))
 }
@@ -233,6 +243,7 @@ pub fn judge(requirement: &Requirement, recording: &Recording) -> (Verdict, Vec<
 /// The header names a requirement that does not exist.
 pub fn judge_all(recording: &Recording) -> Result<Vec<Judgement>, UnknownRequirement> {
     let mut facts = Facts::of(recording);
+    let unsound = conclusive::unsound(&facts);
     recording
         .header
         .judged_by
@@ -241,6 +252,10 @@ pub fn judge_all(recording: &Recording) -> Result<Vec<Judgement>, UnknownRequire
             let requirement = requirement(&by.requirement).ok_or_else(|| UnknownRequirement(by.requirement.clone()))?;
             facts.gateway = by.gateway.as_deref();
             let (verdict, figures) = judge_with(requirement, &facts);
+            let verdict = match &unsound {
+                Some(why) if verdict == Verdict::Upheld => Verdict::inconclusive(why),
+                _ => verdict,
+            };
             Ok(Judgement { requirement, expected: by.expected, verdict, figures, gateway: by.gateway.clone() })
         })
         .collect()

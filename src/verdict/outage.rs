@@ -1,33 +1,35 @@
 //! ROLLOUT-1, -2, -7, -8, -11: what restarts cost requesters.
 //!
 //! During a graceful roll (and in a steady state, the baseline) no outage is allowed; a kill may cost a bounded one.
-//! What counts as an outage is [`timeline::outages`](crate::timeline::outages)'s: a 429 is none, nor is an idle close
-//! that one retry repaired.
+//! What counts as an outage is [`timeline::outages`](crate::timeline::outages)'s; what is excused, and how often, [`excuses`](super::excuses)'.
+//! On new connections nothing is.
 //!
 //! ```text
 //! graceful:  ok ok error error ok                           ->  violated: 1 outage, of 0.1 s
-//! graceful:  ok ok reset ok(retry) ok, on a kept connection ->  upheld, 1 failure repaired by one retry
+//! graceful:  ok ok reset ok(retry) ok, on a kept connection ->  upheld, closed-while-idle 1 of 2
 //! graceful:  ok 503 ok(retry) ok, on a kept connection      ->  upheld, likewise: that apiserver was stopping
+//! graceful:  ok 503 ok(retry) ok, nobody was stopping       ->  violated
+//! graceful:  an outage, and apiserver-1 never comes back    ->  violated
 //! killed:    ok error ... (2 s) ... error ok, bound 3.5 s   ->  upheld, worst outage 2 s
 //! killed:    ok error ... (4 s) ... error ok, bound 3.5 s   ->  violated
 //! library:   503 ok, which it repeated by itself            ->  upheld; below its retries, 1 outage
-//! library:   ok EOF ok, on a connection being closed        ->  upheld, 1 failure counted
+//! library:   ok EOF ok, on a pooled connection that its stopping apiserver closed  ->  upheld, read-not-repeated 1 of 2
 //! ```
 //!
 //! Each requester is judged by itself, and the one that was without service for longest is named: the probes' names tell
 //! protocol and connection.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::carried::{max_elapsed, replaced};
-use super::conclusive::{Traffic, conclude};
+use super::conclusive::{Rests, Traffic, breach, conclude, seen_working};
 use super::excerpt::excerpt;
+use super::excuses::Grants;
 use super::facts::Facts;
 use super::{Figure, Verdict, goaway};
-use crate::timeline::{
-    ConnectionKind, Counted, ErrorClass, Event, Exchange, Moment, Outage, Phase, Request, Restart, outages,
-};
+use crate::spec::excuse::{CLOSED_WHILE_IDLE, Excuse, READ_NOT_REPEATED, REFUSED_WHILE_STOPPING};
+use crate::timeline::{ConnectionKind, Counted, Event, Exchange, Moment, Outage, Request, Restart, Step, outages};
 
 /// ROLLOUT-1.
 pub(super) fn none_on_new(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
@@ -75,8 +77,7 @@ struct Seen<'a> {
     probe: &'a str,
     requests: &'a [(Moment, &'a Request)],
     outages: Vec<Outage<'a>>,
-    /// Failures of a client library that do not count as outages.
-    lost: usize,
+    grants: Grants,
 }
 
 impl Seen<'_> {
@@ -96,18 +97,21 @@ impl Seen<'_> {
 /// Judges the outages of each requester of one kind; those no longer than `allowed` are.
 fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (Verdict, Vec<Figure>) {
     let seen = facts.requesters_on(on).map(|(probe, requests)| {
-        let (outages, lost) = counted(facts, on, requests);
-        Seen { probe, requests, outages, lost }
+        let (outages, grants) = counted(facts, on, requests);
+        Seen { probe, requests, outages, grants }
     });
     let mut seen: Vec<_> = seen.collect();
     // Of several that broke it, the worst is shown.
     seen.sort_by_key(|seen| std::cmp::Reverse(seen.worst()));
-    let verdicts = seen.iter().map(|Seen { probe, requests, outages, .. }| {
-        let verdict = claim(facts, probe, outages, allowed);
-        // A 429 tells nothing about what another request would have met.
-        let traffic = requests.iter().filter(|(_, request)| !request.exchange.refused_for_now());
-        let traffic = traffic.map(|(at, request)| (*at, request.exchange.succeeded()));
-        conclude(facts, &[&Traffic::of(facts, format!("the requester {probe}"), traffic)], verdict)
+    let verdicts = seen.iter().map(|Seen { probe, requests, outages, grants }| {
+        let samples = requests.iter().map(|(at, request)| (*at, request.exchange.took, request.exchange.succeeded()));
+        let traffic = Traffic::of(facts, format!("the requester {probe}"), facts.bounds.request_gap, samples).steady();
+        let found = seen_working(facts, &traffic, claim(facts, probe, outages, allowed));
+        let found = match (found, &grants.doubt) {
+            (Verdict::Upheld, Some(doubt)) => Verdict::inconclusive(doubt),
+            (found, _) => found,
+        };
+        conclude(facts, &[&traffic], found)
     });
     let kind = match on {
         ConnectionKind::New => "requester on new connections",
@@ -130,29 +134,27 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
     (verdict, figures)
 }
 
-/// A requester's outages, and how many failures of a client library are none.
+/// A requester's outages, and what was excused.
 pub(super) fn counted<'a>(
     facts: &Facts<'a>,
     on: ConnectionKind,
     requests: &[(Moment, &'a Request)],
-) -> (Vec<Outage<'a>>, usize) {
-    let mut found = outages(requests.iter().copied(), |audit_id| facts.received.contains(audit_id));
-    let all = found.len();
-    found.retain(|outage| on != ConnectionKind::Library || !met_a_closing_connection(facts, outage));
-    let lost = all - found.len();
+) -> (Vec<Outage<'a>>, Grants) {
+    let grants = match on {
+        ConnectionKind::New => Grants::default(),
+        ConnectionKind::Reused => Grants::to_requester(facts, requests),
+        ConnectionKind::Library => Grants::to_library(facts, requests),
+    };
+    let found = outages_but(requests, &grants);
     let killed = facts.disturbance() == Some(Restart::Killed);
-    (if killed { by_fault(facts, found) } else { found }, lost)
+    (if killed { by_fault(facts, found) } else { found }, grants)
 }
 
-/// A single read that was sent on a pooled connection while that was being closed: no apiserver has received it, and the
-/// next one succeeds. A client cannot avoid that race, only repeat the read; how often it is lost is luck, and counted.
-fn met_a_closing_connection(facts: &Facts<'_>, outage: &Outage<'_>) -> bool {
-    let [failed] = outage.failed.as_slice() else { return false };
-    let Exchange { phase, failure, audit_id, .. } = &failed.exchange;
-    let closed = failure.as_ref().is_some_and(|failure| {
-        matches!(failure.class, ErrorClass::UnexpectedEof | ErrorClass::ConnectionReset | ErrorClass::BrokenPipe)
-    });
-    outage.recovered && closed && *phase == Phase::Headers && !facts.received.contains(audit_id.as_str())
+/// The outages among requests, but for what was excused.
+pub(super) fn outages_but<'a, T: Counted>(requests: &[(Moment, &'a T)], grants: &Grants) -> Vec<Outage<'a, T>> {
+    let excused = requests.iter().enumerate().filter(|(place, _)| grants.excuses(*place));
+    let excused: HashSet<*const T> = excused.map(|(_, (_, request))| std::ptr::from_ref(*request)).collect();
+    outages(requests.iter().copied(), |request| excused.contains(&std::ptr::from_ref(request)))
 }
 
 /// The outages that one fault costs, as one: between them the client was served, but by luck. A balancer that sends every
@@ -177,20 +179,35 @@ fn by_fault<'a>(facts: &Facts<'a>, found: Vec<Outage<'a>>) -> Vec<Outage<'a>> {
 }
 
 fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<Duration>) -> Verdict {
-    if let Some(early) = found.iter().find(|outage| !facts.restarts.is_empty() && outage.until < facts.disturbed().0) {
-        let (from, classes) = (facts.clock(early.from), class_list(&early.failed));
-        return Verdict::inconclusive(format!(
-            "requests failed before anything was disturbed: {classes} from {from} on ({probe})"
-        ));
+    let broken = |outage: &&Outage<'_>| allowed.is_none_or(|allowed| outage.length() > allowed);
+    let breaches: Vec<_> = found.iter().filter(broken).collect();
+    // One that happened before anything was disturbed is none of a restart's; where nobody restarts anything, it is.
+    let early = |outage: &&&Outage<'_>| !facts.restarts.is_empty() && outage.until < facts.disturbed().0;
+    let (early, breaches): (Vec<_>, Vec<_>) = breaches.into_iter().partition(|outage| early(&outage));
+    let verdicts = breaches.iter().map(|outage| {
+        let violated = violated(facts, probe, outage, breaches.len(), allowed);
+        (outage.length(), breach(facts, Rests::OnTime(began_with(facts, outage), outage.until), violated))
+    });
+    let mut verdicts: Vec<_> = verdicts.collect();
+    verdicts.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
+    let found = Verdict::worst(verdicts.into_iter().map(|(_, verdict)| verdict)).unwrap_or(Verdict::Upheld);
+    match (found, early.first()) {
+        (Verdict::Upheld, Some(early)) => {
+            let (from, classes) = (facts.clock(early.from), class_list(&early.failed));
+            Verdict::inconclusive(format!(
+                "requests failed before anything was disturbed: {classes} from {from} on ({probe})"
+            ))
+        }
+        (found, _) => found,
     }
-    let breaches: Vec<_> =
-        found.iter().filter(|outage| allowed.is_none_or(|allowed| outage.length() > allowed)).collect();
-    let Some(worst) = breaches.iter().max_by_key(|outage| outage.length()) else { return Verdict::Upheld };
+}
+
+fn violated(facts: &Facts<'_>, probe: &str, worst: &Outage<'_>, count: usize, allowed: Option<Duration>) -> Verdict {
     let expected = match allowed {
         None => "no outage".to_owned(),
         Some(allowed) => format!("no outage longer than {:.3} s", allowed.as_secs_f64()),
     };
-    let count = match breaches.len() {
+    let count = match count {
         1 => "1 outage".to_owned(),
         count => format!("{count} outages, the worst"),
     };
@@ -209,6 +226,19 @@ fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<D
             _ => false,
         }),
     }
+}
+
+/// Since when a stall of ours may have had to do with an outage: since its beginning; since the SIGTERM before, if we did not run for longer
+/// than a balancer has to spare in the shutdown delay, so that one on this machine may have been late.
+pub(super) fn began_with<T>(facts: &Facts<'_>, outage: &Outage<'_, T>) -> Moment {
+    let timers = &facts.recording.header.timers;
+    let to_spare = timers.shutdown_delay.saturating_sub(timers.detection());
+    let term =
+        facts.restarts.iter().filter_map(|restart| restart.at(Step::TermSent)).rfind(|term| *term <= outage.from);
+    let Some(term) = term else { return outage.from };
+    let meanwhile = facts.stalls.iter().filter(|(at, span)| *at + *span >= term && *at <= outage.from);
+    let stalled: Duration = meanwhile.map(|(_, span)| *span).sum();
+    if stalled > to_spare { term } else { outage.from }
 }
 
 /// Which apiserver an outage is to be laid to: the one whose life went through a step last, and where it stood.
@@ -233,7 +263,7 @@ pub(super) fn class_list<T: Counted>(failed: &[&T]) -> String {
 
 pub(super) fn classes<'a, T: Counted + 'a>(requests: impl Iterator<Item = &'a T>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for request in requests.filter(|request| !request.succeeded() && !request.exchange().refused_for_now()) {
+    for request in requests.filter(|request| !request.succeeded()) {
         let class = match (&request.exchange().failure, request.exchange().status) {
             (Some(failure), _) => failure.class.to_string(),
             (None, Some(status)) => format!("status {status}"),
@@ -246,7 +276,7 @@ pub(super) fn classes<'a, T: Counted + 'a>(requests: impl Iterator<Item = &'a T>
 
 /// Of all requesters together, then of each.
 fn figures(seen: &[Seen<'_>], on: ConnectionKind) -> Vec<Figure> {
-    let refused = |request: &Request| request.exchange.refused_for_now();
+    let refused = |request: &Request| request.exchange.status == Some(429);
     let repaired = |request: &Request| request.retries.is_some() && request.exchange.succeeded();
     let sum = |count: &dyn Fn(&Seen<'_>) -> usize| seen.iter().map(count).sum();
     let mut figures = vec![
@@ -257,8 +287,13 @@ fn figures(seen: &[Seen<'_>], on: ConnectionKind) -> Vec<Figure> {
         Figure::count("429", sum(&|seen| seen.count(refused))),
         Figure::count("failures repaired by one retry", sum(&|seen| seen.count(repaired))),
     ];
+    let known: &[&'static Excuse] = match on {
+        ConnectionKind::New => &[],
+        ConnectionKind::Reused => &[&CLOSED_WHILE_IDLE, &REFUSED_WHILE_STOPPING],
+        ConnectionKind::Library => &[&READ_NOT_REPEATED],
+    };
+    figures.extend(Grants::figures(seen.iter().map(|seen| &seen.grants), known));
     if on == ConnectionKind::Library {
-        figures.push(Figure::count("failures on a closing connection", sum(&|seen| seen.lost)));
         figures.push(Figure::count(
             "attempts repeated by the library",
             sum(&|seen| seen.requests.iter().map(|(_, request)| request.attempts.len()).sum()),
@@ -297,6 +332,6 @@ fn below_retries(requests: &[(Moment, &Request)]) -> Duration {
         repeated.into_iter().chain([(last, attempt(&request.exchange))])
     });
     let each: Vec<_> = each.collect();
-    let found = outages(each.iter().map(|(at, request)| (*at, request)), |_| true);
+    let found = outages(each.iter().map(|(at, request)| (*at, request)), |_| false);
     found.iter().map(Outage::length).max().unwrap_or_default()
 }

@@ -14,7 +14,7 @@
 //! no port-forward was open on apiserver-0 at its SIGTERM                             ->  SESSION-1 inconclusive
 //! ```
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::conclusive::conclude;
 use super::excerpt::excerpt;
@@ -173,10 +173,9 @@ fn is_beside(open: &Open<'_>, stopped: &str, at: Moment) -> bool {
 
 /// The sessions that were open, with their apiservers; `None` where no audit log has one of them.
 fn sessions<'a>(facts: &Facts<'a>) -> Option<Vec<Open<'a>>> {
-    let audited: HashMap<&str, &str> = facts.audited_by();
     let opened = all(facts).filter(|(_, session)| session.opened());
     let attributed = opened.map(|(asked, session)| {
-        let server = *audited.get(session.audit_id.as_str())?;
+        let server = facts.audit.server_of(&session.audit_id)?;
         let mut exits = facts.lifecycle.iter().filter(|(_, step)| step.server == server && step.step == Step::Exited);
         let outlived = exits.find(|(at, _)| *at >= asked && *at <= session.ended + CLOSE_NOTICED).map(|(at, _)| *at);
         Some(Open { asked, session, server, outlived })

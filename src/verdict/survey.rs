@@ -117,7 +117,7 @@ pub fn survey(recording: &Recording) -> Survey<'_> {
     if !facts.load.is_empty() {
         let mut all = Befallen { role: Role::Load, probe: "load", samples: 0, outages: Vec::new() };
         for (worker, steps) in &facts.load {
-            let outages = load::outages_of(&facts, steps);
+            let (outages, _) = load::counted(&facts, steps);
             let counted = in_outages(&outages);
             let steps_failed = steps.iter().filter(|(_, step)| !step.succeeded());
             failed.extend(steps_failed.map(|(at, step)| {

@@ -1,6 +1,7 @@
 //! What each watch saw, and what it should have seen: shared by the WATCH claims.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::conclusive::{Traffic, conclude};
 use super::facts::{Facts, Writes};
@@ -135,11 +136,14 @@ pub(super) fn state(list: &Listed) -> HashMap<&str, u64> {
 
 /// Puts a claim to each watch; the worst wins.
 pub(super) fn each_watch(facts: &Facts<'_>, claim: impl Fn(&Watch<'_>) -> Verdict) -> Verdict {
-    let successes = facts.writes.all.iter().map(|(at, write)| (*at, write.effect() == Effect::Certain));
-    let writer = Traffic::of(facts, "the writer".to_owned(), successes);
+    let writes = facts.writes.all.iter();
+    let writes = writes.map(|(at, write)| (*at, write.exchange.took, write.effect() == Effect::Certain));
+    let writer = Traffic::of(facts, "the writer".to_owned(), facts.bounds.request_gap, writes);
     Verdict::worst(facts.watches.iter().map(|watch| {
-        let events = watch.delivered().map(|(at, _)| (at, true));
-        let watch_traffic = Traffic::of(facts, format!("the watch {}", watch.probe), events);
+        let events = watch.delivered().map(|(at, _)| (at, Duration::ZERO, true));
+        // A reconnect may take as long as a change may be late.
+        let gap = facts.bounds.fresh + facts.bounds.request_gap;
+        let watch_traffic = Traffic::of(facts, format!("the watch {}", watch.probe), gap, events);
         conclude(facts, &[&writer, &watch_traffic], claim(watch))
     }))
     .unwrap_or_else(|| Verdict::inconclusive("no watch is in the recording"))

@@ -186,7 +186,7 @@ fn only_graceful_restarts_tell_about_a_balancer() {
 #[test]
 fn how_long_a_stopping_server_was_met_is_a_figure() {
     let figure = |run: &Run, id: &str, name: &str| {
-        let (_, figures) = judge(spec::requirement(id).unwrap(), &run.0);
+        let (_, figures) = judge(spec::requirement(id).unwrap(), &run.whole());
         figures.into_iter().find(|figure| figure.name == name).map(|figure| figure.value)
     };
     let run = graceful();

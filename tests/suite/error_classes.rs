@@ -225,7 +225,7 @@ async fn a_server_that_refuses_for_now_is_an_answer_with_a_status(
     let server = Server::start().await;
     let exchange = exchange(&server, over, Then::Answer(status, retry_after)).await;
     assert_eq!((exchange.status, exchange.retry_after, exchange.failure.clone()), (Some(status), retry_after, None));
-    assert_eq!(exchange.refused_for_now(), status == 429);
+    assert!(exchange.refused_for_now());
     assert!(!exchange.succeeded());
 }
 

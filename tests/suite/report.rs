@@ -68,7 +68,7 @@ fn inconclusive(why: &str) -> Verdict {
 }
 
 fn outage(value: f64) -> Vec<Figure> {
-    vec![Figure { name: "worst outage".to_owned(), value, unit: "ms" }]
+    vec![Figure { name: "worst outage".to_owned(), value, unit: "ms", of: None }]
 }
 
 /// One of everything that can be judged.

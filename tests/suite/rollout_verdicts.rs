@@ -446,14 +446,14 @@ fn of_several_requesters_each_is_judged_and_the_worst_is_named() {
 }
 
 fn figure(run: &Run, id: &str, name: &str) -> Option<f64> {
-    let (_, figures) = judge(spec::requirement(id).unwrap(), &run.0);
+    let (_, figures) = judge(spec::requirement(id).unwrap(), &run.whole());
     figures.into_iter().find(|figure| figure.name == name).map(|figure| figure.value)
 }
 
 /// The reason of an inconclusive verdict.
 #[track_caller]
 fn verdict(run: &Run, id: &str) -> String {
-    match judge(spec::requirement(id).unwrap(), &run.0) {
+    match judge(spec::requirement(id).unwrap(), &run.whole()) {
         (Verdict::Inconclusive { why }, _) => why,
         (verdict, _) => panic!("{id}: {verdict:?}"),
     }

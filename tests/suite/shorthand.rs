@@ -24,7 +24,7 @@ use std::time::Duration;
 use rollproof::spec;
 use rollproof::timeline::*;
 use rollproof::timing::{Bounds, Profile, Timers, millis, secs};
-use rollproof::verdict::{Verdict, judge_all};
+use rollproof::verdict::{Verdict, judge, judge_all};
 
 /// What a check expects: these violated with these words, those inconclusive with those words, all others upheld.
 #[derive(Default)]
@@ -56,26 +56,37 @@ impl Expect {
         self
     }
 
-    /// Compares with the verdicts on everything that the recording was made for.
+    /// Compares with the verdicts on everything that the recording was made for, by what its claims speak of: a table has no header that
+    /// agrees with it.
     #[track_caller]
     pub(crate) fn compare(&self, recording: &Recording) {
+        let asked = recording.header.judged_by.iter();
+        let asked = asked.map(|by| spec::requirement(&by.requirement).expect("a shorthand names only what exists"));
+        let verdicts: Vec<_> = asked.map(|requirement| (requirement.id, judge(requirement, recording).0)).collect();
+        self.compare_verdicts(&verdicts);
+    }
+
+    /// Likewise, as `rollproof judge` does it: by whether header and observations agree as well.
+    #[track_caller]
+    pub(crate) fn compare_whole(&self, recording: &Recording) {
         let judgements = judge_all(recording).expect("a shorthand names only what exists");
-        for judgement in &judgements {
-            let id = judgement.requirement.id;
-            let right = match &judgement.verdict {
+        let verdicts: Vec<_> = judgements.into_iter().map(|it| (it.requirement.id, it.verdict)).collect();
+        self.compare_verdicts(&verdicts);
+    }
+
+    #[track_caller]
+    fn compare_verdicts(&self, verdicts: &[(&'static str, Verdict)]) {
+        for (id, verdict) in verdicts {
+            let right = match verdict {
                 Verdict::Upheld => !self.violated.contains_key(id) && !self.inconclusive.contains_key(id),
                 Verdict::Violated { actual, .. } => self.violated.get(id).is_some_and(|text| actual.contains(text)),
                 Verdict::Inconclusive { why } => self.inconclusive.get(id).is_some_and(|text| why.contains(text)),
             };
             let (violated, inconclusive) = (self.violated.get(id), self.inconclusive.get(id));
-            assert!(
-                right,
-                "{id}: {:#?}\nexpected violated: {violated:?}, inconclusive: {inconclusive:?}",
-                judgement.verdict
-            );
+            assert!(right, "{id}: {verdict:#?}\nexpected violated: {violated:?}, inconclusive: {inconclusive:?}");
         }
         for id in self.violated.keys().chain(self.inconclusive.keys()) {
-            assert!(judgements.iter().any(|judgement| judgement.requirement.id == *id), "{id} was not judged");
+            assert!(verdicts.iter().any(|(judged, _)| judged == id), "{id} was not judged");
         }
     }
 }
@@ -93,6 +104,7 @@ pub(crate) fn watch_table(table: &str) -> Recording {
     let disturbance = saw.contains("cut").then_some(Restart::Graceful);
     let mut header = header(disturbance, &["WATCH-1", "WATCH-2", "WATCH-3", "WATCH-4", "WATCH-5", "WATCH-6"]);
     header.bounds.samples = 0;
+    header.bounds.request_gap = secs(60);
     let mut desk = Desk { at: 1000, seen: Vec::new(), writes: Vec::new(), last: 0 };
     desk.see(list_call(Call::List, None));
     desk.see(Event::Listed(Listed { probe: WATCH.into(), revision: Some(0), objects: Vec::new() }));

@@ -14,7 +14,7 @@ use Restart::{Graceful, Killed};
 /// A recording in which the requirement is violated.
 fn tooth(id: &str) -> Option<Recording> {
     let graceful = || run(Some(Graceful));
-    let killed = |on| run(Some(Killed)).requests_fail(on, 3000..8000, ErrorClass::Timeout).0;
+    let killed = |on| run(Some(Killed)).requests_fail(on, 3000..8000, ErrorClass::Timeout).whole();
     Some(match id {
         "WATCH-1" => watch_table("wrote 1 2 3 | saw 1 (cut) 3"),
         "WATCH-2" => watch_table("wrote 1 2 | saw 2 (cut) 1"),
@@ -22,22 +22,26 @@ fn tooth(id: &str) -> Option<Recording> {
         "WATCH-4" => watch_table("wrote 1 2 | saw 1 (cut, relist 2)"),
         "WATCH-5" => watch_table("wrote 1 never 2 | saw 1 (cut) 2"),
         "WATCH-6" => watch_table("wrote 1 2 | saw 1 (cut) late 2"),
-        "ROLLOUT-1" => graceful().requests_fail(New, 6050..6100, ErrorClass::ConnectionRefused).0,
-        "ROLLOUT-2" => graceful().requests_fail(Reused, 6050..6100, ErrorClass::ConnectionReset).0,
-        "ROLLOUT-3" => graceful().health("apiserver-0", "/readyz", 3000..6000, 200).0,
-        "ROLLOUT-4" => graceful().health("apiserver-0", "/livez", 3000..6000, 500).0,
-        "ROLLOUT-5" => graceful().without(|seen| is_step(seen, "apiserver-1", Step::AfterShutdownDelayDuration)).0,
-        "ROLLOUT-6" => graceful().header(|header| header.bounds.back = millis(100)).0,
+        "ROLLOUT-1" => graceful().requests_fail(New, 6050..6100, ErrorClass::ConnectionRefused).whole(),
+        "ROLLOUT-2" => graceful().requests_fail(Reused, 6050..6100, ErrorClass::ConnectionReset).whole(),
+        "ROLLOUT-3" => graceful().health("apiserver-0", "/readyz", 3000..6000, 200).whole(),
+        "ROLLOUT-4" => graceful().health("apiserver-0", "/livez", 3000..6000, 500).whole(),
+        "ROLLOUT-5" => {
+            graceful().without(|seen| is_step(seen, "apiserver-1", Step::AfterShutdownDelayDuration)).whole()
+        }
+        "ROLLOUT-6" => graceful().header(|header| header.bounds.back = millis(100)).whole(),
         "ROLLOUT-7" => killed(New),
         "ROLLOUT-8" => killed(Reused),
-        "ROLLOUT-9" => crate::load::cut_in_flight(graceful()).0,
-        "ROLLOUT-10" => crate::load::lose_an_object(graceful()).0,
-        "ROLLOUT-11" => graceful().requests_fail(Library, 6050..6100, ErrorClass::ConnectionRefused).0,
-        "ROLLOUT-12" => crate::load::refuse_a_delete(graceful()).0,
-        "BALANCER-1" => slow_to_detect(graceful()).with(5500, carried("apiserver-0", End::Fin, Party::Client, 5)).0,
-        "BALANCER-2" => graceful().with(7500, carried("apiserver-0", End::Unreachable, Party::Balancer, 1)).0,
-        "BALANCER-3" => graceful().with(1000, carried("apiserver-0", End::Reset, Party::Balancer, 3000)).0,
-        "BALANCER-4" => graceful().with(5200, carried("apiserver-0", End::Fin, Party::Client, 5)).0,
+        "ROLLOUT-9" => crate::load::cut_in_flight(graceful()).whole(),
+        "ROLLOUT-10" => crate::load::lose_an_object(graceful()).whole(),
+        "ROLLOUT-11" => graceful().requests_fail(Library, 6050..6100, ErrorClass::ConnectionRefused).whole(),
+        "ROLLOUT-12" => crate::load::refuse_a_delete(graceful()).whole(),
+        "BALANCER-1" => {
+            slow_to_detect(graceful()).with(5500, carried("apiserver-0", End::Fin, Party::Client, 5)).whole()
+        }
+        "BALANCER-2" => graceful().with(7500, carried("apiserver-0", End::Unreachable, Party::Balancer, 1)).whole(),
+        "BALANCER-3" => graceful().with(1000, carried("apiserver-0", End::Reset, Party::Balancer, 3000)).whole(),
+        "BALANCER-4" => graceful().with(5200, carried("apiserver-0", End::Fin, Party::Client, 5)).whole(),
         "IDLE-1" => crate::idle_verdicts::silent(),
         "IDLE-2" => crate::idle_verdicts::cut_early(),
         "IDLE-3" => crate::lost_verdicts::resumed_late(),
@@ -102,7 +106,7 @@ fn each_way_to_spoil_a_watch_flips_exactly_its_requirements() {
     let mut random = Random(20_260_101);
     for disturbance in [Some(Graceful), Some(Killed), None] {
         let upheld = run(disturbance);
-        assert!(violated_in(&upheld.0).is_empty());
+        assert!(violated_in(&upheld.whole()).is_empty());
         // The last four seconds are left alone: what is missing there is not yet stale.
         // Nor are the first ones touched: a watch has to be seen working before anything is held against it.
         let events = upheld.delivered().len() - 100;
@@ -110,7 +114,7 @@ fn each_way_to_spoil_a_watch_flips_exactly_its_requirements() {
             for _ in 0..12 {
                 let n = 20 + random.below(events - 20);
                 let spoilt = spoil(run(disturbance), n);
-                assert_eq!(violated_in(&spoilt.0), *expected, "{what} at event {n}, {disturbance:?}");
+                assert_eq!(violated_in(&spoilt.whole()), *expected, "{what} at event {n}, {disturbance:?}");
             }
         }
     }
@@ -128,7 +132,7 @@ fn a_watch_that_is_cut_anywhere_and_resumes_is_upheld() {
                 .with(at + 1, Event::WatchEnded(WatchEnded { probe: WATCH.into(), failure: None }))
                 .with(at + 2, list_call(Call::Watch, Some(event.revision)));
         }
-        assert!(judge_all(&upheld.0).unwrap().iter().all(|judgement| judgement.passed()));
+        assert!(judge_all(&upheld.whole()).unwrap().iter().all(|judgement| judgement.passed()));
     }
 }
 
@@ -157,7 +161,7 @@ fn judging_takes_time_in_proportion_to_the_recording() {
             observed(at + 1, Event::Delivered(delivered)),
         ]);
     }
-    assert_eq!(violated_in(&run.0), ["WATCH-2", "WATCH-5"]);
+    assert_eq!(violated_in(&run.whole()), ["WATCH-2", "WATCH-5"]);
 }
 
 fn violated_in(recording: &Recording) -> Vec<&'static str> {

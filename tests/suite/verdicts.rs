@@ -281,7 +281,7 @@ fn a_control_passes_when_it_is_violated_and_complains_when_it_is_not() {
             header.judged_by =
                 vec![JudgedBy { requirement: "ROLLOUT-1".into(), expected: Expected::Violated, gateway: None }];
         });
-        judge_all(&run.0).unwrap().remove(0)
+        judge_all(&run.whole()).unwrap().remove(0)
     };
     let found = control(run(Some(Graceful)).requests_fail(New, 6050..6250, ConnectionRefused));
     assert!(found.passed());
@@ -305,7 +305,7 @@ fn an_unknown_requirement_is_an_error() {
 #[test]
 fn verdicts_come_in_the_headers_order() {
     let run = run(Some(Graceful)).header(|header| header.judged_by.reverse());
-    let ids: Vec<_> = judge_all(&run.0).unwrap().iter().map(|judgement| judgement.requirement.id).collect();
+    let ids: Vec<_> = judge_all(&run.whole()).unwrap().iter().map(|judgement| judgement.requirement.id).collect();
     let asked: Vec<_> = run.0.header.judged_by.iter().map(|by| by.requirement.as_str()).collect();
     assert_eq!(ids, asked);
 }
@@ -321,7 +321,7 @@ fn a_saved_recording_gives_the_same_judgements() {
         .requests_fail(New, 6050..6250, ConnectionRefused)
         .health("apiserver-0", "/livez", 4000..4100, 500)
         .with(100, Event::Stall(secs(1)))
-        .0;
+        .whole();
     mixed.save(&path).unwrap();
     let loaded = Recording::load(&path).unwrap();
     let judgements = judge_all(&mixed).unwrap();
@@ -333,7 +333,7 @@ fn a_saved_recording_gives_the_same_judgements() {
 fn an_excerpt_shows_what_was_around_the_violation() {
     let run = run(Some(Graceful)).requests_fail(New, 6050..6250, ConnectionRefused);
     let requirement = spec::requirement("ROLLOUT-1").unwrap();
-    let (Verdict::Violated { excerpt, .. }, _) = judge(requirement, &run.0) else { panic!("it is violated") };
+    let (Verdict::Violated { excerpt, .. }, _) = judge(requirement, &run.whole()) else { panic!("it is violated") };
     assert_eq!(excerpt.len(), 8);
     assert!(
         excerpt.contains(

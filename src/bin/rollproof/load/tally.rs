@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
-use rollproof::timeline::{Load, LoadVerb, Moment, Outage, outages};
+use rollproof::timeline::{Load, LoadVerb, Moment, Outage, outages, repaired};
+use rollproof::timing;
 
 /// All workers so far.
 pub(super) struct Tally {
@@ -67,7 +68,12 @@ impl Tally {
         let mut any = false;
         for ((group, verb), row) in &self.rows {
             // Without the audit logs nobody knows what the servers received.
-            let found = row.steps.values().map(|steps| outages(steps.iter().map(|(at, step)| (*at, step)), |_| false));
+            let found = row.steps.values().map(|steps| {
+                let repaired = repaired(steps.iter().map(|(_, step)| step), timing::CLOSE_NOTICED);
+                outages(steps.iter().map(|(at, step)| (*at, step)), |step| {
+                    repaired.contains(step.exchange.audit_id.as_str())
+                })
+            });
             let found: Vec<Outage<'_, Load>> = found.flatten().collect();
             any |= !found.is_empty();
             let worst = found.iter().max_by_key(|outage| outage.length());
@@ -87,7 +93,9 @@ impl Tally {
         let summary = if any { "there were outages" } else { "no outage" };
         let _ = write!(text, "\n{summary}; a failure that one retry on a fresh connection repairs is none");
         let lost = |(_, step): &(Moment, Load)| {
-            step.verb == LoadVerb::Create && step.met_a_closed_connection() && !step.exchange.unsent
+            step.verb == LoadVerb::Create
+                && step.exchange.met_a_closed_connection(timing::CLOSE_NOTICED)
+                && !step.exchange.unsent
         };
         if self.rows.values().flat_map(|row| row.steps.values().flatten()).any(lost) {
             let _ = write!(
