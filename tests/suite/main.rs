@@ -1,5 +1,6 @@
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
+mod absence;
 mod balancer;
 mod balancer_verdicts;
 mod cases;
