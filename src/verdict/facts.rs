@@ -31,6 +31,10 @@ pub(super) struct Facts<'a> {
     pub(super) lifecycle: Vec<(Moment, &'a Lifecycle)>,
     pub(super) health: Vec<(Moment, &'a ServerHealth)>,
     pub(super) stalls: Vec<(Moment, Duration)>,
+    /// How long the longest of them was.
+    longest_stall: Duration,
+    /// How long they were together, up to each of them and beyond the last.
+    stalled_until: Vec<Duration>,
     /// Signs of life of our own, in order.
     pub(super) ticked: Vec<(Moment, Ticked)>,
     /// Losses of packets on purpose: from when, until when if they were over, and to whom.
@@ -103,6 +107,8 @@ impl<'a> Facts<'a> {
             lifecycle: Vec::new(),
             health: Vec::new(),
             stalls: Vec::new(),
+            longest_stall: Duration::ZERO,
+            stalled_until: vec![Duration::ZERO],
             ticked: Vec::new(),
             losses: Vec::new(),
             unanswered: Vec::new(),
@@ -146,7 +152,11 @@ impl<'a> Facts<'a> {
                         *off = Some(at);
                     }
                 }
-                Event::Stall(span) => facts.stalls.push((at, *span)),
+                Event::Stall(span) => {
+                    facts.longest_stall = facts.longest_stall.max(*span);
+                    facts.stalls.push((at, *span));
+                    facts.stalled_until.extend(facts.stalled_until.last().map(|before| *before + *span));
+                }
                 Event::Ticked(ticked) => facts.ticked.push((at, *ticked)),
                 _ => {}
             }
@@ -221,6 +231,21 @@ impl<'a> Facts<'a> {
         let first = self.health.partition_point(|(at, _)| *at < from);
         let window = self.health[first..].iter().take_while(|(at, _)| *at < until);
         window.filter(|(_, health)| health.server == server && health.path == path).copied().collect()
+    }
+
+    /// The stalls of ours that may reach into that time, in order.
+    pub(super) fn stalls_until(&self, from: Moment, until: Moment) -> impl Iterator<Item = (Moment, Duration)> {
+        let first = self.stalls.partition_point(|(at, _)| *at + self.longest_stall < from);
+        self.stalls[first..].iter().copied().take_while(move |(at, _)| *at <= until)
+    }
+
+    /// How long those were together.
+    pub(super) fn stalled_for(&self, from: Moment, until: Moment) -> Duration {
+        let first = self.stalls.partition_point(|(at, _)| *at < from);
+        let end = self.stalls.partition_point(|(at, _)| *at <= until).max(first);
+        let before = self.stalls_until(from, until).take_while(|(at, _)| *at < from);
+        let reaching: Duration = before.filter(|(at, span)| *at + *span >= from).map(|(_, span)| span).sum();
+        reaching + self.stalled_until[end].saturating_sub(self.stalled_until[first])
     }
 
     /// A moment, relative to the beginning of the recording.

@@ -236,9 +236,7 @@ pub(super) fn began_with<T>(facts: &Facts<'_>, outage: &Outage<'_, T>) -> Moment
     let term =
         facts.restarts.iter().filter_map(|restart| restart.at(Step::TermSent)).rfind(|term| *term <= outage.from);
     let Some(term) = term else { return outage.from };
-    let meanwhile = facts.stalls.iter().filter(|(at, span)| *at + *span >= term && *at <= outage.from);
-    let stalled: Duration = meanwhile.map(|(_, span)| *span).sum();
-    if stalled > to_spare { term } else { outage.from }
+    if facts.stalled_for(term, outage.from) > to_spare { term } else { outage.from }
 }
 
 /// Which apiserver an outage is to be laid to: the one whose life went through a step last, and where it stood.

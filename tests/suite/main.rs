@@ -14,6 +14,7 @@ mod gate;
 mod gateway_clients;
 mod gateway_verdicts;
 mod gateways;
+mod growth;
 mod idle_verdicts;
 mod istio;
 mod keeper;
