@@ -10,6 +10,7 @@ mod cluster_verdicts;
 mod config;
 mod cures;
 mod error_classes;
+mod fuzz;
 mod gate;
 mod gateway_clients;
 mod gateway_verdicts;
