@@ -24,6 +24,7 @@ mod kind_config;
 mod load;
 mod load_command;
 mod lost_verdicts;
+mod model;
 mod namespaces;
 mod network;
 mod provision;
