@@ -182,7 +182,12 @@ impl Run {
         let ticks = (0..=last)
             .step_by(1000)
             .map(|at| observed(at, Event::Ticked(Ticked { lasted: millis(1000), latest: millis(1) })));
-        let evidence: Vec<_> = lines.chain(logs).chain(ticks).collect();
+        let mut probes: Vec<_> =
+            recording.observations.iter().filter_map(|seen| seen.event.probe().map(str::to_owned)).collect();
+        probes.sort_unstable();
+        probes.dedup();
+        let observers = observed(500, Event::Observers(Observers { probes }));
+        let evidence: Vec<_> = lines.chain(logs).chain(ticks).chain([observers]).collect();
         recording.observations.extend(evidence);
         recording.observations.sort_by_key(|seen| seen.at);
         recording
