@@ -348,6 +348,7 @@ pub(super) fn unsound(facts: &Facts<'_>) -> Option<String> {
         .or_else(|| died_unasked(facts))
         .or_else(|| loose_bound(facts))
         .or_else(|| lost_observer(facts))
+        .or_else(|| lost_connection(facts))
         .or_else(|| {
             let (from, until) = facts.probed()?;
             lifeless(facts, from, until)
@@ -400,6 +401,31 @@ fn lost_observer(facts: &Facts<'_>) -> Option<String> {
     let seen: HashSet<&str> = facts.recording.observations.iter().filter_map(|seen| seen.event.probe()).collect();
     let lost = observers.into_iter().find(|probe| !seen.contains(probe.as_str()))?;
     Some(format!("{lost} observed, and nothing that it saw is in the recording"))
+}
+
+/// A connection that a probe used, and that is not in the record of the builtin balancer, which writes down each.
+fn lost_connection(facts: &Facts<'_>) -> Option<String> {
+    let header = &facts.recording.header;
+    if header.cell.balancer != "builtin" {
+        return None;
+    }
+    let noted = facts.recording.each(|event| match event {
+        Event::Connection(connection) => Some(connection.client.as_str()),
+        _ => None,
+    });
+    let noted: HashSet<&str> = noted.map(|(_, client)| client).collect();
+    let exchanges = facts.recording.each(|event| match event {
+        Event::Request(request) => Some((request.probe.as_str(), &request.exchange)),
+        Event::Load(load) => Some((load.worker.as_str(), &load.exchange)),
+        _ => None,
+    });
+    let answered = exchanges.filter(|(_, (_, exchange))| exchange.status.is_some());
+    let mut used = answered.filter_map(|(_, (probe, exchange))| Some((probe, exchange.connection.as_ref()?)));
+    let (probe, lost) = used.find(|(_, used)| {
+        let past_it = header.servers.iter().any(|server| server.address == used.remote);
+        !past_it && !used.local.is_empty() && !noted.contains(used.local.as_str())
+    })?;
+    Some(format!("the balancer's record lacks the connection {} of {probe}", lost.local))
 }
 
 /// A fault of another kind than the header announces.

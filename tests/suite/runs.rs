@@ -40,8 +40,10 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
         ],
         Some(Restart::Killed) => &["ROLLOUT-6", "ROLLOUT-7", "ROLLOUT-8"],
     };
-    let mut run =
-        Run(Recording { header: header(disturbance, &[&watch[..], more].concat()), observations: Vec::new() });
+    let mut header = header(disturbance, &[&watch[..], more].concat());
+    // Nobody writes its connections down.
+    header.cell.balancer = "haproxy".into();
+    let mut run = Run(Recording { header, observations: Vec::new() });
     run.see(400, list_call(Call::List, None));
     run.see(401, Event::Listed(Listed { probe: WATCH.into(), revision: Some(99), objects: Vec::new() }));
     run.see(402, list_call(Call::Watch, Some(99)));
