@@ -31,6 +31,7 @@ mod rollout_verdicts;
 mod runs;
 mod session_verdicts;
 mod shorthand;
+mod soundness;
 mod static_pod;
 mod teeth;
 mod tidy;
