@@ -1,6 +1,6 @@
 //! ROLLOUT-9: what was in flight at SIGTERM completes, whole, and takes effect exactly once.
 //!
-//! Judged is what is known to have been in flight when its apiserver got SIGTERM; what was over before, or began later, is not.
+//! Judged is what was in flight when its apiserver got SIGTERM; what was over before, or began later, is not.
 //!
 //! ```text
 //! POST received, SIGTERM, rest of the body sent, 201, 1 object     ->  upheld
@@ -61,19 +61,20 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     (verdict, figures(&met))
 }
 
-/// Whether a request is known to have been in flight on the server when that got SIGTERM.
+/// Whether a request was in flight on the server when that got SIGTERM. One that was over when it was to be let go was cut meanwhile; if that
+/// was before SIGTERM, it was not in flight then.
 fn struck(restart: &Restarted<'_>, held: &InFlight) -> bool {
     let Some(term) = restart.at(Step::TermSent) else { return false };
     held.server == restart.server
-        && held.under_way
         && held.received.is_some_and(|received| received <= term)
         && held.finished >= term
+        && (held.under_way || held.resumed >= term)
 }
 
-/// Likewise, and to have been let go afterwards.
+/// Whether a request of that kind was, and was still under way when it was let go afterwards.
 fn caught(restart: &Restarted<'_>, kind: Held, held: &InFlight) -> bool {
     let term = restart.at(Step::TermSent);
-    struck(restart, held) && held.held == kind && term.is_some_and(|term| held.resumed >= term)
+    struck(restart, held) && held.held == kind && held.under_way && term.is_some_and(|term| held.resumed >= term)
 }
 
 /// A violation, unless it is one of time, which we may have taken ourselves.

@@ -81,11 +81,9 @@ fn unseen(
     samples: &[(Moment, &ServerHealth)],
 ) -> Option<String> {
     let server = restart.server;
-    let exited = restart.at(Step::Exited).unwrap_or(facts.end);
-    let serves_until = restart
-        .at(Step::AfterShutdownDelayDuration)
-        .or_else(|| restart.at(Step::HTTPServerStoppedListening))
-        .unwrap_or(sent + facts.recording.header.timers.shutdown_delay);
+    let exited = restart.at(Step::Exited).or_else(|| restart.at(Step::Started)).unwrap_or(facts.end);
+    let delay_over = sent + facts.recording.header.timers.shutdown_delay;
+    let serves_until = restart.at(Step::HTTPServerStoppedListening).map_or(delay_over, |closed| closed.min(delay_over));
     // While it serves on, only itself can say so; a closed port says nothing of /readyz.
     let tells = |at: Moment, health: &ServerHealth| health.answer.is_ok() || at >= serves_until;
     let telling = || samples.iter().filter(|(at, health)| tells(*at, health));

@@ -1,5 +1,6 @@
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
+mod audit;
 mod balancer;
 mod balancer_verdicts;
 mod cases;
@@ -9,6 +10,7 @@ mod cluster_verdicts;
 mod config;
 mod cures;
 mod error_classes;
+mod excuses;
 mod gate;
 mod gateway_clients;
 mod gateway_verdicts;
@@ -24,6 +26,7 @@ mod lost_verdicts;
 mod namespaces;
 mod network;
 mod provision;
+mod reads;
 mod recordings;
 mod report;
 mod requirements;
