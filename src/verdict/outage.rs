@@ -180,26 +180,30 @@ fn by_fault<'a>(facts: &Facts<'a>, found: Vec<Outage<'a>>) -> Vec<Outage<'a>> {
 
 fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<Duration>) -> Verdict {
     let broken = |outage: &&Outage<'_>| allowed.is_none_or(|allowed| outage.length() > allowed);
-    let breaches: Vec<_> = found.iter().filter(broken).collect();
-    // One that happened before anything was disturbed is none of a restart's; where nobody restarts anything, it is.
-    let early = |outage: &&&Outage<'_>| !facts.restarts.is_empty() && outage.until < facts.disturbed().0;
-    let (early, breaches): (Vec<_>, Vec<_>) = breaches.into_iter().partition(|outage| early(&outage));
-    let verdicts = breaches.iter().map(|outage| {
-        let violated = violated(facts, probe, outage, breaches.len(), allowed);
-        (outage.length(), breach(facts, Rests::OnTime(began_with(facts, outage), outage.until), violated))
+    let (early, mut worst_first) = since_disturbed(facts, found.iter().filter(broken).collect());
+    worst_first.sort_by_key(|outage| std::cmp::Reverse(outage.length()));
+    let verdicts = worst_first.iter().map(|outage| {
+        let violated = violated(facts, probe, outage, worst_first.len(), allowed);
+        breach(facts, Rests::OnTime(began_with(facts, outage), outage.until), violated)
     });
-    let mut verdicts: Vec<_> = verdicts.collect();
-    verdicts.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
-    let found = Verdict::worst(verdicts.into_iter().map(|(_, verdict)| verdict)).unwrap_or(Verdict::Upheld);
-    match (found, early.first()) {
-        (Verdict::Upheld, Some(early)) => {
-            let (from, classes) = (facts.clock(early.from), class_list(&early.failed));
-            Verdict::inconclusive(format!(
-                "requests failed before anything was disturbed: {classes} from {from} on ({probe})"
-            ))
-        }
-        (found, _) => found,
-    }
+    let early = || Some(too_early(facts, early.first()?, probe));
+    Verdict::worst(verdicts).or_else(early).unwrap_or(Verdict::Upheld)
+}
+
+/// Outages that were over before anything was disturbed, which are none of a restart's, and the others. Where nobody restarts anything, all
+/// of them count.
+pub(super) fn since_disturbed<'a, T>(
+    facts: &Facts<'_>,
+    found: Vec<&'a Outage<'a, T>>,
+) -> (Vec<&'a Outage<'a, T>>, Vec<&'a Outage<'a, T>>) {
+    let (disturbed, _) = facts.disturbed();
+    found.into_iter().partition(|outage| !facts.restarts.is_empty() && outage.until < disturbed)
+}
+
+/// What can be said where all outages were too early.
+pub(super) fn too_early<T: Counted>(facts: &Facts<'_>, first: &Outage<'_, T>, probe: &str) -> Verdict {
+    let (from, classes) = (facts.clock(first.from), class_list(&first.failed));
+    Verdict::inconclusive(format!("requests failed before anything was disturbed: {classes} from {from} on ({probe})"))
 }
 
 fn violated(facts: &Facts<'_>, probe: &str, worst: &Outage<'_>, count: usize, allowed: Option<Duration>) -> Verdict {
