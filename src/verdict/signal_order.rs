@@ -167,7 +167,7 @@ fn too_soon(facts: &Facts<'_>, restart: &Restarted<'_>) -> Option<Verdict> {
 fn sends_retry_after(facts: &Facts<'_>, server: &str) -> bool {
     let flags =
         facts.recording.header.servers.iter().filter(|known| known.name == server).flat_map(|known| &known.flags);
-    let last = flags.filter_map(|flag| flag.strip_prefix("--shutdown-send-retry-after")).last();
+    let last = flags.filter_map(|flag| flag.strip_prefix("--shutdown-send-retry-after")).next_back();
     last.is_some_and(|value| value.is_empty() || value == "=true")
 }
 

@@ -204,7 +204,8 @@ fn one_retry_repairs_what_a_stopping_apiserver_refused_with_retry_after() {
 
 #[test]
 fn a_worker_may_lose_one_create_in_each_restart() {
-    let lost = |when: &[std::ops::Range<u64>]| {
+    let lost = |when: &[(u64, u64)]| {
+        let when: Vec<_> = when.iter().map(|(from, until)| *from..*until).collect();
         graceful().edit(|seen| match &mut seen.event {
             Event::Load(load) if load.verb == Create && when.iter().any(|when| within(seen.at, when)) => {
                 let audit_id = std::mem::take(&mut load.exchange.audit_id);
@@ -216,13 +217,13 @@ fn a_worker_may_lose_one_create_in_each_restart() {
             _ => {}
         })
     };
-    lost(&[6050..6051]).expect(upheld());
-    lost(&[6050..6051, 13_700..13_701]).expect(upheld());
-    lost(&[6050..6051, 6350..6351]).expect(violated("ROLLOUT-12", "first create configmaps"));
+    lost(&[(6050, 6051)]).expect(upheld());
+    lost(&[(6050, 6051), (13_700, 13_701)]).expect(upheld());
+    lost(&[(6050, 6051), (6350, 6351)]).expect(violated("ROLLOUT-12", "first create configmaps"));
     // Each cycle's.
-    lost(&[4000..9000]).expect(violated("ROLLOUT-12", "first create configmaps"));
+    lost(&[(4000, 9000)]).expect(violated("ROLLOUT-12", "first create configmaps"));
     // One that nobody closed while it was idle.
-    lost(&[9500..9700]).expect(violated("ROLLOUT-12", "first create configmaps"));
+    lost(&[(9500, 9700)]).expect(violated("ROLLOUT-12", "first create configmaps"));
 }
 
 #[test]

@@ -405,7 +405,8 @@ fn nothing_is_upheld_by_a_recording_that_disagrees_with_its_header() {
         header.disturbance = None;
         header.judged_by.retain(|by| ["ROLLOUT-1", "ROLLOUT-2", "ROLLOUT-11"].contains(&by.requirement.as_str()));
     });
-    let judged = judge_all(&unannounced.whole()).unwrap();
+    let cut = unannounced.requests_fail(Reused, 6000..6050, ConnectionReset);
+    let judged = judge_all(&cut.whole()).unwrap();
     for judgement in &judged {
         let Verdict::Inconclusive { why } = &judgement.verdict else { panic!("{judgement:#?}") };
         assert!(why.contains("the header announces no restart"), "{why}");
