@@ -10,6 +10,7 @@
 //! graceful:  ok 503 ok(retry) ok, on a kept connection      ->  upheld, likewise: that apiserver was stopping
 //! graceful:  ok 503 ok(retry) ok, nobody was stopping       ->  violated
 //! graceful:  an outage, and apiserver-1 never comes back    ->  violated
+//! graceful:  ok ok ok, on a connection to neither of them   ->  inconclusive: no restart met it
 //! killed:    ok error ... (2 s) ... error ok, bound 3.5 s   ->  upheld, worst outage 2 s
 //! killed:    ok error ... (4 s) ... error ok, bound 3.5 s   ->  violated
 //! library:   503 ok, which it repeated by itself            ->  upheld; below its retries, 1 outage
@@ -72,7 +73,7 @@ fn bounded(facts: &Facts<'_>, on: ConnectionKind) -> (Verdict, Vec<Figure>) {
     }
 }
 
-/// A requester and what befell it.
+/// A requester, its outages, and what was excused.
 struct Seen<'a> {
     probe: &'a str,
     requests: &'a [(Moment, &'a Request)],
@@ -107,8 +108,10 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
         let samples = requests.iter().map(|(at, request)| (*at, request.exchange.took, request.exchange.succeeded()));
         let traffic = Traffic::of(facts, format!("the requester {probe}"), facts.bounds.request_gap, samples).steady();
         let found = seen_working(facts, &traffic, claim(facts, probe, outages, allowed));
+        let unmet = || unmet(facts, requests).filter(|_| on == ConnectionKind::Reused);
         let found = match (found, &grants.doubt) {
             (Verdict::Upheld, Some(doubt)) => Verdict::inconclusive(doubt),
+            (Verdict::Upheld, None) if let Some(why) = unmet() => Verdict::inconclusive(format!("{why} ({probe})")),
             (found, _) => found,
         };
         conclude(facts, &[&traffic], found)
@@ -132,6 +135,20 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
         figures.push(Figure::count("kept connections replaced", replaced(facts).len()));
     }
     (verdict, figures)
+}
+
+/// Why nothing can be said of a kept connection, if no restart met it: it was never on an apiserver that was about to be stopped.
+fn unmet(facts: &Facts<'_>, requests: &[(Moment, &Request)]) -> Option<String> {
+    let mut known = requests.iter().filter_map(|(at, request)| Some((*at, request.exchange.server.as_deref()?)));
+    facts.disturbance()?;
+    known.clone().next()?;
+    let met = known.any(|(at, server)| {
+        facts.restarts.iter().any(|restart| {
+            let gone = restart.at(Step::Exited).or(restart.off).unwrap_or(facts.end);
+            restart.server == server && at + facts.bounds.request_gap >= restart.signal() && at <= gone
+        })
+    });
+    (!met).then(|| "no restart met the kept connection: it was on no apiserver that was stopped".to_owned())
 }
 
 /// A requester's outages, and what was excused.
@@ -245,7 +262,7 @@ pub(super) fn began_with<T>(facts: &Facts<'_>, outage: &Outage<'_, T>) -> Moment
     if stalled > to_spare { term } else { outage.from }
 }
 
-/// Which apiserver an outage is to be laid to: the one whose life went through a step last, and where it stood.
+/// Which apiserver an outage probably comes from: the one whose life went through a step last, and where it stood.
 pub(super) fn phase<T>(facts: &Facts<'_>, outage: &Outage<'_, T>) -> String {
     let (disturbed, _) = facts.disturbed();
     let last = facts.lifecycle.partition_point(|(at, _)| *at <= outage.from);
@@ -312,7 +329,7 @@ fn figures(seen: &[Seen<'_>], on: ConnectionKind) -> Vec<Figure> {
         total
     });
     figures.extend(total.into_iter().map(|(class, count)| Figure::count(class, count)));
-    // The order of names, whoever was worst: reports of several runs are compared.
+    // The order of names, and not of the worst: reports of several runs are compared.
     let mut seen: Vec<_> = seen.iter().filter(|_| seen.len() > 1).collect();
     seen.sort_by_key(|seen| seen.probe);
     for one in seen {

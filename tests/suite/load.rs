@@ -238,8 +238,7 @@ fn what_failed_before_the_roll_is_none_of_its_cost() {
 #[test]
 fn the_load_has_to_go_on_all_the_time() {
     let quiet = |seen: &Observation| matches!(seen.event, Event::Load(_)) && within(seen.at, &(7100..8300));
-    let whole = graceful().without(quiet);
-    whole.expect(
+    graceful().without(quiet).expect(
         inconclusive("ROLLOUT-12", "the load has no sample for")
             .and_inconclusive("ROLLOUT-10", "the load that creates and deletes has no sample for"),
     );

@@ -1,5 +1,6 @@
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
+mod attempts;
 mod audit;
 mod balancer;
 mod balancer_verdicts;
@@ -7,6 +8,7 @@ mod cases;
 mod ci;
 mod cli;
 mod cluster_verdicts;
+mod conclusive;
 mod config;
 mod cures;
 mod error_classes;
@@ -20,6 +22,7 @@ mod istio;
 mod keeper;
 mod kind_cluster;
 mod kind_config;
+mod lifecycle_verdicts;
 mod load;
 mod load_command;
 mod lost_verdicts;
