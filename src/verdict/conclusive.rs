@@ -134,7 +134,9 @@ pub(super) fn breach(facts: &Facts<'_>, rests: Rests, violated: Verdict) -> Verd
     let Rests::OnTime(from, until) = rests else { return violated };
     let doubt = stalled(facts, from, until)
         .or_else(|| starved(facts, from, until))
-        .or_else(|| unproven_between(facts, from, until));
+        .or_else(|| unproven_between(facts, from, until))
+        // A restart that nobody announced ends connections, too.
+        .or_else(|| unannounced_fault(facts).filter(|_| facts.other_faults.iter().any(|(at, _)| *at <= until)));
     doubt.map_or(violated, Verdict::inconclusive)
 }
 

@@ -1,14 +1,18 @@
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
+mod attempts;
+mod audit;
 mod balancer;
 mod balancer_verdicts;
 mod cases;
 mod ci;
 mod cli;
 mod cluster_verdicts;
+mod conclusive;
 mod config;
 mod cures;
 mod error_classes;
+mod excuses;
 mod gate;
 mod gateway_clients;
 mod gateway_verdicts;
@@ -18,12 +22,14 @@ mod istio;
 mod keeper;
 mod kind_cluster;
 mod kind_config;
+mod lifecycle_verdicts;
 mod load;
 mod load_command;
 mod lost_verdicts;
 mod namespaces;
 mod network;
 mod provision;
+mod reads;
 mod recordings;
 mod report;
 mod requirements;

@@ -166,6 +166,8 @@ impl Run {
                 Event::Request(request) => &request.exchange,
                 Event::Write(write) => &write.exchange,
                 Event::Load(load) => &load.exchange,
+                Event::Read(read) => &read.exchange,
+                Event::GuardedUpdate(update) => &update.exchange,
                 _ => continue,
             };
             if exchange.status.is_some() && !exchange.refused_for_now() && !exchange.audit_id.is_empty() {
