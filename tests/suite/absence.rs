@@ -42,6 +42,7 @@ enum Kind {
     AuditLines,
     AuditLogs,
     Ticks,
+    ProbesAtWork,
     FaultsOn,
     FaultsOff,
     Life(Step),
@@ -57,7 +58,7 @@ enum Where {
     InRestart(usize),
 }
 
-const KINDS: [Kind; 32] = [
+const KINDS: [Kind; 33] = [
     NewRequests,
     ReusedRequests,
     LibraryReads,
@@ -75,6 +76,7 @@ const KINDS: [Kind; 32] = [
     AuditLines,
     AuditLogs,
     Ticks,
+    ProbesAtWork,
     FaultsOn,
     FaultsOff,
     Life(Step::TermSent),
@@ -102,7 +104,7 @@ const GRACEFUL: &[Kind] =
 /// What proves a kill.
 const KILL: &[Kind] = &[FaultsOn, FaultsOff, Life(Step::KillSent), Life(Step::Exited)];
 
-/// What each requirement rests on, besides the proof of the faults and our own signs of life. What a row does not have, its sentence does not ask
+/// What each requirement rests on, besides the proof of the faults, our own signs of life, and the word of which probes observed. What a row does not have, its sentence does not ask
 /// for: another probe's samples, a signal that it does not name.
 const RESTS_ON: &[(&str, &[Kind])] = &[
     ("WATCH-1", &[Writes, WatchEvents]),
@@ -253,6 +255,7 @@ fn kind_of(event: &Event) -> Option<(Kind, Option<&str>)> {
         Event::Audited(audited) => (AuditLines, Some(&audited.server)),
         Event::AuditLog(log) => (AuditLogs, Some(&log.server)),
         Event::Ticked(_) => (Ticks, None),
+        Event::Observers(_) => (ProbesAtWork, None),
         Event::FaultOn(fault) => (FaultsOn, Some(&fault.server)),
         Event::FaultOff(fault) => (FaultsOff, Some(&fault.server)),
         Event::Lifecycle(life) => (Life(life.step), Some(&life.server)),
@@ -291,7 +294,7 @@ fn rests_on(id: &str, disturbance: Option<Restart>, kind: Kind, missing: Where) 
     };
     let needless = NEEDS_NOTHING.iter().any(|(known, of, place, _)| (*known, *of, *place) == (id, kind, missing))
         || disturbance.is_none() && needless_while_nothing_happens(id, kind, missing).is_some();
-    own.iter().chain(faults).chain(&[Ticks]).any(|of| *of == kind) && !needless
+    own.iter().chain(faults).chain(&[Ticks, ProbesAtWork]).any(|of| *of == kind) && !needless
 }
 
 /// The cells of the matrix in which a requirement is upheld without what it rests on.
