@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use rollproof::timeline::*;
-use rollproof::timing::millis;
 
 use super::apiserver::{Change, ControlPlane};
 use super::{Bug, END, Simulation};
-use crate::shorthand::WATCH;
+use crate::shorthand::{WATCH, list_call};
 
 /// Who watches.
 struct Watcher {
@@ -52,9 +51,11 @@ impl Watcher {
         if answer.is_ok() {
             run.audited.push((audit_id.clone(), server, true));
         }
-        let took = millis(1);
-        let call = ListWatch { probe: self.probe.into(), call, from, audit_id, answer, took };
-        run.see(self.now, Event::ListWatch(call));
+        let mut event = list_call(call, from);
+        if let Event::ListWatch(call) = &mut event {
+            (call.probe, call.audit_id, call.answer) = (self.probe.into(), audit_id, answer);
+        }
+        run.see(self.now, event);
         self.now += 1;
     }
 
