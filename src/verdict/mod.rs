@@ -7,6 +7,7 @@
 mod attribution;
 mod audit;
 mod back;
+mod bookmarked;
 mod carried;
 mod cluster;
 mod conclusive;
@@ -22,20 +23,24 @@ mod fresh;
 mod gapless;
 mod gateway;
 mod goaway;
+mod history;
 mod idle;
 mod in_flight;
 mod informer;
 mod late;
 mod ledger;
+mod lists;
 mod livez;
 mod load;
 mod lost;
+mod monotonic;
 mod noticed;
 mod ordered;
 mod outage;
 mod pooled;
 mod readyz;
 mod reliable;
+mod relisted;
 mod resumable;
 mod resumed;
 mod reused;
@@ -188,6 +193,8 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&watch::RESUMABLE, resumable::judge),
     (&watch::RELIABLE, reliable::judge),
     (&watch::FRESH, fresh::judge),
+    (&watch::MONOTONIC, monotonic::judge),
+    (&watch::BOOKMARKED, bookmarked::judge),
     (&rollout::NO_OUTAGE_NEW, outage::none_on_new),
     (&rollout::NO_OUTAGE_REUSED, outage::none_on_reused),
     (&rollout::READYZ_RED, readyz::judge),
