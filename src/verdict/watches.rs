@@ -346,18 +346,9 @@ fn worst<'w, 'a: 'w>(
         // A reconnect may take as long as a change may be late.
         let gap = facts.bounds.fresh + facts.bounds.request_gap;
         let watch_traffic = Traffic::of(facts, format!("the watch {}", watch.probe), gap, events);
-        match judge(watch, &[&writer, &watch_traffic]) {
-            Verdict::Upheld => opened_late(facts, watch).map_or(Verdict::Upheld, Verdict::inconclusive),
-            found => found,
-        }
+        // With samples before the first fault, it was open then.
+        judge(watch, &[&writer, &watch_traffic])
     }))
-}
-
-/// Why a watch was not there to be disturbed, if so.
-fn opened_late(facts: &Facts<'_>, watch: &Watch<'_>) -> Option<String> {
-    let first = facts.restarts.iter().map(|restart| restart.on).min()?;
-    let late = watch.opened.is_none_or(|opened| opened >= first);
-    late.then(|| format!("the watch {} was not open before the first fault", watch.probe))
 }
 
 /// The figures that all WATCH claims share.

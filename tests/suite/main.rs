@@ -39,3 +39,4 @@ mod timer_server;
 mod tls;
 mod verdicts;
 mod wait;
+mod watch_verdicts;
