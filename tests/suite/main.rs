@@ -46,3 +46,4 @@ mod timer_server;
 mod tls;
 mod verdicts;
 mod wait;
+mod watch_verdicts;
