@@ -184,10 +184,9 @@ fn drop_event(mut run: Run, n: usize) -> Run {
 
 fn swap_events(mut run: Run, n: usize) -> Run {
     let (one, other) = (run.delivered()[n], run.delivered()[n + 1]);
-    run.0.observations.swap(one, other);
-    let (first, second) = (run.0.observations[other].at, run.0.observations[one].at);
-    run.0.observations[one].at = first;
-    run.0.observations[other].at = second;
+    // The older one comes late, and the newer one not before it was written.
+    run.0.observations[one].at = run.0.observations[other].at + millis(1);
+    run.0.observations.sort_by_key(|seen| seen.at);
     run
 }
 
