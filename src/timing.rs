@@ -518,6 +518,8 @@ pub const SERVER_HEALTH_EVERY: Duration = millis(100);
 pub const CLUSTER_READ_EVERY: Duration = millis(250);
 /// Between two ticks of the ticker that watches for our own stalls.
 pub const TICK_EVERY: Duration = millis(20);
+/// Between two signs of life of that ticker: how long a span is.
+pub const TICKED_EVERY: Duration = secs(1);
 /// Between two looks at a file that grows (a log), or at a condition that nothing announces.
 pub const LOOK_EVERY: Duration = millis(20);
 /// Between two flushes of the recording to its file: what a killed run may lose.

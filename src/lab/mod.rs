@@ -14,6 +14,7 @@ pub mod machine;
 pub mod material;
 pub mod network;
 mod prepare;
+pub mod priority;
 pub mod provision;
 pub mod remote;
 mod roll;

@@ -1,5 +1,6 @@
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
+mod audit_logs;
 mod balancer;
 mod balancer_verdicts;
 mod cases;
@@ -23,6 +24,7 @@ mod load_command;
 mod lost_verdicts;
 mod namespaces;
 mod network;
+mod priority;
 mod provision;
 mod recordings;
 mod report;
@@ -33,6 +35,7 @@ mod session_verdicts;
 mod shorthand;
 mod static_pod;
 mod teeth;
+mod ticker;
 mod tidy;
 mod timelines;
 mod timer_server;
