@@ -185,6 +185,14 @@ pub const CLOSE_NOTICED: Duration = secs(1);
 pub const WATCH_TIMEOUT: Duration = secs(290);
 /// [`WATCH_TIMEOUT`], compressed; whole seconds, as apiservers count them.
 pub const SHORT_WATCH_TIMEOUT: Duration = secs(12);
+/// How long a watch that is to get bookmarks asks to last; `None` leaves it to the client library. An apiserver sends one each minute, and one 2 s
+/// before the end (k8s.io/apiserver pkg/storage/cacher/cache_watcher.go, nextBookmarkTime): a run of the `pr` profile lasts less than a minute.
+pub const fn bookmarked_watch_timeout(profile: Profile) -> Option<Duration> {
+    match profile {
+        Profile::Pr => Some(SHORT_WATCH_TIMEOUT),
+        Profile::Nightly => None,
+    }
+}
 /// How long after that a client gives a watch up that should have been ended: kube-rs's watcher (kube-runtime `src/watcher.rs`).
 pub const WATCH_TIMEOUT_MARGIN: Duration = secs(5);
 
@@ -498,6 +506,10 @@ const fn late_percent() -> u32 {
 
 /// Between two requests of a requester, and between two writes.
 pub const REQUEST_EVERY: Duration = millis(50);
+/// Between two lists of what the writer wrote.
+pub const READ_EVERY: Duration = millis(100);
+/// Between two updates of each writer of a shared counter. They differ, so that every now and then both have read the same.
+pub const GUARDED_EVERY: [Duration; 2] = [millis(100), millis(105)];
 /// Between two steps of a worker of the load: with ten workers, 100 requests a second.
 pub const LOAD_STEP_EVERY: Duration = millis(100);
 /// Between two lists of all ConfigMaps by the load's slow worker.
