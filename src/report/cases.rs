@@ -83,7 +83,7 @@ pub fn cases_markdown(cases: &[Case]) -> String {
         let _ = write!(page, "\nCell: {cell}\n");
     }
     page += "\nFailed samples by what they looked like to the client: those that count in an outage or break a request in \
-             flight, and after `+` those that no\nrequirement counts (repaired by one retry, asked to come back later, a watch \
+             flight, and after `+` those that no\nrequirement counts (excused, repeated by a library itself, a watch \
              that was opened again, a writer that went to another server).\nThe worst outage of each client, in seconds; \
              empty where there was no such client.\n\n";
     let met = |symptom: &Symptom| cases.iter().any(|case| case.failed.contains_key(symptom));

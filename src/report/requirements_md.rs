@@ -1,5 +1,6 @@
 //! `REQUIREMENTS.md`, generated from the [`spec`](crate::spec).
 
+use crate::spec::excuse::EXCUSES;
 use crate::spec::{Need, requirements};
 
 /// The text of `REQUIREMENTS.md`, with its last line feed: `rollproof list --markdown` prints it as it is.
@@ -27,6 +28,22 @@ skipped there, with the reason; `ROLLPROOF_REQUIRE` makes that an error.
         page += &format!(
             "\n## {}\n\n**{}: {}.** {}\n\n- Source: {}\n- Needs: {needs}\n- Where it is violated: {}\n",
             it.id, it.level, it.title, it.sentence, it.source, it.remedy
+        );
+    }
+    page += "
+# Excuses
+
+What a failure may be excused by: on a condition that the recording has to show, and within a budget. Results say how often each was granted, of how
+many: `excused: closed-while-idle 1 of 2`. Nothing else excuses anything.
+";
+    for it in EXCUSES {
+        let known = match it.requirements {
+            [] => "every claim about time".to_owned(),
+            ids => ids.join(", "),
+        };
+        page += &format!(
+            "\n## {}\n\n{}\n\n- Budget: {}\n- Granted by: {}\n- Asked by: {known}\n",
+            it.id, it.condition, it.budget, it.source
         );
     }
     page

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::finding::{Finding, findings};
 use super::{Outcome, RunDir, ScenarioReport};
 use crate::timeline::Expected;
+use crate::verdict::Figure;
 
 /// One line: what was found about one requirement in one scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +49,9 @@ pub struct Measured<'a> {
     pub value: Option<f64>,
     /// In what.
     pub unit: Cow<'a, str>,
+    /// Of an excuse: how often it could have been granted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<usize>,
 }
 
 /// Appends a scenario's lines.
@@ -76,8 +80,10 @@ fn lines_of(run: Option<&RunDir>, report: &ScenarioReport, findings: &[Finding<'
 }
 
 fn line<'a>(run: Option<&RunDir>, report: &'a ScenarioReport, finding: &'a Finding<'_>) -> Line<'a> {
-    let measured =
-        |value: f64, unit: &'static str| Measured { value: value.is_finite().then_some(value), unit: unit.into() };
+    let measured = |figure: &Figure| {
+        let value = figure.value.is_finite().then_some(figure.value);
+        Measured { value, unit: figure.unit.into(), of: figure.of }
+    };
     Line {
         requirement: finding.id.into(),
         level: finding.requirement.map(|requirement| requirement.level.to_string()),
@@ -92,11 +98,7 @@ fn line<'a>(run: Option<&RunDir>, report: &'a ScenarioReport, finding: &'a Findi
             Outcome::Skipped { need, .. } => Some(need.as_str().into()),
             _ => None,
         },
-        figures: finding
-            .figures
-            .iter()
-            .map(|figure| (figure.name.as_str().into(), measured(figure.value, figure.unit)))
-            .collect(),
+        figures: finding.figures.iter().map(|figure| (figure.name.as_str().into(), measured(figure))).collect(),
         recording: report
             .recording
             .as_deref()

@@ -25,8 +25,8 @@ pub static EXCUSES: [&Excuse; 6] =
 pub static CLOSED_WHILE_IDLE: Excuse = Excuse {
     id: "closed-while-idle",
     condition: "A request on a kept connection meets RST, FIN, EPIPE or GOAWAY before any byte of an answer, at once; its apiserver is being \
-                stopped (or asks for new connections by --goaway-chance); no apiserver had received it, as audit logs say that are known to be \
-                complete; and one retry on a fresh connection succeeds.",
+                stopped, or its process has just ended (or it asks for new connections by --goaway-chance); no apiserver had received it, as \
+                audit logs say that are known to be complete; and one retry, at once and on a fresh connection, succeeds.",
     budget: "one per kept connection and restart, together with refused-while-stopping; with --goaway-chance, one per connection",
     source: "RFC 9110, 9.2.2 and RFC 9112, 9.3.1 (retrying on a closed connection); RFC 9113, 6.8 (GOAWAY)",
     requirements: &["ROLLOUT-2", "ROLLOUT-8", "ROLLOUT-12"],
@@ -36,7 +36,7 @@ pub static CLOSED_WHILE_IDLE: Excuse = Excuse {
 pub static REFUSED_WHILE_STOPPING: Excuse = Excuse {
     id: "refused-while-stopping",
     condition: "A request on a kept connection is answered with 429 or 503 and Retry-After by an apiserver that is stopping and whose shutdown \
-                delay is over; no audit log has it; and one retry on a fresh connection succeeds.",
+                delay is over, before its process ends; no audit log has it; and one retry, at once and on a fresh connection, succeeds.",
     budget: "one per kept connection and restart, together with closed-while-idle",
     source: "k8s.io/apiserver pkg/server/filters/waitgroup.go (503) and with_retry_after.go (429, --shutdown-send-retry-after)",
     requirements: &["ROLLOUT-2", "ROLLOUT-8", "ROLLOUT-12"],
@@ -55,7 +55,8 @@ pub static CREATE_NOT_REPEATED: Excuse = Excuse {
 /// A library does not repeat what was sent.
 pub static READ_NOT_REPEATED: Excuse = Excuse {
     id: "read-not-repeated",
-    condition: "As closed-while-idle, but the request is a read of a client library that does not repeat what it has sent: its next read succeeds.",
+    condition: "As closed-while-idle, but the request is a read of a client library that does not repeat what it has sent: its reads before and \
+                after it succeed.",
     budget: "one per pooled connection and restart",
     source: "RFC 9112, 9.3.1 and 9.6 (a client can lose the race against a server that closes an idle connection)",
     requirements: &["ROLLOUT-11"],

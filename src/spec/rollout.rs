@@ -16,6 +16,9 @@ pub const ALL: &[&Requirement] = &[
     &LEDGER,
     &NO_OUTAGE_IN_LIBRARY,
     &NO_OUTAGE_LOAD,
+    &ATTEMPTS,
+    &READ_YOUR_WRITES,
+    &NO_LOST_UPDATE,
 ];
 
 /// New connections are always served.
@@ -38,10 +41,12 @@ pub static NO_OUTAGE_REUSED: Requirement = Requirement {
     level: Level::Must,
     title: "no outage, reused connections",
     sentence: "While apiservers are gracefully restarted one after the other, as while nothing happens, every request on a reused connection through \
-               the balancer succeeds, or is repaired by one retry on a fresh connection because no server had taken it up: \
-               the old connection had been closed while idle, or its stopping apiserver refused (503 with Retry-After).",
+               the balancer succeeds, but for one per kept connection and restart that one retry on a fresh connection repairs, since no \
+               apiserver had taken it up: the old connection had been closed while idle, or its stopping apiserver, whose shutdown delay was \
+               over, refused (429 or 503 with Retry-After).",
     source: "OpenShift field report (\"in-flight connections are given enough time to complete\"); RFC 9110, 9.2.2 and \
-             RFC 9112, 9.3.1 (retrying on a closed connection); k8s.io/apiserver pkg/server/filters/waitgroup.go",
+             RFC 9112, 9.3.1 (retrying on a closed connection); k8s.io/apiserver pkg/server/filters/waitgroup.go (503) and \
+             with_retry_after.go (429, --shutdown-send-retry-after)",
     needs: &[Need::RestartableServers, Need::SeveralServers],
     remedy: "A reset in the middle of a request: the balancer cuts established connections when a target turns unhealthy \
              (turn on connection draining), or the apiserver was killed before its requests had finished (make \
@@ -77,7 +82,8 @@ pub static SIGNAL_ORDER: Requirement = Requirement {
     level: Level::Must,
     title: "lifecycle signals in order",
     sentence: "A gracefully stopped apiserver goes through ShutdownInitiated, AfterShutdownDelayDuration, \
-               NotAcceptingNewRequest and HTTPServerStoppedListening, each after its causes, and then ends by itself.",
+               NotAcceptingNewRequest and HTTPServerStoppedListening, each after its causes (with --shutdown-send-retry-after, the last one \
+               after InFlightRequestsDrained), and then ends by itself.",
     source: "k8s.io/apiserver pkg/server/lifecycle_signals.go and genericapiserver.go (the drawing above \
              RunWithContext)",
     needs: &[Need::RestartableServers, Need::ServerLogs],
@@ -146,7 +152,8 @@ pub static LEDGER: Requirement = Requirement {
     level: Level::Must,
     title: "the ledger matches",
     sentence: "What the load was told was created, and not deleted, exists at the end; what it was told was deleted or \
-               refused does not; and nothing exists that no create explains. Lost answers may go either way.",
+               refused does not, nor what it was told was gone (404) after a delete whose answer was lost; and nothing exists that no create \
+               explains. Lost answers may go either way.",
     source: "OpenShift field report (create, get and delete under a rollout); etcd tests/robustness (validation against a \
              model)",
     needs: &[Need::DirectAccess],
@@ -161,8 +168,8 @@ pub static NO_OUTAGE_IN_LIBRARY: Requirement = Requirement {
     level: Level::Should,
     title: "no outage, as the client library reports it",
     sentence: "While apiservers are gracefully restarted one after the other, a client library that retries as it does by \
-               default reports no failed read through the balancer, but for a single one that no apiserver had received, \
-               because its pooled connection was being closed at that moment.",
+               default reports no failed read through the balancer, but for one per pooled connection and restart that no apiserver had \
+               received, because that connection was being closed at that moment.",
     source: "OpenShift field report (errors as client-go's users saw them); kube-client src/client/retry.rs; RFC 9112, \
              9.3.1 and 9.6 (a client can lose the race against a server that closes an idle connection)",
     needs: &[Need::RestartableServers],
@@ -176,13 +183,57 @@ pub static NO_OUTAGE_LOAD: Requirement = Requirement {
     id: "ROLLOUT-12",
     level: Level::Must,
     title: "no outage under load",
-    sentence: "While apiservers are gracefully restarted one after the other, no request of the load fails, but for one on \
-               a kept connection that no apiserver had taken up, because it was closed while idle or its stopping \
-               apiserver refused (503 with Retry-After): one retry repairs it, unless it is a create whose bytes may have \
+    sentence: "While apiservers are gracefully restarted one after the other, no request of the load fails, but for one per kept connection \
+               and restart that no apiserver had taken up, because the connection had been closed while idle or its stopping apiserver, whose \
+               shutdown delay was over, refused (429 or 503 with Retry-After): one retry repairs it, unless it is a create whose bytes may have \
                left unanswered, which must not be repeated.",
     source: "OpenShift field report (ten workers that create, get and delete); RFC 9110, 9.2.2 (a client must not retry a \
              request that is not idempotent unless it knows that it was not applied)",
     needs: &[Need::RestartableServers, Need::ServerLogs],
     remedy: "Look at the phase of the first failure. On a new connection: as ROLLOUT-1. In the middle of a request that an \
              apiserver had received: as ROLLOUT-2.",
+};
+
+/// Nothing hangs.
+pub static ATTEMPTS: Requirement = Requirement {
+    id: "ROLLOUT-13",
+    level: Level::Must,
+    title: "no attempt hangs",
+    sentence: "While apiservers are gracefully restarted one after the other, as while nothing happens, no attempt at a request through the \
+               balancer takes longer than its bound, whether it succeeds or fails. Waits between attempts, as Retry-After asks for them, and \
+               requests that are held in flight on purpose do not count.",
+    source: "OpenShift field report (disruption is what a client waits for, too); k8s.io/apiserver pkg/server/genericapiserver.go (a stopping \
+             apiserver serves on until its listener is closed)",
+    needs: &[Need::RestartableServers, Need::SeveralServers],
+    remedy: "A slow connect or handshake: the balancer still sends new connections to an apiserver that does not accept them. A slow answer: an \
+             apiserver was ready before it could serve (its caches, etcd, an admission webhook), or the one that remained has too little to \
+             serve everybody. A timeout on a kept connection: it leads nowhere, and nobody said so.",
+};
+
+/// A read shows what was written before it.
+pub static READ_YOUR_WRITES: Requirement = Requirement {
+    id: "ROLLOUT-14",
+    level: Level::Must,
+    title: "reads show acknowledged writes",
+    sentence: "While apiservers are restarted one after the other, as while nothing happens, a read without a resourceVersion through the balancer \
+               shows every write that was acknowledged before it was begun, whichever apiserver answers, and nothing that nobody wrote.",
+    source: "Kubernetes API concepts, \"Resource versions\" (get and list without resourceVersion: most recent); KEP-2340 (consistent reads from \
+             cache)",
+    needs: &[Need::RestartableServers, Need::SeveralServers],
+    remedy: "An apiserver answered from a watch cache that was behind etcd: look at the one that answered, and at how long it had been ready. Turn \
+             ConsistentListFromCache off to see whether it is that. A proxy that caches answers does the same.",
+};
+
+/// Optimistic locking holds.
+pub static NO_LOST_UPDATE: Requirement = Requirement {
+    id: "ROLLOUT-15",
+    level: Level::Must,
+    title: "no lost update",
+    sentence: "While apiservers are restarted one after the other, as while nothing happens, of two writers that update one object through the \
+               balancer, each with the resourceVersion that it had read, no acknowledged update is lost, and none takes effect that was refused.",
+    source: "Kubernetes API concepts, \"Resource versions\" (optimistic concurrency: 409 Conflict); k8s.io/apiserver \
+             pkg/storage/etcd3/store.go (GuaranteedUpdate)",
+    needs: &[Need::RestartableServers, Need::SeveralServers],
+    remedy: "Look at both updates in the audit logs by their Audit-IDs: two apiservers that compare with different states have different etcds, or \
+             one of these has lost its quorum. An update that was refused and took effect was repeated by somebody on its way.",
 };

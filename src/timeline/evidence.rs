@@ -32,3 +32,10 @@ pub struct AuditLogRead {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omitted_stages: Vec<String>,
 }
+
+/// The probes that observe from now on. One of them without an observation was lost with all that it saw.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observers {
+    /// By the names in their observations.
+    pub probes: Vec<String>,
+}

@@ -24,7 +24,7 @@ mod timer;
 mod trigger;
 
 pub use cluster::{ClusterSeen, LeaseSeen};
-pub use evidence::{AuditLogRead, Ticked};
+pub use evidence::{AuditLogRead, Observers, Ticked};
 pub use file::{FORMAT, FileError, OLDEST_FORMAT, compress};
 pub use gateway::{
     Answered, Endpoints, GatewayCounted, GatewayLogged, GatewayStream, Heard, Shape, StreamEnd, TCP_KEEPALIVE_TIME,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     AuditLogRead, ClusterSeen, Endpoints, GatewayCounted, GatewayLogged, GatewayStream, GuardedLeft, GuardedUpdate,
-    InFlight, Load, LoadLeft, Loss, Moment, Packets, Read, Session, Ticked, TimerConnection, Trigger,
+    InFlight, Load, LoadLeft, Loss, Moment, Observers, Packets, Read, Session, Ticked, TimerConnection, Trigger,
 };
 use crate::timing::nanos;
 
@@ -92,6 +92,32 @@ pub enum Event {
     Stall(#[serde(with = "nanos")] Duration),
     /// We ourselves ran.
     Ticked(Ticked),
+    /// Probes were ready to observe.
+    Observers(Observers),
+}
+
+impl Event {
+    /// The probe that made the observation, where it is one of a single probe.
+    pub fn probe(&self) -> Option<&str> {
+        Some(match self {
+            Self::Request(it) => &it.probe,
+            Self::Write(it) => &it.probe,
+            Self::Load(it) => &it.worker,
+            Self::InFlight(it) => &it.probe,
+            Self::ListWatch(it) => &it.probe,
+            Self::Delivered(it) => &it.probe,
+            Self::Listed(it) => &it.probe,
+            Self::WatchEnded(it) => &it.probe,
+            Self::Bookmark(it) => &it.probe,
+            Self::Read(it) => &it.probe,
+            Self::GuardedUpdate(it) => &it.probe,
+            Self::Session(it) => &it.probe,
+            Self::Timer(it) => &it.probe,
+            Self::Trigger(it) => &it.probe,
+            Self::Cluster(it) => &it.probe,
+            _ => return None,
+        })
+    }
 }
 
 /// How an apiserver is restarted.

@@ -38,7 +38,7 @@ pub struct Attributed<'a> {
     pub stage: Option<Stage>,
     /// When that server had accepted its connection.
     pub accepted: Accepted,
-    /// No requirement counts it: a retry on a fresh connection repaired it, its client was asked to come back later, a watch
+    /// No requirement counts it: an excuse was granted (spec::excuse), a library repeated it by itself, a watch
     /// was opened again, or the writer went to another server.
     pub excused: bool,
 }

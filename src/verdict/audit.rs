@@ -11,7 +11,7 @@
 //! request 7 is in no log; those of others have ResponseComplete only            ->  unknown: RequestReceived is not logged
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::timeline::{Audited, Event, Exchange, Recording};
 
@@ -36,29 +36,30 @@ pub(super) struct AuditLogs<'a> {
 
 impl<'a> AuditLogs<'a> {
     pub(super) fn of(recording: &'a Recording) -> Self {
-        let mut lines: HashMap<&str, &Audited> = HashMap::new();
+        let mut lines: Vec<&Audited> = Vec::new();
         let mut reads = BTreeMap::new();
         for seen in &recording.observations {
             match &seen.event {
-                Event::Audited(audited) => drop(lines.insert(&audited.audit_id, audited)),
+                Event::Audited(audited) => lines.push(audited),
                 Event::AuditLog(read) => drop(reads.insert(read.server.as_str(), read)),
                 _ => {}
             }
         }
         let mut logs: BTreeMap<&str, Log<'_>> = BTreeMap::new();
-        for audited in lines.values() {
+        for audited in &lines {
             let log = logs.entry(&audited.server).or_default();
             log.events += 1;
             // An answer 401 is logged by another filter, and begins with its end.
             let begins =
-                audited.stages.is_empty() || audited.stages[0] == "RequestReceived" || audited.status == Some(401);
+                audited.stages.first().is_some_and(|stage| stage == "RequestReceived") || audited.status == Some(401);
             log.unannounced += usize::from(!begins);
         }
+        // Behind a proxy that repeats requests, several logs may have the same one.
+        let logged: HashSet<(&str, &str)> =
+            lines.iter().map(|audited| (audited.audit_id.as_str(), audited.server.as_str())).collect();
         for (exchange, server) in answered(recording) {
-            let log = logs.entry(server).or_default();
-            match lines.get(exchange.audit_id.as_str()) {
-                Some(_) => log.answers += 1,
-                None => drop(log.missing.get_or_insert(&exchange.audit_id)),
+            if !logged.contains(&(exchange.audit_id.as_str(), server)) {
+                logs.entry(server).or_default().missing.get_or_insert(&exchange.audit_id);
             }
         }
         let names = recording.header.servers.iter();
@@ -79,7 +80,7 @@ impl<'a> AuditLogs<'a> {
             (name, flaw.map(|flaw| format!("the audit log of {name} {flaw}")))
         });
         let flaws = flaws.collect();
-        let lines = lines.into_iter().map(|(id, audited)| (id, audited.server.as_str())).collect();
+        let lines = lines.into_iter().map(|audited| (audited.audit_id.as_str(), audited.server.as_str())).collect();
         Self { lines, flaws }
     }
 
@@ -111,9 +112,7 @@ struct Log<'a> {
     events: usize,
     /// Of them, how many do not begin with RequestReceived.
     unannounced: usize,
-    /// Answers of its apiserver that it has.
-    answers: usize,
-    /// One that it lacks.
+    /// An answer of its apiserver that it lacks.
     missing: Option<&'a str>,
 }
 

@@ -5,9 +5,10 @@
 //! Started, Ready after 2.4 s, MetThroughBalancer after 30 s          ->  violated
 //! Started, Ready after 2.4 s, the recording goes on for a minute     ->  violated: never met
 //! Started, Ready after 2.4 s, the recording ends                     ->  inconclusive
+//! Started, we ourselves do not run for 20 s, Ready after 30 s        ->  inconclusive
 //! ```
 
-use super::conclusive::{every_fault, stalled, unproven};
+use super::conclusive::{Rests, breach, every_fault, unproven};
 use super::excerpt::excerpt;
 use super::facts::{Facts, Restarted};
 use super::{Figure, Verdict};
@@ -23,14 +24,10 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
         (Some(why), _) => Verdict::inconclusive(why),
         (None, verdict) => verdict,
     });
+    // That it was ready and was met in time is a fact, whatever we did meanwhile.
     let verdict = match Verdict::worst(verdicts).unwrap_or(Verdict::Upheld) {
         Verdict::Upheld => every_fault(facts).map_or(Verdict::Upheld, Verdict::inconclusive),
         verdict => verdict,
-    };
-    let (from, until) = facts.disturbed();
-    let verdict = match verdict {
-        Verdict::Inconclusive { .. } => verdict,
-        conclusive => stalled(facts, from, until).map_or(conclusive, Verdict::inconclusive),
     };
     (verdict, figures(facts))
 }
@@ -40,12 +37,12 @@ fn claim(facts: &Facts<'_>, restart: &Restarted<'_>) -> Verdict {
     let Some(started) = restart.at(Step::Started) else {
         return Verdict::inconclusive(format!("{server} was not started again"));
     };
-    let breach = [Step::Ready, Step::MetThroughBalancer].into_iter().find_map(|step| {
-        let reached = restart.at(step);
+    let late = [Step::Ready, Step::MetThroughBalancer].into_iter().find_map(|step| {
+        let reached = restart.steps.iter().find(|(at, seen)| seen.step == step && *at >= started).map(|(at, _)| *at);
         let took = reached.unwrap_or(facts.end).since(started);
         (took > bound || reached.is_none()).then_some((step, reached, took))
     });
-    match breach {
+    match late {
         None => Verdict::Upheld,
         Some((step, None, took)) if took <= bound => Verdict::inconclusive(format!(
             "the recording ends {:.3} s after {server} was started, before {step:?}",
@@ -54,7 +51,8 @@ fn claim(facts: &Facts<'_>, restart: &Restarted<'_>) -> Verdict {
         Some((step, reached, took)) => {
             let (seconds, at) = (took.as_secs_f64(), reached.unwrap_or(facts.end));
             let when = if reached.is_some() { "took" } else { "had not come after" };
-            violated(facts, server, at, format!("{server}: {step:?} {when} {seconds:.3} s"))
+            let violated = violated(facts, server, at, format!("{server}: {step:?} {when} {seconds:.3} s"));
+            breach(facts, Rests::OnTime(started, at), violated)
         }
     }
 }

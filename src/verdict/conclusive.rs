@@ -14,11 +14,12 @@
 //! an outage while an undisturbed apiserver did not answer /livez    ->  inconclusive: the machine had no time for it
 //! ```
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use super::Verdict;
 use super::facts::{Facts, Restarted};
-use crate::timeline::{Lifecycle, Loss, Moment, Restart, ServerHealth, Step};
+use crate::timeline::{Event, Lifecycle, Loss, Moment, Restart, ServerHealth, Step};
 
 /// What a breach rests on.
 #[derive(Clone, Copy, Debug)]
@@ -133,7 +134,9 @@ pub(super) fn breach(facts: &Facts<'_>, rests: Rests, violated: Verdict) -> Verd
     let Rests::OnTime(from, until) = rests else { return violated };
     let doubt = stalled(facts, from, until)
         .or_else(|| starved(facts, from, until))
-        .or_else(|| unproven_between(facts, from, until));
+        .or_else(|| unproven_between(facts, from, until))
+        // A restart that nobody announced ends connections, too.
+        .or_else(|| unannounced_fault(facts).filter(|_| facts.other_faults.iter().any(|(at, _)| *at <= until)));
     doubt.map_or(violated, Verdict::inconclusive)
 }
 
@@ -208,7 +211,14 @@ pub(super) fn stalled(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<
     let bound = facts.bounds.stall;
     let overlaps = |at: Moment, span| span > bound && at <= until && at + span >= from;
     let stall = facts.stalls.iter().copied().find(|(at, span)| overlaps(*at, *span));
-    stall.map(|(at, span)| {
+    // A late tick is written down as a stall; where that is not there, it may have been anywhere in its span.
+    let told =
+        |at: Moment, span| facts.stalls.iter().any(|(stall, length)| *stall <= at + span && *stall + *length >= at);
+    let late = || {
+        let late = facts.ticked.iter().filter(|(_, ticked)| ticked.latest > bound);
+        late.map(|(at, ticked)| (*at, ticked.lasted)).find(|(at, span)| overlaps(*at, *span) && !told(*at, *span))
+    };
+    stall.or_else(late).map(|(at, span)| {
         format!(
             "rollproof itself did not run for {:.3} s from {} on (bound {:.3} s): run it on a machine with less other work",
             span.as_secs_f64(),
@@ -335,9 +345,12 @@ fn too_few(facts: &Facts<'_>, who: &str, count: u32, of_what: &str) -> Option<St
 /// nobody announced.
 pub(super) fn unsound(facts: &Facts<'_>) -> Option<String> {
     other_servers(facts)
+        .or_else(|| other_flags(facts))
         .or_else(|| unannounced_fault(facts))
         .or_else(|| died_unasked(facts))
         .or_else(|| loose_bound(facts))
+        .or_else(|| lost_observer(facts))
+        .or_else(|| lost_connection(facts))
         .or_else(|| {
             let (from, until) = facts.probed()?;
             lifeless(facts, from, until)
@@ -356,6 +369,65 @@ fn other_servers(facts: &Facts<'_>) -> Option<String> {
     let looks = facts.health.iter().map(|(_, health)| health.server.as_str());
     let stranger = lives.chain(looks).find(|name| !known(name))?;
     Some(format!("{stranger} is in the recording, and not in its header"))
+}
+
+/// Why the header's timers are not those that its apiservers were started with, if so.
+fn other_flags(facts: &Facts<'_>) -> Option<String> {
+    let header = &facts.recording.header;
+    let timers = [
+        ("--shutdown-delay-duration=", header.timers.shutdown_delay),
+        ("--shutdown-watch-termination-grace-period=", header.timers.watch_termination_grace),
+    ];
+    header.servers.iter().find_map(|server| {
+        timers.iter().find_map(|(flag, timer)| {
+            let value = server.flags.iter().rev().find_map(|given| given.strip_prefix(flag))?;
+            // As Go writes durations: 1m10s.
+            let given: Option<Duration> = value.parse::<jiff::SignedDuration>().ok().and_then(|it| it.try_into().ok());
+            let differs = given.is_none_or(|given| given != *timer);
+            differs.then(|| format!("{} was started with {flag}{value}, and the header has {timer:?}", server.name))
+        })
+    })
+}
+
+/// A probe that observed, and of which nothing is left.
+fn lost_observer(facts: &Facts<'_>) -> Option<String> {
+    let observers = facts.recording.each(|event| match event {
+        Event::Observers(observers) => Some(&observers.probes),
+        _ => None,
+    });
+    let observers: Vec<_> = observers.flat_map(|(_, probes)| probes).collect();
+    if observers.is_empty() {
+        let told = facts.recording.header.format >= 2 && facts.probed().is_some();
+        return told.then(|| "the recording does not tell which probes observed".to_owned());
+    }
+    let seen: HashSet<&str> = facts.recording.observations.iter().filter_map(|seen| seen.event.probe()).collect();
+    let lost = observers.into_iter().find(|probe| !seen.contains(probe.as_str()))?;
+    Some(format!("{lost} observed, and nothing that it saw is in the recording"))
+}
+
+/// A connection that a probe used, and that is not in the record of the builtin balancer, which writes down each.
+fn lost_connection(facts: &Facts<'_>) -> Option<String> {
+    let header = &facts.recording.header;
+    if header.cell.balancer != "builtin" {
+        return None;
+    }
+    let noted = facts.recording.each(|event| match event {
+        Event::Connection(connection) => Some(connection.client.as_str()),
+        _ => None,
+    });
+    let noted: HashSet<&str> = noted.map(|(_, client)| client).collect();
+    let exchanges = facts.recording.each(|event| match event {
+        Event::Request(request) => Some((request.probe.as_str(), &request.exchange)),
+        Event::Load(load) => Some((load.worker.as_str(), &load.exchange)),
+        _ => None,
+    });
+    let answered = exchanges.filter(|(_, (_, exchange))| exchange.status.is_some());
+    let mut used = answered.filter_map(|(_, (probe, exchange))| Some((probe, exchange.connection.as_ref()?)));
+    let (probe, lost) = used.find(|(_, used)| {
+        let past_it = header.servers.iter().any(|server| server.address == used.remote);
+        !past_it && !used.local.is_empty() && !noted.contains(used.local.as_str())
+    })?;
+    Some(format!("the balancer's record lacks the connection {} of {probe}", lost.local))
 }
 
 /// A fault of another kind than the header announces.

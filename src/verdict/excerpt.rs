@@ -188,6 +188,7 @@ pub fn describe(began: Moment, seen: &Observation) -> String {
         Event::LossOn(loss) => format!("{}: {} from now on", loss.server, loss.lost),
         Event::LossOff(loss) => format!("{}: packets pass again", loss.server),
         Event::Stall(span) => format!("rollproof itself did not run for {} ms", span.as_millis()),
+        Event::Observers(observers) => format!("observing from now on: {}", observers.probes.join(", ")),
         Event::Ticked(ticked) => {
             let (lasted, latest) = (ticked.lasted.as_millis(), ticked.latest.as_millis());
             format!("rollproof itself ran for {lasted} ms, at most {latest} ms late")

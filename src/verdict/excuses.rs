@@ -6,7 +6,8 @@
 //! ```text
 //! kept connection to apiserver-0, which is stopping: EOF, in no complete log, retry ok     ->  granted, 1 of 1
 //! the same again in the same restart                                                       ->  counts
-//! the same while nobody is stopping                                                        ->  counts
+//! the same while nobody is stopping, or only apiserver-1 is                                ->  counts
+//! the same, and the retry came three seconds later, or on a kept connection                ->  counts
 //! the same, and the log of apiserver-0 lacks other answers                                 ->  in doubt
 //! 429 with Retry-After 3.1 s after SIGTERM, delay 3 s, retry ok                            ->  granted
 //! 429 with Retry-After 1 s after SIGTERM, or from an apiserver that is starting            ->  counts
@@ -18,9 +19,7 @@ use super::Figure;
 use super::audit::Received;
 use super::facts::{Facts, Restarted};
 use crate::spec::excuse::{CLOSED_WHILE_IDLE, CREATE_NOT_REPEATED, Excuse, READ_NOT_REPEATED, REFUSED_WHILE_STOPPING};
-use crate::timeline::{
-    Counted, ErrorClass, Exchange, Load, LoadVerb, Moment, Phase, Protocol, Request, Step, repaired,
-};
+use crate::timeline::{Counted, ErrorClass, Exchange, Load, LoadVerb, Moment, Phase, Protocol, Request, Step};
 
 /// What was granted to one probe, and what is in doubt.
 #[derive(Default)]
@@ -54,18 +53,17 @@ impl Grants {
 
     /// Of a requester with one kept connection.
     pub(super) fn to_requester(facts: &Facts<'_>, requests: &[(Moment, &Request)]) -> Self {
-        let repaired = repaired(requests.iter().map(|(_, request)| *request), facts.bounds.close_noticed);
-        grant(facts, requests, |_, request| {
-            let repaired = repaired.contains(request.exchange.audit_id.as_str());
-            repaired.then(|| reason(facts, &request.exchange)).flatten()
+        let repaired = repaired(facts, requests);
+        grant(facts, requests, |place, request| {
+            repaired.contains(&place).then(|| reason(facts, &request.exchange)).flatten()
         })
     }
 
     /// Of a worker of the load, which has one kept connection.
     pub(super) fn to_worker(facts: &Facts<'_>, steps: &[(Moment, &Load)]) -> Self {
-        let repaired = repaired(steps.iter().map(|(_, step)| *step), facts.bounds.close_noticed);
+        let repaired = repaired(facts, steps);
         grant(facts, steps, |place, step| {
-            if repaired.contains(step.exchange.audit_id.as_str()) {
+            if repaired.contains(&place) {
                 return reason(facts, &step.exchange);
             }
             let lost = step.verb == LoadVerb::Create
@@ -81,16 +79,18 @@ impl Grants {
     /// Of a client library with a pool, that asks one request after the other.
     pub(super) fn to_library(facts: &Facts<'_>, requests: &[(Moment, &Request)]) -> Self {
         grant(facts, requests, |place, request| {
-            let Exchange { phase, failure, .. } = &request.exchange;
+            let Exchange { phase, failure, took, .. } = &request.exchange;
             let closed = failure.as_ref().is_some_and(|failure| {
                 matches!(
                     failure.class,
                     ErrorClass::UnexpectedEof | ErrorClass::ConnectionReset | ErrorClass::BrokenPipe
                 )
             });
+            // Which includes the library's own attempts before it: what it has repeated for long was no race.
+            let at_once = *took <= facts.bounds.close_noticed;
             let single = place.checked_sub(1).is_none_or(|before| requests[before].1.succeeded())
                 && requests.get(place + 1).is_some_and(|(_, next)| next.succeeded());
-            let lost = closed && *phase == Phase::Headers && request.exchange.was_kept() && single;
+            let lost = closed && at_once && *phase == Phase::Headers && request.exchange.was_kept() && single;
             lost.then_some(&READ_NOT_REPEATED)
         })
     }
@@ -101,6 +101,23 @@ impl Grants {
         let granted = |id| all.clone().filter_map(|grants| grants.granted.get(id)).sum();
         excuses.iter().map(|excuse| Figure::granted(excuse, granted(excuse.id), budget)).collect()
     }
+}
+
+/// The failures, by their place, that one retry at once and on a fresh connection repaired.
+fn repaired<T: Counted>(facts: &Facts<'_>, requests: &[(Moment, &T)]) -> HashSet<usize> {
+    let noticed = facts.bounds.close_noticed;
+    let fair = requests.iter().enumerate().filter(|(_, (_, request))| {
+        !request.succeeded() && request.retries().is_none() && request.exchange().may_be_repeated(noticed)
+    });
+    let failed: HashMap<&str, (usize, Moment)> = fair
+        .map(|(place, (at, request))| (request.exchange().audit_id.as_str(), (place, *at + request.exchange().took)))
+        .collect();
+    let retries = requests.iter().filter(|(_, request)| request.succeeded() && !request.exchange().was_kept());
+    let repaired = retries.filter_map(|(at, retry)| {
+        let (place, over) = failed.get(retry.retries()?)?;
+        (*at <= *over + noticed).then_some(*place)
+    });
+    repaired.collect()
 }
 
 /// Why a failure that was repaired by a retry may be excused, by what its client saw.
@@ -118,13 +135,27 @@ fn grant<'a, T: Counted>(
     reason: impl Fn(usize, &'a T) -> Option<&'static Excuse>,
 ) -> Grants {
     let mut grants = Grants { budget: facts.restarts.len(), ..Grants::default() };
-    let mut spent: HashMap<Occasion<'a>, ()> = HashMap::new();
-    for (place, (at, request)) in requests.iter().enumerate().filter(|(_, (_, request))| !request.succeeded()) {
-        let Some(excuse) = reason(place, request) else { continue };
+    let mut spent: HashSet<Occasion<'a>> = HashSet::new();
+    // By the client's end of a connection: the apiserver that it led to, as an earlier answer on it told.
+    let mut led_to: HashMap<&'a str, &'a str> = HashMap::new();
+    for (place, (at, request)) in requests.iter().enumerate() {
         let exchange = request.exchange();
-        let Some(occasion) = occasion(facts, *at, exchange, excuse) else { continue };
-        let received = facts.audit.received(&exchange.audit_id, exchange.server.as_deref());
-        if received == Received::Yes || spent.insert(occasion, ()).is_some() {
+        let local = exchange.connection.as_ref().map(|used| used.local.as_str()).filter(|local| !local.is_empty());
+        let server = match (exchange.server.as_deref(), local) {
+            (Some(server), Some(local)) => {
+                led_to.insert(local, server);
+                Some(server)
+            }
+            (None, Some(local)) if exchange.was_kept() => led_to.get(local).copied(),
+            (server, _) => server,
+        };
+        if request.succeeded() {
+            continue;
+        }
+        let Some(excuse) = reason(place, request) else { continue };
+        let Some(occasion) = occasion(facts, *at, exchange, server, excuse) else { continue };
+        let received = facts.audit.received(&exchange.audit_id, server);
+        if received == Received::Yes || !spent.insert(occasion) {
             continue;
         }
         grants.budget += usize::from(matches!(occasion, Occasion::Connection(_)));
@@ -151,13 +182,14 @@ fn occasion<'a>(
     facts: &Facts<'_>,
     at: Moment,
     exchange: &'a Exchange,
+    server: Option<&str>,
     excuse: &'static Excuse,
 ) -> Option<Occasion<'a>> {
     let ended = at + exchange.took;
     let refused = excuse == &REFUSED_WHILE_STOPPING;
     let stopping = facts.restarts.iter().position(|restart| {
-        let its = exchange.server.as_deref().is_none_or(|server| server == restart.server);
-        its && if refused { refuses(facts, restart, ended) } else { is_stopping(facts, restart, ended) }
+        let its = server.is_none_or(|server| server == restart.server);
+        its && if refused { refuses(facts, restart, at, ended) } else { is_stopping(facts, restart, ended) }
     });
     let by_chance = || {
         let asked = exchange.protocol == Protocol::Http2 && facts.flagged("goaway-chance") && !refused;
@@ -166,15 +198,21 @@ fn occasion<'a>(
     stopping.map(Occasion::Restart).or_else(by_chance)
 }
 
-/// Whether an apiserver was being stopped then, or its process had just ended.
-fn is_stopping(facts: &Facts<'_>, restart: &Restarted<'_>, at: Moment) -> bool {
-    let gone = restart.at(Step::Exited).map(|exited| exited + facts.bounds.close_noticed);
-    at >= restart.signal() && at <= gone.unwrap_or(facts.end)
+/// When the process that was stopped had ended; when the next one was started, or the fault was over, where its end was not seen.
+fn gone(facts: &Facts<'_>, restart: &Restarted<'_>) -> Moment {
+    restart.at(Step::Exited).or_else(|| restart.at(Step::Started)).or(restart.off).unwrap_or(facts.end)
 }
 
-/// Whether it was, and its shutdown delay was over: we may see both a little early or late.
-fn refuses(facts: &Facts<'_>, restart: &Restarted<'_>, at: Moment) -> bool {
+/// Whether an apiserver was being stopped then, or its process had just ended.
+fn is_stopping(facts: &Facts<'_>, restart: &Restarted<'_>, ended: Moment) -> bool {
+    ended >= restart.signal() && ended <= gone(facts, restart) + facts.bounds.close_noticed
+}
+
+/// Whether a request that began and ended then can have been refused by one that is stopping: its shutdown delay was over, and its process had
+/// not ended. The delay begins after SIGTERM was sent, so it can only be over later than that.
+fn refuses(facts: &Facts<'_>, restart: &Restarted<'_>, began: Moment, ended: Moment) -> bool {
     let delay = facts.recording.header.timers.shutdown_delay;
-    let over = restart.at(Step::AfterShutdownDelayDuration).unwrap_or(restart.signal() + delay);
-    at + facts.bounds.stall >= over && is_stopping(facts, restart, at)
+    let due = restart.signal() + delay;
+    let over = restart.at(Step::AfterShutdownDelayDuration).map_or(due, |seen| seen.min(due));
+    ended >= over && began <= gone(facts, restart)
 }

@@ -184,6 +184,8 @@ impl<'a> Facts<'a> {
                 Event::Request(_)
                     | Event::Write(_)
                     | Event::Load(_)
+                    | Event::Read(_)
+                    | Event::GuardedUpdate(_)
                     | Event::ListWatch(_)
                     | Event::ServerHealth(_)
                     | Event::Cluster(_)

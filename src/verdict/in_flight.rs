@@ -1,20 +1,24 @@
 //! ROLLOUT-9: what was in flight at SIGTERM completes, whole, and takes effect exactly once.
 //!
+//! Judged is what was in flight when its apiserver got SIGTERM; what was over before, or began later, is not.
+//!
 //! ```text
 //! POST received, SIGTERM, rest of the body sent, 201, 1 object     ->  upheld
 //! LIST received, SIGTERM, read on, 200, 24 of 24 items             ->  upheld
 //! POST received, SIGTERM, rest of the body sent, reset             ->  violated
 //! POST received, SIGTERM, rest of the body sent, 201, 2 objects    ->  violated: took effect twice
+//! POST received, SIGTERM, we did not run for 40 s, 504             ->  inconclusive: we held it too long
 //! POST let go before SIGTERM, none under way at SIGTERM            ->  inconclusive
+//! POST reset, and its apiserver got no SIGTERM                     ->  not judged
 //! ```
 
 use std::collections::BTreeSet;
 
-use super::conclusive::{every_fault, stalled};
+use super::conclusive::{Rests, breach, every_fault, unproven};
 use super::excerpt::excerpt;
 use super::facts::{Facts, Restarted};
 use super::{Figure, Verdict};
-use crate::timeline::{Event, Held, InFlight, Moment, Restart, Step};
+use crate::timeline::{ErrorClass, Event, Held, InFlight, Moment, Restart, Step};
 
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     match facts.disturbance() {
@@ -42,34 +46,48 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
             met.extend(caught.into_iter().map(|(at, held)| (*at, *held, restart)));
         }
     }
-    // What was in flight at no SIGTERM has to complete all the same.
-    let breach = facts.in_flight.iter().find_map(|(at, held)| Some((*at, *held, breach(held)?)));
-    let (from, until) = facts.disturbed();
-    let verdict = match breach {
-        Some((_, held, what)) => every_fault(facts).map_or_else(|| violated(facts, held, what), Verdict::inconclusive),
-        None => every_fault(facts)
-            .or(unmet)
-            .or_else(|| {
-                let unknown = met.iter().find(|(_, held, _)| held.got.is_none())?;
-                Some(format!("nobody could tell the effect of {}", unknown.1.audit_id))
-            })
-            .or_else(|| stalled(facts, from, until))
-            .map_or(Verdict::Upheld, Verdict::inconclusive),
-    };
+    let verdicts = facts.in_flight.iter().filter_map(|(_, held)| {
+        let restart = facts.restarts.iter().find(|restart| struck(restart, held))?;
+        let what = broken(held)?;
+        Some(unproven(Restart::Graceful, restart).map_or_else(|| judged(facts, held, what), Verdict::inconclusive))
+    });
+    let verdict = Verdict::worst(verdicts).unwrap_or_else(|| {
+        let unknown = || {
+            let unknown = met.iter().find(|(_, held, _)| held.got.is_none())?;
+            Some(format!("nobody could tell the effect of {}", unknown.1.audit_id))
+        };
+        every_fault(facts).or(unmet).or_else(unknown).map_or(Verdict::Upheld, Verdict::inconclusive)
+    });
     (verdict, figures(&met))
 }
 
-/// Whether a request was under way on the server when it got SIGTERM, and known to be.
-fn caught(restart: &Restarted<'_>, kind: Held, held: &InFlight) -> bool {
+/// Whether a request was in flight on the server when that got SIGTERM. One that was over when it was to be let go was cut meanwhile; if that
+/// was before SIGTERM, it was not in flight then.
+fn struck(restart: &Restarted<'_>, held: &InFlight) -> bool {
     let Some(term) = restart.at(Step::TermSent) else { return false };
-    held.held == kind
-        && held.server == restart.server
-        && held.under_way
+    held.server == restart.server
         && held.received.is_some_and(|received| received <= term)
-        && held.resumed >= term
+        && held.finished >= term
+        && (held.under_way || held.resumed >= term)
 }
 
-fn breach(held: &InFlight) -> Option<String> {
+/// Whether a request of that kind was, and was still under way when it was let go afterwards.
+fn caught(restart: &Restarted<'_>, kind: Held, held: &InFlight) -> bool {
+    let term = restart.at(Step::TermSent);
+    struck(restart, held) && held.held == kind && held.under_way && term.is_some_and(|term| held.resumed >= term)
+}
+
+/// A violation, unless it is one of time, which we may have taken ourselves.
+fn judged(facts: &Facts<'_>, held: &InFlight, what: String) -> Verdict {
+    let timeout = held.failure.as_ref().is_some_and(|failure| failure.class == ErrorClass::Timeout);
+    let rests = match timeout || matches!(held.status, Some(408 | 504)) {
+        true => Rests::OnTime(held.received.unwrap_or(held.resumed), held.finished),
+        false => Rests::OnRecord,
+    };
+    breach(facts, rests, violated(facts, held, what))
+}
+
+fn broken(held: &InFlight) -> Option<String> {
     let (wanted, got) = (held.wanted, held.got);
     let what = match (held.held, &held.failure, held.status, got) {
         (_, Some(failure), _, _) => format!("failed: {} ({})", failure.class, failure.text),

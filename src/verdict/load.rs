@@ -14,13 +14,14 @@
 //! create: closed, apiserver-0 received it                               ->  violated
 //! create: closed, and the log of apiserver-0 lacks answers              ->  inconclusive
 //! delete: refused on a new connection                                   ->  violated
+//! get: refused before anything was disturbed, and nothing else          ->  inconclusive
 //! ```
 
 use super::conclusive::{Rests, Traffic, breach, conclude, seen_working};
 use super::excerpt::excerpt;
 use super::excuses::Grants;
 use super::facts::Facts;
-use super::outage::{began_with, class_list, classes, outages_but, phase};
+use super::outage::{began_with, class_list, classes, outages_but, phase, since_disturbed, too_early};
 use super::{Figure, Verdict};
 use crate::spec::excuse::{CLOSED_WHILE_IDLE, CREATE_NOT_REPEATED, REFUSED_WHILE_STOPPING};
 use crate::timeline::{Event, Load, Moment, Outage, Restart};
@@ -62,13 +63,14 @@ pub(super) fn counted<'a>(facts: &Facts<'a>, steps: &[(Moment, &'a Load)]) -> (V
 }
 
 fn claim(facts: &Facts<'_>, found: &[Outage<'_, Load>]) -> Verdict {
-    let mut worst_first: Vec<_> = found.iter().collect();
+    let (early, mut worst_first) = since_disturbed(facts, found.iter().collect());
     worst_first.sort_by_key(|outage| std::cmp::Reverse(outage.length()));
-    let verdicts = worst_first.into_iter().map(|outage| {
+    let verdicts = worst_first.iter().map(|outage| {
         let rests = Rests::OnTime(began_with(facts, outage), outage.until);
-        breach(facts, rests, violated(facts, outage, found.len()))
+        breach(facts, rests, violated(facts, outage, worst_first.len()))
     });
-    Verdict::worst(verdicts).unwrap_or(Verdict::Upheld)
+    let early = || Some(too_early(facts, early.first()?, &early.first()?.failed.first()?.worker));
+    Verdict::worst(verdicts).or_else(early).unwrap_or(Verdict::Upheld)
 }
 
 fn violated(facts: &Facts<'_>, worst: &Outage<'_, Load>, count: usize) -> Verdict {

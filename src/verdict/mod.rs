@@ -4,6 +4,7 @@
 //! One file per claim, each with a worked example, and one table from requirement to judge. A claim only says what the
 //! recording shows; whether the recording is good enough to say so is [`conclusive`]'s business, the same for all.
 
+mod attempts;
 mod attribution;
 mod audit;
 mod back;
@@ -22,6 +23,7 @@ mod fresh;
 mod gapless;
 mod gateway;
 mod goaway;
+mod guarded;
 mod idle;
 mod in_flight;
 mod informer;
@@ -34,6 +36,7 @@ mod noticed;
 mod ordered;
 mod outage;
 mod pooled;
+mod read_your_writes;
 mod readyz;
 mod reliable;
 mod resumable;
@@ -88,12 +91,18 @@ impl Verdict {
         Self::Inconclusive { why: why.into() }
     }
 
-    /// The worst of several verdicts on the same requirement. A breach counts even where another probe could not tell.
+    /// The worst of several verdicts on the same requirement. A breach counts even where another probe could not tell; after the first, no
+    /// more are asked for.
     fn worst(verdicts: impl IntoIterator<Item = Self>) -> Option<Self> {
-        verdicts.into_iter().reduce(|worst, next| match (&worst, &next) {
-            (Self::Violated { .. }, _) | (Self::Inconclusive { .. }, Self::Upheld | Self::Inconclusive { .. }) => worst,
-            _ => next,
-        })
+        let mut worst = None;
+        for next in verdicts {
+            match (&worst, &next) {
+                (_, Self::Violated { .. }) => return Some(next),
+                (Some(Self::Inconclusive { .. }), _) => {}
+                _ => worst = Some(next),
+            }
+        }
+        worst
     }
 }
 
@@ -200,6 +209,9 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&rollout::LEDGER, ledger::judge),
     (&rollout::NO_OUTAGE_IN_LIBRARY, outage::none_in_library),
     (&rollout::NO_OUTAGE_LOAD, load::judge),
+    (&rollout::ATTEMPTS, attempts::judge),
+    (&rollout::READ_YOUR_WRITES, read_your_writes::judge),
+    (&rollout::NO_LOST_UPDATE, guarded::judge),
     (&balancer::NEVER_LATE, late::judge),
     (&balancer::NEVER_EARLY, early::judge),
     (&balancer::DRAINS, drains::judge),

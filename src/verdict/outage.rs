@@ -10,6 +10,7 @@
 //! graceful:  ok 503 ok(retry) ok, on a kept connection      ->  upheld, likewise: that apiserver was stopping
 //! graceful:  ok 503 ok(retry) ok, nobody was stopping       ->  violated
 //! graceful:  an outage, and apiserver-1 never comes back    ->  violated
+//! graceful:  ok ok ok, on a connection to neither of them   ->  inconclusive: no restart met it
 //! killed:    ok error ... (2 s) ... error ok, bound 3.5 s   ->  upheld, worst outage 2 s
 //! killed:    ok error ... (4 s) ... error ok, bound 3.5 s   ->  violated
 //! library:   503 ok, which it repeated by itself            ->  upheld; below its retries, 1 outage
@@ -72,7 +73,7 @@ fn bounded(facts: &Facts<'_>, on: ConnectionKind) -> (Verdict, Vec<Figure>) {
     }
 }
 
-/// A requester and what befell it.
+/// A requester, its outages, and what was excused.
 struct Seen<'a> {
     probe: &'a str,
     requests: &'a [(Moment, &'a Request)],
@@ -107,8 +108,10 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
         let samples = requests.iter().map(|(at, request)| (*at, request.exchange.took, request.exchange.succeeded()));
         let traffic = Traffic::of(facts, format!("the requester {probe}"), facts.bounds.request_gap, samples).steady();
         let found = seen_working(facts, &traffic, claim(facts, probe, outages, allowed));
+        let unmet = || unmet(facts, requests).filter(|_| on == ConnectionKind::Reused);
         let found = match (found, &grants.doubt) {
             (Verdict::Upheld, Some(doubt)) => Verdict::inconclusive(doubt),
+            (Verdict::Upheld, None) if let Some(why) = unmet() => Verdict::inconclusive(format!("{why} ({probe})")),
             (found, _) => found,
         };
         conclude(facts, &[&traffic], found)
@@ -132,6 +135,20 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
         figures.push(Figure::count("kept connections replaced", replaced(facts).len()));
     }
     (verdict, figures)
+}
+
+/// Why nothing can be said of a kept connection, if no restart met it: it was never on an apiserver that was about to be stopped.
+fn unmet(facts: &Facts<'_>, requests: &[(Moment, &Request)]) -> Option<String> {
+    let mut known = requests.iter().filter_map(|(at, request)| Some((*at, request.exchange.server.as_deref()?)));
+    facts.disturbance()?;
+    known.clone().next()?;
+    let met = known.any(|(at, server)| {
+        facts.restarts.iter().any(|restart| {
+            let gone = restart.at(Step::Exited).or(restart.off).unwrap_or(facts.end);
+            restart.server == server && at + facts.bounds.request_gap >= restart.signal() && at <= gone
+        })
+    });
+    (!met).then(|| "no restart met the kept connection: it was on no apiserver that was stopped".to_owned())
 }
 
 /// A requester's outages, and what was excused.
@@ -180,26 +197,30 @@ fn by_fault<'a>(facts: &Facts<'a>, found: Vec<Outage<'a>>) -> Vec<Outage<'a>> {
 
 fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<Duration>) -> Verdict {
     let broken = |outage: &&Outage<'_>| allowed.is_none_or(|allowed| outage.length() > allowed);
-    let breaches: Vec<_> = found.iter().filter(broken).collect();
-    // One that happened before anything was disturbed is none of a restart's; where nobody restarts anything, it is.
-    let early = |outage: &&&Outage<'_>| !facts.restarts.is_empty() && outage.until < facts.disturbed().0;
-    let (early, breaches): (Vec<_>, Vec<_>) = breaches.into_iter().partition(|outage| early(&outage));
-    let verdicts = breaches.iter().map(|outage| {
-        let violated = violated(facts, probe, outage, breaches.len(), allowed);
-        (outage.length(), breach(facts, Rests::OnTime(began_with(facts, outage), outage.until), violated))
+    let (early, mut worst_first) = since_disturbed(facts, found.iter().filter(broken).collect());
+    worst_first.sort_by_key(|outage| std::cmp::Reverse(outage.length()));
+    let verdicts = worst_first.iter().map(|outage| {
+        let violated = violated(facts, probe, outage, worst_first.len(), allowed);
+        breach(facts, Rests::OnTime(began_with(facts, outage), outage.until), violated)
     });
-    let mut verdicts: Vec<_> = verdicts.collect();
-    verdicts.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
-    let found = Verdict::worst(verdicts.into_iter().map(|(_, verdict)| verdict)).unwrap_or(Verdict::Upheld);
-    match (found, early.first()) {
-        (Verdict::Upheld, Some(early)) => {
-            let (from, classes) = (facts.clock(early.from), class_list(&early.failed));
-            Verdict::inconclusive(format!(
-                "requests failed before anything was disturbed: {classes} from {from} on ({probe})"
-            ))
-        }
-        (found, _) => found,
-    }
+    let early = || Some(too_early(facts, early.first()?, probe));
+    Verdict::worst(verdicts).or_else(early).unwrap_or(Verdict::Upheld)
+}
+
+/// Outages that were over before anything was disturbed, which are none of a restart's, and the others. Where nobody restarts anything, all
+/// of them count.
+pub(super) fn since_disturbed<'a, T>(
+    facts: &Facts<'_>,
+    found: Vec<&'a Outage<'a, T>>,
+) -> (Vec<&'a Outage<'a, T>>, Vec<&'a Outage<'a, T>>) {
+    let (disturbed, _) = facts.disturbed();
+    found.into_iter().partition(|outage| !facts.restarts.is_empty() && outage.until < disturbed)
+}
+
+/// What can be said where all outages were too early.
+pub(super) fn too_early<T: Counted>(facts: &Facts<'_>, first: &Outage<'_, T>, probe: &str) -> Verdict {
+    let (from, classes) = (facts.clock(first.from), class_list(&first.failed));
+    Verdict::inconclusive(format!("requests failed before anything was disturbed: {classes} from {from} on ({probe})"))
 }
 
 fn violated(facts: &Facts<'_>, probe: &str, worst: &Outage<'_>, count: usize, allowed: Option<Duration>) -> Verdict {
@@ -241,7 +262,7 @@ pub(super) fn began_with<T>(facts: &Facts<'_>, outage: &Outage<'_, T>) -> Moment
     if stalled > to_spare { term } else { outage.from }
 }
 
-/// Which apiserver an outage is to be laid to: the one whose life went through a step last, and where it stood.
+/// Which apiserver an outage probably comes from: the one whose life went through a step last, and where it stood.
 pub(super) fn phase<T>(facts: &Facts<'_>, outage: &Outage<'_, T>) -> String {
     let (disturbed, _) = facts.disturbed();
     let last = facts.lifecycle.partition_point(|(at, _)| *at <= outage.from);
@@ -308,7 +329,7 @@ fn figures(seen: &[Seen<'_>], on: ConnectionKind) -> Vec<Figure> {
         total
     });
     figures.extend(total.into_iter().map(|(class, count)| Figure::count(class, count)));
-    // The order of names, whoever was worst: reports of several runs are compared.
+    // The order of names, and not of the worst: reports of several runs are compared.
     let mut seen: Vec<_> = seen.iter().filter(|_| seen.len() > 1).collect();
     seen.sort_by_key(|seen| seen.probe);
     for one in seen {

@@ -147,7 +147,8 @@ pub fn survey(recording: &Recording) -> Survey<'_> {
     let lives = Lives::of(recording);
     let failed = attribute(recording, &lives, failed);
     // Audit logs are read when all is over.
-    let mut acts = recording.observations.iter().rev().filter(|seen| !matches!(seen.event, Event::Audited(_)));
+    let read_later = |event: &Event| matches!(event, Event::Audited(_) | Event::AuditLog(_));
+    let mut acts = recording.observations.iter().rev().filter(|seen| !read_later(&seen.event));
     let began = recording.header.began_at;
     let end = acts.next().map_or(began, |seen| seen.at).max(began);
     Survey { span: (began, end), lives, probes, failed }

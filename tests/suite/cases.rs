@@ -23,7 +23,7 @@ fn row<'a>(page: &'a str, scenario: &str) -> Vec<(&'a str, &'a str)> {
 
 #[test]
 fn a_row_tells_what_clients_met_for_how_long_and_what_caught_it() {
-    let named = |name: &str, run: Run| run.header(|header| name.clone_into(&mut header.scenario)).0;
+    let named = |name: &str, run: Run| run.header(|header| name.clone_into(&mut header.scenario)).whole();
     let control = |header: &mut Header| {
         header.judged_by.iter_mut().filter(|by| by.requirement == "ROLLOUT-1").for_each(|by| {
             by.expected = Expected::Violated;

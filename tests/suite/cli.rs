@@ -40,14 +40,14 @@ impl Files {
             spoiled: path("spoiled.jsonl"),
             _folder: folder,
         };
-        run(None).0.save(&files.upheld).unwrap();
+        run(None).whole().save(&files.upheld).unwrap();
         let outage = run(None).requests_fail(ConnectionKind::New, 8000..9000, ErrorClass::ConnectionRefused);
-        outage.0.save(&files.violated).unwrap();
+        outage.whole().save(&files.violated).unwrap();
         let quiet = run(None).without(|seen| {
             matches!(&seen.event, rollproof::timeline::Event::Request(request)
                 if request.probe == requester(ConnectionKind::New))
         });
-        quiet.0.save(&files.inconclusive).unwrap();
+        quiet.whole().save(&files.inconclusive).unwrap();
         fs::write(&files.spoiled, "hello\n").unwrap();
         files
     }
@@ -66,6 +66,19 @@ fn judge_tells_scripts_what_it_found() {
     let (code, out, err) = judge(&[&files.inconclusive]);
     assert_eq!((code, err.as_str()), (3, ""), "{out}");
     assert_eq!(judge(&[&files.violated, &files.inconclusive]).0, 1, "a violation is what matters most");
+}
+
+#[test]
+fn a_recording_that_is_to_be_judged_by_nothing_is_not_good() {
+    let (home, files) = (Home::new(), Files::new());
+    let nothing = files.spoiled.with_file_name("nothing.jsonl");
+    run(None).header(|header| header.judged_by.clear()).whole().save(&nothing).unwrap();
+    let (code, _, err) = ended(home.rollproof(&["judge"]).arg(&nothing));
+    let expected = format!("rollproof: {}: its header names no requirement to judge it by\n", nothing.display());
+    assert_eq!((code, err), (3, expected));
+    let (code, out, _) = ended(home.rollproof(&["judge", "--jsonl"]).args([&nothing, &files.upheld]));
+    assert_eq!((code, out.lines().count()), (3, 9));
+    assert_eq!(ended(home.rollproof(&["judge"]).args([&nothing, &files.violated])).0, 1);
 }
 
 #[test]

@@ -182,11 +182,66 @@ fn one_retry_repairs_what_met_a_connection_that_was_closed_while_idle() {
 }
 
 #[test]
-fn one_retry_repairs_what_was_refused_with_retry_after() {
-    let refused = || graceful().answer(Create, 503).spoil(Create, |load| load.exchange.retry_after = Some(1));
-    refused().retry(Create, 201, false).expect(upheld());
-    refused().expect(violated("ROLLOUT-12", "status 503"));
-    refused().received(Create).retry(Create, 201, false).expect(violated("ROLLOUT-12", "status 503"));
+fn one_retry_repairs_what_a_stopping_apiserver_refused_with_retry_after() {
+    let refused = |status| graceful().answer(Create, status).spoil(Create, |load| load.exchange.retry_after = Some(1));
+    for status in [503, 429] {
+        refused(status).retry(Create, 201, false).expect(upheld());
+        refused(status).expect(violated("ROLLOUT-12", "1 requests failed (status"));
+        refused(status).received(Create).retry(Create, 201, false).expect(violated("ROLLOUT-12", "(status"));
+    }
+    // By one that is starting, or nobody stops.
+    let at = |when: std::ops::Range<u64>| {
+        graceful().edit(|seen| match &mut seen.event {
+            Event::Load(load) if load.verb == Get && within(seen.at, &when) => {
+                (load.exchange.status, load.exchange.retry_after) = (Some(429), Some(5));
+            }
+            _ => {}
+        })
+    };
+    at(7200..7400).expect(violated("ROLLOUT-12", "status 429"));
+    at(9600..9800).expect(violated("ROLLOUT-12", "status 429"));
+}
+
+#[test]
+fn a_worker_may_lose_one_create_in_each_restart() {
+    let lost = |when: &[(u64, u64)]| {
+        let when: Vec<_> = when.iter().map(|(from, until)| *from..*until).collect();
+        graceful().edit(|seen| match &mut seen.event {
+            Event::Load(load) if load.verb == Create && when.iter().any(|when| within(seen.at, when)) => {
+                let audit_id = std::mem::take(&mut load.exchange.audit_id);
+                load.exchange = Exchange { audit_id, ..kept(failed(Phase::Headers, ErrorClass::UnexpectedEof)) };
+            }
+            Event::Load(load) if when.iter().any(|when| within(seen.at, &(when.start..when.end + 150))) => {
+                load.may_be_missing = true;
+            }
+            _ => {}
+        })
+    };
+    lost(&[(6050, 6051)]).expect(upheld());
+    lost(&[(6050, 6051), (13_700, 13_701)]).expect(upheld());
+    lost(&[(6050, 6051), (6350, 6351)]).expect(violated("ROLLOUT-12", "first create configmaps"));
+    // Each cycle's.
+    lost(&[(4000, 9000)]).expect(violated("ROLLOUT-12", "first create configmaps"));
+    // One that nobody closed while it was idle.
+    lost(&[(9500, 9700)]).expect(violated("ROLLOUT-12", "first create configmaps"));
+}
+
+#[test]
+fn what_failed_before_the_roll_is_none_of_its_cost() {
+    let early = graceful().edit(|seen| match &mut seen.event {
+        Event::Load(load) if load.verb == Get && within(seen.at, &(1000..1100)) => load.exchange.status = Some(500),
+        _ => {}
+    });
+    early.expect(inconclusive("ROLLOUT-12", "requests failed before anything was disturbed"));
+}
+
+#[test]
+fn the_load_has_to_go_on_all_the_time() {
+    let quiet = |seen: &Observation| matches!(seen.event, Event::Load(_)) && within(seen.at, &(7100..8300));
+    graceful().without(quiet).expect(
+        inconclusive("ROLLOUT-12", "the load has no sample for")
+            .and_inconclusive("ROLLOUT-10", "the load that creates and deletes has no sample for"),
+    );
 }
 
 #[test]
@@ -210,6 +265,13 @@ fn a_create_that_may_have_been_sent_is_lost_and_not_repeated() {
 #[case("201", "lost", false, None)]
 #[case("lost", "404", true, None)]
 #[case("lost", "404", false, None)]
+#[case("201", "lost 404", true, Some("was not found any more after a delete whose answer was lost"))]
+#[case("201", "lost 404", false, None)]
+#[case("201", "lost 200", true, Some("was acknowledged as deleted and exists"))]
+#[case("201", "lost 503", true, None)]
+#[case("lost", "lost 404", true, None)]
+#[case("lost", "lost 404", false, None)]
+#[case("403", "lost 404", true, Some("was refused and exists"))]
 #[case("lost", "200", true, Some("was acknowledged as deleted and exists"))]
 #[case("lost", "", true, None)]
 #[case("403", "", true, Some("was refused and exists"))]
@@ -227,6 +289,9 @@ fn the_ledger_matches_or_not(
             |seen| matches!(&seen.event, Event::Load(load) if load.object == format!("{WORKER}-{CYCLE}") && load.verb == verb),
         ),
         "lost" => run.close(verb, false),
+        "lost 404" => run.close(verb, false).retry(verb, 404, true),
+        "lost 200" => run.close(verb, false).retry(verb, 200, false),
+        "lost 503" => run.close(verb, false).retry(verb, 503, false),
         "200" => run,
         status => run.answer(verb, status.parse().expect("a status")),
     }
@@ -243,6 +308,68 @@ fn what_kubernetes_keeps_in_every_namespace_needs_no_create() {
     graceful().left(&["kube-root-ca.crt"]).expect(upheld());
     let unseen = graceful().without(|seen| matches!(seen.event, Event::LoadLeft(_)));
     unseen.expect(inconclusive("ROLLOUT-10", "nobody looked"));
+    let early = graceful().edit(|seen| {
+        if matches!(seen.event, Event::LoadLeft(_)) {
+            seen.at = Moment(15_000_000_000);
+        }
+    });
+    early.expect(inconclusive("ROLLOUT-10", "was looked at before configmaps load-0-"));
+    let only_read = graceful().without(|seen| matches!(&seen.event, Event::Load(load) if load.verb != Get));
+    only_read.expect(inconclusive("ROLLOUT-10", "the load that creates and deletes has 0"));
+}
+
+#[test]
+fn a_get_that_finds_nothing_tells_that_a_doubtful_delete_took_effect() {
+    let found = |status| {
+        let lost = graceful().close(Delete, false).exists();
+        let looked = step_of(Get, CYCLE);
+        let exchange = Exchange { audit_id: "looked".into(), ..kept(answered(status)) };
+        let run = lost.with(CYCLE + 120, Event::Load(Load { may_be_missing: true, exchange, ..looked }));
+        run.header(|header| header.judged_by.retain(|by| by.requirement == "ROLLOUT-10"))
+    };
+    found(200).expect(upheld());
+    found(404)
+        .expect(violated("ROLLOUT-10", "was not found any more after a delete whose answer was lost, and exists"));
+}
+
+#[test]
+fn a_request_that_we_held_too_long_is_not_blamed_on_its_apiserver() {
+    let timed_out = |stall| {
+        let held = graceful().held(Held::Create, |held| (held.status, held.got) = (Some(504), Some(0)));
+        held.header(|header| header.judged_by.retain(|by| by.requirement == "ROLLOUT-9"))
+            .with(stall, Event::Stall(millis(2000)))
+    };
+    // It was held from 9.1 s to 13.6 s.
+    timed_out(11_000).expect(inconclusive("ROLLOUT-9", "rollproof itself did not run for 2.000 s"));
+    timed_out(3000).expect(violated("ROLLOUT-9", "was answered 504"));
+    // A reset is somebody else's.
+    let reset = cut_in_flight(graceful()).header(|header| header.judged_by.retain(|by| by.requirement == "ROLLOUT-9"));
+    reset.with(11_000, Event::Stall(millis(2000))).expect(violated("ROLLOUT-9", "connection reset by peer"));
+}
+
+#[test]
+fn what_was_in_flight_at_no_sigterm_is_not_judged() {
+    let extra = |begun: u64, over: u64| {
+        let at = |millis: u64| Moment(millis * 1_000_000);
+        let held = InFlight {
+            received: Some(at(begun)),
+            resumed: at(over - 5),
+            finished: at(over),
+            status: None,
+            failure: Some(reset()),
+            got: Some(0),
+            ..in_flight(Held::Create, SERVERS[0], 3001)
+        };
+        graceful().with(begun, Event::InFlight(held))
+    };
+    extra(1000, 2000).expect(upheld());
+    extra(11_000, 12_000).expect(upheld());
+    extra(2000, 4000).expect(violated("ROLLOUT-9", "connection reset by peer"));
+    // A request that never ended otherwise, of an apiserver whose graceful stop was not seen, is not judged either.
+    let unproven = cut_in_flight(graceful())
+        .without(|seen| is_step(seen, "apiserver-1", Step::ShutdownInitiated))
+        .header(|header| header.judged_by.retain(|by| by.requirement == "ROLLOUT-9"));
+    unproven.expect(inconclusive("ROLLOUT-9", "does not tell of ShutdownInitiated"));
 }
 
 #[test]

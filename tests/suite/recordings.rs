@@ -1,10 +1,11 @@
 //! Recordings that cannot be read or written: one clear error each.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rollproof::timeline::{Event, Lifecycle, Observation, Recorder, Recording, Step};
+use rollproof::timeline::{Event, FORMAT, Lifecycle, Observation, Recorder, Recording, Step};
 use tempfile::TempDir;
 
 use crate::shorthand::{SERVERS, header, life, observed};
@@ -55,8 +56,23 @@ const SPOILED: &[(Spoil, &str)] = &[
         |text| lines(text, &[2, 3, 4, 5]),
         "it does not begin with a recording's header; line 1, column 5: unknown field `at`",
     ),
-    (|text| text.replacen("\"format\":1", "\"format\":7", 1), "it is of format 7; this rollproof reads format 1"),
-    (|_| "{\"header\":{\"format\":2,\"all\":\"new\"}}".into(), "it is of format 2; this rollproof reads format 1"),
+    (
+        |text| text.replacen("\"format\":2", "\"format\":7", 1),
+        "it is of format 7, a newer one than this rollproof reads (1 to 2): read it with the version that recorded it",
+    ),
+    (
+        |_| "{\"header\":{\"format\":3,\"all\":\"new\"}}".into(),
+        "it is of format 3, a newer one than this rollproof reads",
+    ),
+    (|text| text.replacen("\"format\":2", "\"format\":0", 1), "it is of format 0; this rollproof reads formats 1 to 2"),
+    (
+        |text| text.replacen("\"stall_ns\":500000000", "\"stall_ns\":18446744073709551615", 1),
+        "it does not begin with a recording's header; line 1, column ",
+    ),
+    (
+        |text| lines(text, &[1]) + "{\"at\":1,\"event\":{\"stall\":18446744073709551615}}\n",
+        "line 2, column 46: 18446744073709551615 ns are more than ten years: no duration of a run",
+    ),
     (
         |text| text[..60].into(),
         "it does not begin with a recording's header; line 1 is cut off: the run that wrote it was",
@@ -96,6 +112,53 @@ fn a_spoiled_recording_is_one_clear_error() {
     for (spoil, expected) in SPOILED {
         let error = load_error(&save(&folder, spoil(&text)));
         assert!(error.starts_with(expected) && !error.contains('\n'), "{error}\nexpected: {expected}");
+    }
+}
+
+#[test]
+fn a_duration_that_no_run_can_have_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("recording.jsonl");
+    good().save(&path).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    for field in ["shutdown_delay_ns", "stall_ns", "attempt_ns"] {
+        let from = text.find(&format!("\"{field}\":")).expect("it is in the header") + field.len() + 3;
+        let until = from + text[from..].find([',', '}']).expect("a number ends");
+        let error = load_error(&save(&folder, format!("{}{}{}", &text[..from], u64::MAX, &text[until..])));
+        assert!(error.contains("18446744073709551615 ns are more than ten years") && !error.contains('\n'), "{error}");
+    }
+}
+
+/// The names of a recording of format 2: what it can tell of, and what its header says.
+const EVENTS: &str = "request write load load_left in_flight list_watch delivered listed watch_ended bookmark read guarded_update guarded_left \
+     connection backend_health session timer trigger packets gateway_stream gateway_logged gateway_counted endpoints lifecycle server_health \
+     cluster audited audit_log fault_on fault_off loss_on loss_off stall ticked";
+const HEADER: &str =
+    "format suite scenario cell seed began began_at disturbance servers subjects timers machine bounds judged_by";
+const CELL: &str = "control_plane kubernetes apiservers balancer protocol client profile";
+const TIMERS: &str =
+    "shutdown_delay_ns watch_termination_grace_ns health_interval_ns health_timeout_ns health_fall health_rise";
+const BOUNDS: &str = "fresh_ns readyz_red_ns back_ns outage_after_kill_ns resumed_ns lost_ns gateway_ended_ns gateway_answered_ns \
+     gateway_quiet_ns stall_ns late_percent samples close_noticed_ns attempt_ns request_gap_ns health_gap_ns cluster_gap_ns session_gap_ns \
+     gateway_silent_ns gateway_streams gateway_good_in_a_row gateway_hang_ns";
+
+#[test]
+fn what_a_recording_can_tell_is_its_format() {
+    let what_to_do = "an event more, or a field more that a verdict rests on, is another format: raise FORMAT, with a row in its table, and pin it here";
+    assert_eq!(FORMAT, 2, "{what_to_do}");
+    let unknown = serde_json::from_str::<Event>("{\"eclipse\":{}}").unwrap_err().to_string();
+    let (_, known) = unknown.split_once("expected one of ").expect("it names all events");
+    let known: Vec<_> = known.split('`').skip(1).step_by(2).collect();
+    assert_eq!(known, EVENTS.split_whitespace().collect::<Vec<_>>(), "{what_to_do}");
+
+    let mut header = serde_json::to_value(header(None, &[])).unwrap();
+    let mut fields = |name: &str, pinned: &str| {
+        let object = if name.is_empty() { &mut header } else { &mut header[name] };
+        let found: BTreeSet<_> = object.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(found, pinned.split_whitespace().collect(), "{name}: {what_to_do}");
+    };
+    for (name, pinned) in [("", HEADER), ("cell", CELL), ("timers", TIMERS), ("bounds", BOUNDS)] {
+        fields(name, pinned);
     }
 }
 

@@ -40,8 +40,10 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
         ],
         Some(Restart::Killed) => &["ROLLOUT-6", "ROLLOUT-7", "ROLLOUT-8"],
     };
-    let mut run =
-        Run(Recording { header: header(disturbance, &[&watch[..], more].concat()), observations: Vec::new() });
+    let mut header = header(disturbance, &[&watch[..], more].concat());
+    // Nobody writes its connections down.
+    header.cell.balancer = "haproxy".into();
+    let mut run = Run(Recording { header, observations: Vec::new() });
     run.see(400, list_call(Call::List, None));
     run.see(401, Event::Listed(Listed { probe: WATCH.into(), revision: Some(99), objects: Vec::new() }));
     run.see(402, list_call(Call::Watch, Some(99)));
@@ -164,6 +166,8 @@ impl Run {
                 Event::Request(request) => &request.exchange,
                 Event::Write(write) => &write.exchange,
                 Event::Load(load) => &load.exchange,
+                Event::Read(read) => &read.exchange,
+                Event::GuardedUpdate(update) => &update.exchange,
                 _ => continue,
             };
             if exchange.status.is_some() && !exchange.refused_for_now() && !exchange.audit_id.is_empty() {
@@ -182,7 +186,12 @@ impl Run {
         let ticks = (0..=last)
             .step_by(1000)
             .map(|at| observed(at, Event::Ticked(Ticked { lasted: millis(1000), latest: millis(1) })));
-        let evidence: Vec<_> = lines.chain(logs).chain(ticks).collect();
+        let mut probes: Vec<_> =
+            recording.observations.iter().filter_map(|seen| seen.event.probe().map(str::to_owned)).collect();
+        probes.sort_unstable();
+        probes.dedup();
+        let observers = observed(500, Event::Observers(Observers { probes }));
+        let evidence: Vec<_> = lines.chain(logs).chain(ticks).chain([observers]).collect();
         recording.observations.extend(evidence);
         recording.observations.sort_by_key(|seen| seen.at);
         recording

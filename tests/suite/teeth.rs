@@ -36,6 +36,9 @@ fn tooth(id: &str) -> Option<Recording> {
         "ROLLOUT-10" => crate::load::lose_an_object(graceful()).whole(),
         "ROLLOUT-11" => graceful().requests_fail(Library, 6050..6100, ErrorClass::ConnectionRefused).whole(),
         "ROLLOUT-12" => crate::load::refuse_a_delete(graceful()).whole(),
+        "ROLLOUT-13" => crate::attempts::slow(),
+        "ROLLOUT-14" => crate::reads::stale(),
+        "ROLLOUT-15" => crate::reads::lost_update(),
         "BALANCER-1" => {
             slow_to_detect(graceful()).with(5500, carried("apiserver-0", End::Fin, Party::Client, 5)).whole()
         }
@@ -161,7 +164,7 @@ fn judging_takes_time_in_proportion_to_the_recording() {
             observed(at + 1, Event::Delivered(delivered)),
         ]);
     }
-    assert_eq!(violated_in(&run.whole()), ["WATCH-2", "WATCH-5"]);
+    assert_eq!(violated_in(&run.whole()), ["WATCH-2", "WATCH-5", "ROLLOUT-2"]);
 }
 
 fn violated_in(recording: &Recording) -> Vec<&'static str> {

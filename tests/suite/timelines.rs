@@ -191,19 +191,18 @@ fn a_watch_is_laid_to_the_server_that_audited_its_request() {
 
 #[test]
 fn what_no_requirement_counts_is_told_apart() {
-    let repaired = |run: Run| {
-        run.edit(|seen| match &mut seen.event {
-            Event::Request(request) if request.on == Reused && within(seen.at, &(8100..8150)) => {
-                request.retries = Some("requester-reused-8050".into());
-            }
-            _ => {}
-        })
+    // The kept connection's apiserver is stopping.
+    let retry = || {
+        let exchange = Exchange { audit_id: "again".into(), ..answered(200) };
+        let retries = Some("requester-reused-6000".to_owned());
+        Event::Request(Request { retries, exchange, ..request(Reused, 6000) })
     };
-    let run = repaired(run(Some(Graceful)).requests_fail(Reused, 8050..8100, UnexpectedEof)).requests_fail(
+    let run = run(Some(Graceful)).requests_fail(Reused, 6000..6050, UnexpectedEof).with(6005, retry()).requests_fail(
         New,
         6050..6250,
         ConnectionRefused,
     );
+    let run = Run(run.whole());
     let survey = survey(&run.0);
     let errors = report::errors(&survey);
     assert_eq!(
@@ -215,7 +214,7 @@ fn what_no_requirement_counts_is_told_apart() {
         errors.iter().map(Errors::to_string).collect::<Vec<_>>(),
         [
             "connection refused x4 +6.051s to +6.201s, server unknown, accepted: never (requester-new x4)",
-            "unexpected EOF x1 +8.052s, server unknown, accepted: unknown, excused (requester-reused x1)"
+            "unexpected EOF x1 +6.002s, server unknown, accepted: unknown, excused (requester-reused x1)"
         ]
     );
     let new = survey.probes.iter().find(|probe| probe.role == Role::New(Protocol::Http1)).expect("a requester");

@@ -35,6 +35,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Ended> {
                 continue;
             }
         };
+        if judgements.is_empty() {
+            complain(&anyhow::anyhow!("{}: its header names no requirement to judge it by", file.display()));
+            failed = true;
+            continue;
+        }
         for judgement in judgements.iter().filter(|judgement| !judgement.passed()) {
             match &judgement.verdict {
                 Verdict::Inconclusive { .. } => failed = true,
