@@ -185,14 +185,9 @@ pub const CLOSE_NOTICED: Duration = secs(1);
 pub const WATCH_TIMEOUT: Duration = secs(290);
 /// [`WATCH_TIMEOUT`], compressed; whole seconds, as apiservers count them.
 pub const SHORT_WATCH_TIMEOUT: Duration = secs(12);
-/// How long a watch that is to get bookmarks asks to last; `None` leaves it to the client library. An apiserver sends one each minute, and one 2 s
-/// before the end (k8s.io/apiserver pkg/storage/cacher/cache_watcher.go, nextBookmarkTime): a run of the `pr` profile lasts less than a minute.
-pub const fn bookmarked_watch_timeout(profile: Profile) -> Option<Duration> {
-    match profile {
-        Profile::Pr => Some(SHORT_WATCH_TIMEOUT),
-        Profile::Nightly => None,
-    }
-}
+/// How long watches ask to last that are to get bookmarks in a run of less than a minute: an apiserver sends one each minute, and one 2 s before
+/// the end (k8s.io/apiserver pkg/storage/cacher/cache_watcher.go, nextBookmarkTime).
+pub const BOOKMARKED_WATCH_TIMEOUT: Duration = secs(4);
 /// How long after that a client gives a watch up that should have been ended: kube-rs's watcher (kube-runtime `src/watcher.rs`).
 pub const WATCH_TIMEOUT_MARGIN: Duration = secs(5);
 

@@ -50,7 +50,7 @@ impl Probe for GuardedWriters {
             let (tasks, recorder) = (Tasks::default(), lab.recorder().clone());
             let samples = timing::GUARDED_EVERY.map(|_| Samples::default());
             for (number, every) in timing::GUARDED_EVERY.into_iter().enumerate() {
-                let name = format!("{NAME}-{number}");
+                let name = writer(number);
                 let pen = Pen {
                     audit_ids: AuditIds::of(&name),
                     name,
@@ -76,6 +76,10 @@ struct RunningWriters {
 impl Running for RunningWriters {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn observers(&self) -> Vec<String> {
+        (0..self.samples.len()).map(writer).collect()
     }
 
     /// Acknowledged updates of the one that has fewer.
@@ -176,6 +180,11 @@ impl Pen {
         let update = GuardedUpdate { probe, object, replaces, count, revision, exchange };
         self.recorder.record_at(began, Event::GuardedUpdate(update));
     }
+}
+
+/// What a writer is called.
+fn writer(number: usize) -> String {
+    format!("{NAME}-{number}")
 }
 
 fn counter() -> String {

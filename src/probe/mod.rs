@@ -52,7 +52,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::lab::{Lab, wait};
-use crate::timeline::{Event, Recorder};
+use crate::timeline::{Event, Observers, Recorder};
 use crate::timing::{self, Bounds};
 
 /// An actor that has not started yet.
@@ -63,8 +63,13 @@ pub trait Probe: Send {
 
 /// An actor at work.
 pub trait Running: Send {
-    /// Its name in every observation.
+    /// Its name, in every observation unless it has several [`Running::observers`].
     fn name(&self) -> &str;
+
+    /// The names in its observations. Each of them leaves one, whatever the subject does.
+    fn observers(&self) -> Vec<String> {
+        vec![self.name().to_owned()]
+    }
 
     /// How many good samples it has so far.
     fn samples(&self) -> u64;
@@ -142,6 +147,8 @@ impl Probes {
         let samples = u64::from(Bounds::with(&lab.setup().timers).samples);
         let observing = Observing { running, samples };
         observing.sampled(timing::PROBE_READY, &vec![samples * 2; observing.running.len()]).await?;
+        let probes = observing.running.iter().flat_map(|probe| probe.observers()).collect();
+        lab.recorder().record(Event::Observers(Observers { probes }));
         Ok(observing)
     }
 }

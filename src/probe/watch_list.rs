@@ -15,15 +15,13 @@ use super::kube_client::client;
 use super::watch::{RunningWatch, Watching, stays_open};
 use super::{Probe, Running};
 use crate::lab::Lab;
-use crate::timing;
 
 const NAME: &str = "watch-list";
 
 /// A watch without a list, to be.
 pub struct WatchList;
 
-/// A watch on the writer's ConfigMaps that begins with the state, through the balancer. It lasts
-/// [`timing::bookmarked_watch_timeout`] where its lab does not say how long.
+/// A watch on the writer's ConfigMaps that begins with the state, through the balancer.
 pub fn watch_list() -> WatchList {
     WatchList
 }
@@ -33,9 +31,7 @@ impl Probe for WatchList {
         Box::pin(async move {
             let api = Api::default_namespaced(client(lab, NAME).await?);
             let watching = Watching::new(NAME, lab.recorder().clone());
-            let bookmarked = || timing::bookmarked_watch_timeout(lab.cell().profile).map(|it| it.as_secs() as u32);
-            let timeout = lab.setup().watch_seconds().or_else(bookmarked);
-            let params = WatchParams { timeout, ..WatchParams::streaming_lists() };
+            let params = WatchParams { timeout: lab.setup().watch_seconds(), ..WatchParams::streaming_lists() };
             let task = tokio::spawn(follow(api, watching.clone(), params));
             RunningWatch::when_open(watching, task).await
         })
