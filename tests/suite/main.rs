@@ -2,6 +2,7 @@
 
 mod attempts;
 mod audit;
+mod audit_logs;
 mod balancer;
 mod balancer_verdicts;
 mod cases;
@@ -28,6 +29,7 @@ mod load_command;
 mod lost_verdicts;
 mod namespaces;
 mod network;
+mod priority;
 mod provision;
 mod reads;
 mod recordings;
@@ -40,6 +42,7 @@ mod shorthand;
 mod soundness;
 mod static_pod;
 mod teeth;
+mod ticker;
 mod tidy;
 mod timelines;
 mod timer_server;
