@@ -6,8 +6,8 @@ pub use crate::lab::balancer::{HealthPolicy, OnIdle, OnUnhealthy};
 pub use crate::lab::gateway as gateways;
 pub use crate::lab::{Lab, Losing};
 pub use crate::probe::{
-    Observing, Probes, careful_clients, careless_clients, cluster, gateway_clients, in_flight, kube_requests, load,
-    requests, server_health, sessions, timers, trigger, watch, watcher, write,
+    Observing, Probes, careful_clients, careless_clients, cluster, gateway_clients, guarded_writers, in_flight,
+    kube_requests, load, reads, requests, server_health, sessions, timers, trigger, watch, watch_list, watcher, write,
 };
 pub use crate::scenario::{Scenario, disturbed_by, undisturbed};
 pub use crate::spec::{

@@ -15,10 +15,11 @@ use futures::FutureExt as _;
 
 use crate::config::{BalancerKind, Config, ControlPlaneKind, Product};
 use crate::lab::balancer::product::{EnvoyFile, installed};
-use crate::lab::control_plane::kind;
+use crate::lab::control_plane::{audit, kind};
 use crate::lab::gateway::{self, Remedy};
 use crate::lab::kubectl;
 use crate::lab::material::{self, Material, Planned, Say};
+use crate::lab::priority;
 use crate::lab::provision::image::balancer::balancer_image;
 use crate::lab::provision::{self, Sources};
 use crate::lab::{self, Lab, Setup, narrated};
@@ -323,6 +324,8 @@ impl Scenario {
         let limit = timing::scenario_limit(&setup.timers, setup.apiservers(config) as u32);
         let evidence = run.evidence(name);
         let first = older.as_ref().unwrap_or(&material);
+        // Before it starts threads, which inherit it.
+        priority::raise();
         let starting = Lab::start(setup, config, first, recorder.clone(), Some(&evidence));
         let mut lab = narrated("starting etcd, apiservers and balancer", say, starting).await.inspect_err(|_| {
             report.evidence = Some(evidence.clone()).filter(|folder| folder.exists());
@@ -331,7 +334,8 @@ impl Scenario {
             lab = lab.upgradable_to(&newer.kube_apiserver);
         }
 
-        let header = header(name, &lab, self.disturbance, bounds, &report.judged_by);
+        let mut header = header(name, &lab, self.disturbance, bounds, &report.judged_by);
+        header.machine.insert("probes' nice".to_owned(), priority::raise().to_string());
         report.cell = header.cell.clone();
         let recorded = recorder.begin(header, &run.recording(name));
         let acted = match recorded {
@@ -472,9 +476,12 @@ fn header(name: &str, lab: &Lab, disturbance: Option<Restart>, bounds: Bounds, j
 fn collect(lab: &Lab, evidence: &Path) -> anyhow::Result<()> {
     let ours = probe::audit_ids(lab.recorder());
     for server in lab.servers() {
-        for audited in lab::control_plane::audit::read(server.name(), &server.audit_log, &ours)? {
+        let (mut read, audited) = audit::read(server.name(), &server.audit_log, &ours)?;
+        read.partial |= server.audit_log_may_lack_the_end();
+        for audited in audited {
             lab.recorder().record(Event::Audited(audited));
         }
+        lab.recorder().record(Event::AuditLog(read));
     }
     std::fs::create_dir_all(evidence)
         .with_context(|| format!("cannot make the evidence folder {}", evidence.display()))?;

@@ -185,6 +185,9 @@ pub const CLOSE_NOTICED: Duration = secs(1);
 pub const WATCH_TIMEOUT: Duration = secs(290);
 /// [`WATCH_TIMEOUT`], compressed; whole seconds, as apiservers count them.
 pub const SHORT_WATCH_TIMEOUT: Duration = secs(12);
+/// How long watches ask to last that are to get bookmarks in a run of less than a minute: an apiserver sends one each minute, and one 2 s before
+/// the end (k8s.io/apiserver pkg/storage/cacher/cache_watcher.go, nextBookmarkTime).
+pub const BOOKMARKED_WATCH_TIMEOUT: Duration = secs(4);
 /// How long after that a client gives a watch up that should have been ended: kube-rs's watcher (kube-runtime `src/watcher.rs`).
 pub const WATCH_TIMEOUT_MARGIN: Duration = secs(5);
 
@@ -498,6 +501,10 @@ const fn late_percent() -> u32 {
 
 /// Between two requests of a requester, and between two writes.
 pub const REQUEST_EVERY: Duration = millis(50);
+/// Between two lists of what the writer wrote.
+pub const READ_EVERY: Duration = millis(100);
+/// Between two updates of each writer of a shared counter. They differ, so that every now and then both have read the same.
+pub const GUARDED_EVERY: [Duration; 2] = [millis(100), millis(105)];
 /// Between two steps of a worker of the load: with ten workers, 100 requests a second.
 pub const LOAD_STEP_EVERY: Duration = millis(100);
 /// Between two lists of all ConfigMaps by the load's slow worker.
@@ -518,6 +525,8 @@ pub const SERVER_HEALTH_EVERY: Duration = millis(100);
 pub const CLUSTER_READ_EVERY: Duration = millis(250);
 /// Between two ticks of the ticker that watches for our own stalls.
 pub const TICK_EVERY: Duration = millis(20);
+/// Between two signs of life of that ticker: how long a span is.
+pub const TICKED_EVERY: Duration = secs(1);
 /// Between two looks at a file that grows (a log), or at a condition that nothing announces.
 pub const LOOK_EVERY: Duration = millis(20);
 /// Between two flushes of the recording to its file: what a killed run may lose.

@@ -220,7 +220,9 @@ impl Run {
         let audit_id = format!("rollproof-{probe}-18c2f3aed53-{}", self.ids.len());
         self.ids.push((audit_id.clone(), 0));
         let probe = probe.to_owned();
-        self.see(at, Event::ListWatch(ListWatch { probe, call, from, audit_id, answer: Ok(200), took: millis(1) }));
+        let (any, initial_events, answer, took) = (false, false, Ok(200), millis(1));
+        let call = ListWatch { probe, call, from, any, initial_events, audit_id, answer, took };
+        self.see(at, Event::ListWatch(call));
     }
 
     /// SIGTERM at `at`; both watches and what is held in flight were there.

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod material;
 pub mod network;
 mod prepare;
+pub mod priority;
 pub mod provision;
 pub mod remote;
 mod roll;
@@ -52,6 +53,9 @@ pub const LOAD_NAMESPACE: &str = "rollproof-load";
 
 /// The namespace in which requests are held in flight.
 pub const IN_FLIGHT_NAMESPACE: &str = "rollproof-in-flight";
+
+/// The namespace of the counter that guarded writers share: no watch on ours is to meet it.
+pub const GUARDED_NAMESPACE: &str = "rollproof-guarded";
 
 /// An object that requesters ask for: there from the start, never changed.
 pub const PROBED: &str = "probed";

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::http::Ask;
-use super::{IN_FLIGHT_NAMESPACE, LOAD_NAMESPACE, Lab, NAMESPACE, PROBED, wait};
+use super::{GUARDED_NAMESPACE, IN_FLIGHT_NAMESPACE, LOAD_NAMESPACE, Lab, NAMESPACE, PROBED, wait};
 use crate::timeline::{Exchange, Moment};
 use crate::timing;
 
@@ -89,7 +89,7 @@ impl Lab {
         let direct = &self.control_plane.servers[0].endpoint;
         let mut left = Vec::new();
         let mut kept = None;
-        for namespace in [NAMESPACE, LOAD_NAMESPACE, IN_FLIGHT_NAMESPACE] {
+        for namespace in [NAMESPACE, LOAD_NAMESPACE, IN_FLIGHT_NAMESPACE, GUARDED_NAMESPACE] {
             let path = format!("/api/v1/namespaces/{namespace}");
             let audit_id = format!("rollproof-remove-{}", Moment::now().0);
             let ask = Ask::new(Method::DELETE, path, Bytes::new(), audit_id, AGENT);

@@ -23,6 +23,9 @@ use crate::lab::{IN_FLIGHT_NAMESPACE as NAMESPACE, Lab};
 use crate::timeline::{Event, Held, Lifecycle, Recorder, Step};
 use crate::timing;
 
+/// What is held in flight, and the name in its observations.
+const HELD: [(Held, &str); 2] = [(Held::Create, "in-flight-create"), (Held::List, "in-flight-list")];
+
 /// How large each object is that the slow list brings, in bytes.
 const LISTED_BYTES: usize = 1_000_000;
 
@@ -51,11 +54,7 @@ impl Probe for InFlightProbe {
             prepare(&lab.servers()[0].endpoint, listed).await.context("cannot prepare what is held in flight")?;
             let (tasks, samples) = (Tasks::default(), Samples::default());
             for server in lab.servers() {
-                for held in [Held::Create, Held::List] {
-                    let probe = match held {
-                        Held::Create => "in-flight-create",
-                        Held::List => "in-flight-list",
-                    };
+                for (held, probe) in HELD {
                     let desk = Desk {
                         probe,
                         held,
@@ -85,6 +84,10 @@ struct RunningInFlight {
 impl Running for RunningInFlight {
     fn name(&self) -> &'static str {
         "in-flight"
+    }
+
+    fn observers(&self) -> Vec<String> {
+        HELD.map(|(_, probe)| probe.to_owned()).into()
     }
 
     fn samples(&self) -> u64 {

@@ -184,10 +184,8 @@ pub(super) async fn client(lab: &Lab, probe: &'static str) -> anyhow::Result<kub
         if sent.method != Method::GET || sent.given_up {
             return;
         }
-        let (call, from) = call_of(&sent.query);
-        let answer = sent.answer.map(|(status, _)| status);
-        let call = ListWatch { probe: probe.to_owned(), call, from, audit_id: sent.audit_id, answer, took: sent.took };
-        recorder.record_at(sent.began, Event::ListWatch(call));
+        let began = sent.began;
+        recorder.record_at(began, Event::ListWatch(list_watch(probe, sent)));
     };
     let (site, read_timeout) = (lab.through_balancer().site, lab.setup().read_timeout);
     let library = Library::keeping(lab.kubeconfig(), site, usize::MAX, read_timeout).await?;
@@ -285,10 +283,19 @@ fn connection(captured: &CaptureConnection, used: &Used, began: Moment) -> Optio
     Some(ConnectionUse { local, remote, reused: before.is_some(), idle })
 }
 
-/// Whether a query is that of a list or of a watch, and the resourceVersion it names; 0 means "any" and counts as none.
-fn call_of(query: &str) -> (Call, Option<u64>) {
-    let parameters: HashMap<&str, &str> = query.split('&').filter_map(|pair| pair.split_once('=')).collect();
-    let watch = parameters.get("watch").is_some_and(|value| matches!(*value, "true" | "1"));
-    let from = parameters.get("resourceVersion").and_then(|version| version.parse().ok()).filter(|from| *from != 0);
-    (if watch { Call::Watch } else { Call::List }, from)
+/// A list or watch request, by its query. The resourceVersion 0 stands for any there is.
+fn list_watch(probe: &str, sent: Sent) -> ListWatch {
+    let parameters: HashMap<&str, &str> = sent.query.split('&').filter_map(|pair| pair.split_once('=')).collect();
+    let on = |name| parameters.get(name).is_some_and(|value| matches!(*value, "true" | "1"));
+    let version: Option<u64> = parameters.get("resourceVersion").and_then(|version| version.parse().ok());
+    ListWatch {
+        probe: probe.to_owned(),
+        call: if on("watch") { Call::Watch } else { Call::List },
+        from: version.filter(|from| *from != 0),
+        any: version == Some(0),
+        initial_events: on("sendInitialEvents"),
+        audit_id: sent.audit_id,
+        answer: sent.answer.map(|(status, _)| status),
+        took: sent.took,
+    }
 }

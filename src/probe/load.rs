@@ -90,19 +90,22 @@ impl LoadProbe {
             sink: sink.clone(),
             samples: samples.clone(),
         };
+        let mut names = Vec::new();
         for number in 0..self.workers {
             // Spread over one period, so that they do not all knock at once.
             let first = Instant::now() + self.every * number as u32 / self.workers as u32;
             let pace = Pace { every: self.every, first, end: tasks.end.clone() };
-            let worker = worker(format!("load-{number}"));
+            names.push(format!("load-{number}"));
+            let worker = worker(names[number].clone());
             match self.read_only {
                 true => tasks.running.spawn(worker.get_namespace(pace)),
                 false => tasks.running.spawn(worker.cycle(pace)),
             };
         }
         let pace = Pace { every: timing::LOAD_LIST_EVERY, first: Instant::now(), end: tasks.end.clone() };
-        tasks.running.spawn(worker("load-list".to_owned()).list(pace));
-        Workers { tasks, samples }
+        names.push("load-list".to_owned());
+        tasks.running.spawn(worker(names[self.workers].clone()).list(pace));
+        Workers { tasks, samples, names }
     }
 }
 
@@ -112,6 +115,7 @@ type Sink = Arc<dyn Fn(Moment, Load) + Send + Sync>;
 pub struct Workers {
     tasks: Tasks,
     samples: Samples,
+    names: Vec<String>,
 }
 
 impl Workers {
@@ -319,6 +323,10 @@ struct RunningLoad {
 impl Running for RunningLoad {
     fn name(&self) -> &'static str {
         "load"
+    }
+
+    fn observers(&self) -> Vec<String> {
+        self.workers.names.clone()
     }
 
     fn samples(&self) -> u64 {

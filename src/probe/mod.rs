@@ -6,10 +6,12 @@
 
 mod cluster;
 mod gateway;
+mod guarded;
 mod in_flight;
 pub mod kube_client;
 mod kube_requester;
 mod load;
+mod reader;
 mod requester;
 mod server_health;
 mod sessions;
@@ -17,14 +19,17 @@ mod ticker;
 pub mod timers;
 pub mod trigger;
 mod watch;
+mod watch_list;
 mod watcher;
 mod writer;
 
 pub use cluster::{ClusterProbe, cluster};
 pub use gateway::{GatewayClients, gateway_clients};
+pub use guarded::{GuardedWriters, guarded_writers};
 pub use in_flight::{InFlightProbe, in_flight};
 pub use kube_requester::{KubeRequester, kube_requests};
 pub use load::{LoadProbe, WORKERS, Workers, load};
+pub use reader::{Reader, reads};
 pub use requester::{Requester, requests};
 pub use server_health::{ServerHealthProbe, server_health};
 pub use sessions::{SessionsProbe, sessions};
@@ -32,6 +37,7 @@ pub use ticker::Ticker;
 pub use timers::{TimersProbe, careful_clients, careless_clients, timers};
 pub use trigger::{TriggerProbe, trigger};
 pub use watch::{RawWatch, watch};
+pub use watch_list::{WatchList, watch_list};
 pub use watcher::{WatcherProbe, watcher};
 pub use writer::{Writer, write};
 
@@ -46,7 +52,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::lab::{Lab, wait};
-use crate::timeline::{Event, Recorder};
+use crate::timeline::{Event, Observers, Recorder};
 use crate::timing::{self, Bounds};
 
 /// An actor that has not started yet.
@@ -57,8 +63,13 @@ pub trait Probe: Send {
 
 /// An actor at work.
 pub trait Running: Send {
-    /// Its name in every observation.
+    /// Its name, in every observation unless it has several [`Running::observers`].
     fn name(&self) -> &str;
+
+    /// The names in its observations. Each of them leaves one, whatever the subject does.
+    fn observers(&self) -> Vec<String> {
+        vec![self.name().to_owned()]
+    }
 
     /// How many good samples it has so far.
     fn samples(&self) -> u64;
@@ -136,6 +147,8 @@ impl Probes {
         let samples = u64::from(Bounds::with(&lab.setup().timers).samples);
         let observing = Observing { running, samples };
         observing.sampled(timing::PROBE_READY, &vec![samples * 2; observing.running.len()]).await?;
+        let probes = observing.running.iter().flat_map(|probe| probe.observers()).collect();
+        lab.recorder().record(Event::Observers(Observers { probes }));
         Ok(observing)
     }
 }
@@ -219,17 +232,24 @@ where
 
 /// The Audit-IDs of everything that the probes have asked for.
 pub fn audit_ids(recorder: &Recorder) -> BTreeSet<String> {
-    recorder.collect(|seen| match &seen.event {
-        // Attempts before the last were answered, or the library would not have made another.
-        Event::Request(request) => Some(request.exchange.audit_id.clone()),
-        Event::Write(write) => Some(write.exchange.audit_id.clone()),
-        Event::ListWatch(call) => Some(call.audit_id.clone()),
-        Event::Load(load) => Some(load.exchange.audit_id.clone()),
-        Event::InFlight(held) => Some(held.audit_id.clone()),
-        Event::GatewayStream(stream) => Some(stream.audit_id.clone()),
-        Event::Session(session) => Some(session.audit_id.clone()),
-        _ => None,
-    })
+    let asked: Vec<Vec<String>> = recorder.collect(|seen| {
+        Some(match &seen.event {
+            Event::Request(request) => {
+                let attempts = request.attempts.iter().map(|attempt| attempt.exchange.audit_id.clone());
+                attempts.chain([request.exchange.audit_id.clone()]).collect()
+            }
+            Event::Write(write) => vec![write.exchange.audit_id.clone()],
+            Event::Read(read) => vec![read.exchange.audit_id.clone()],
+            Event::GuardedUpdate(update) => vec![update.exchange.audit_id.clone()],
+            Event::ListWatch(call) => vec![call.audit_id.clone()],
+            Event::Load(load) => vec![load.exchange.audit_id.clone()],
+            Event::InFlight(held) => vec![held.audit_id.clone()],
+            Event::GatewayStream(stream) => vec![stream.audit_id.clone()],
+            Event::Session(session) => vec![session.audit_id.clone()],
+            _ => return None,
+        })
+    });
+    asked.into_iter().flatten().filter(|id| !id.is_empty()).collect()
 }
 
 /// Audit-IDs of one probe: unique in a run and beyond.

@@ -45,6 +45,11 @@ impl Running for RunningServerHealth {
         "server-health"
     }
 
+    /// What it sees is named after the apiserver.
+    fn observers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn samples(&self) -> u64 {
         self.samples.count()
     }

@@ -37,6 +37,7 @@ impl Probe for SessionsProbe {
             let (tasks, samples) = (Tasks::default(), Samples::default());
             let quiet = lab.setup().quiet();
             let quiet_kinds = [SessionKind::Exec, SessionKind::PortForward].map(|kind| (kind, Some(quiet)));
+            let mut users = Vec::new();
             let kinds = SessionKind::ALL.map(|kind| (kind, None)).into_iter().chain(quiet_kinds);
             for (kind, quiet) in kinds {
                 for server in lab.servers() {
@@ -49,6 +50,7 @@ impl Probe for SessionsProbe {
                         recorder: lab.recorder().clone(),
                         samples: samples.clone(),
                     };
+                    users.push(user.probe.clone());
                     let first = user.open_on(server).await?;
                     tasks.running.spawn(user.work(first, tasks.end.clone()));
                 }
@@ -61,9 +63,10 @@ impl Probe for SessionsProbe {
                 recorder: lab.recorder().clone(),
                 samples: samples.clone(),
             };
+            users.push(newcomer.probe.clone());
             tasks.running.spawn(come_and_go(Arc::new(newcomer), tasks.end.clone(), tasks.running.clone()));
             let enough = Instant::now() + quiet + timing::CLOSE_NOTICED;
-            Ok(Box::new(RunningSessions { tasks, samples, enough }) as Box<dyn Running>)
+            Ok(Box::new(RunningSessions { tasks, samples, users, enough }) as Box<dyn Running>)
         })
     }
 }
@@ -71,6 +74,7 @@ impl Probe for SessionsProbe {
 struct RunningSessions {
     tasks: Tasks,
     samples: Samples,
+    users: Vec<String>,
     /// When the quiet sessions of the beginning have been silent for long enough.
     enough: Instant,
 }
@@ -78,6 +82,10 @@ struct RunningSessions {
 impl Running for RunningSessions {
     fn name(&self) -> &'static str {
         "sessions"
+    }
+
+    fn observers(&self) -> Vec<String> {
+        self.users.clone()
     }
 
     fn samples(&self) -> u64 {

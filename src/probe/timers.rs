@@ -98,8 +98,9 @@ impl Probe for TimersProbe {
             let port = lab.timer_port().context("this lab has no port for timer-servers: set Setup::on_idle")?;
             let idle_timeout = port.idle_timeout;
             let (often, seldom) = timing::timer_intervals(idle_timeout);
-            let tasks = Tasks::default();
+            let (tasks, mut clients) = (Tasks::default(), Vec::new());
             for (probe, is_often, manner) in (self.clients)(idle_timeout) {
+                clients.push(probe.clone());
                 let (client, server) = port.connect().await.context("cannot connect to a timer-server")?;
                 apply(&manner, &client).context("cannot set up a client of a timer-server")?;
                 let (interval, beside) = (if is_often { often } else { seldom }, port.beside.clone());
@@ -108,13 +109,14 @@ impl Probe for TimersProbe {
                 tasks.running.spawn(pair.observe(lab.recorder().clone(), tasks.end.clone()));
             }
             let enough = tokio::time::Instant::now() + timing::timer_observation(idle_timeout);
-            Ok(Box::new(RunningTimers { tasks, enough }) as Box<dyn Running>)
+            Ok(Box::new(RunningTimers { tasks, clients, enough }) as Box<dyn Running>)
         })
     }
 }
 
 struct RunningTimers {
     tasks: Tasks,
+    clients: Vec<String>,
     /// When the idle timeout must have come, and been noticed.
     enough: tokio::time::Instant,
 }
@@ -122,6 +124,10 @@ struct RunningTimers {
 impl Running for RunningTimers {
     fn name(&self) -> &'static str {
         "timers"
+    }
+
+    fn observers(&self) -> Vec<String> {
+        self.clients.clone()
     }
 
     fn samples(&self) -> u64 {

@@ -6,6 +6,7 @@ use futures::StreamExt as _;
 use futures::future::{BoxFuture, LocalBoxFuture};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
+use kube::core::watch::Bookmark as KubeBookmark;
 use tokio::sync::watch as latest;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -13,8 +14,11 @@ use super::kube_client::{change_of, client, revision_of};
 use super::{Fence, Probe, Running, Samples};
 use crate::lab::http::classify;
 use crate::lab::{Lab, wait};
-use crate::timeline::{ChangeKind, Delivered, ErrorClass, Event, Failure, Listed, Recorder, WatchEnded};
+use crate::timeline::{Bookmark, ChangeKind, Delivered, ErrorClass, Event, Failure, Listed, Recorder, WatchEnded};
 use crate::timing;
+
+/// The annotation of the bookmark that ends initial events (k8s.io/apimachinery pkg/apis/meta/v1/types.go, InitialEventsAnnotationKey).
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
 /// A raw watch to be. When it ends it goes on from the last resourceVersion it has seen, and relists only after 410.
 pub struct RawWatch {
@@ -78,6 +82,15 @@ impl Watching {
         let newest = objects.iter().map(|(_, change)| *change).max().unwrap_or(0);
         self.recorder.record(Event::Listed(Listed { probe: self.probe.to_owned(), revision, objects }));
         self.saw(newest);
+    }
+
+    /// Returns whether it says that the initial events are over.
+    fn bookmarked(&self, bookmark: &KubeBookmark) -> bool {
+        let initial_events_end = bookmark.metadata.annotations.get(INITIAL_EVENTS_END).is_some_and(|it| it == "true");
+        let revision = bookmark.metadata.resource_version.parse().unwrap_or(0);
+        let bookmark = Bookmark { probe: self.probe.to_owned(), revision, initial_events_end };
+        self.recorder.record(Event::Bookmark(bookmark));
+        initial_events_end
     }
 
     pub(super) fn ended(&self, failure: Option<Failure>) {
@@ -162,8 +175,18 @@ async fn follow(api: Api<ConfigMap>, watching: Watching, params: WatchParams, re
 }
 
 /// Watches from `version`, which moves on with every event and bookmark, until the watch ends. False after 410.
-async fn stays_open(api: &Api<ConfigMap>, watching: &Watching, params: &WatchParams, version: &mut String) -> bool {
-    let mut events = match api.watch(params, version).await {
+///
+/// Where `params` ask for initial events, it begins with them if there is no version yet. There is none until a bookmark says that they are
+/// over: they are in no order, so none of them says what has not come.
+pub(super) async fn stays_open(
+    api: &Api<ConfigMap>,
+    watching: &Watching,
+    params: &WatchParams,
+    version: &mut String,
+) -> bool {
+    let mut initial = params.send_initial_events && version.is_empty();
+    let params = WatchParams { send_initial_events: initial, ..params.clone() };
+    let mut events = match api.watch(&params, version).await {
         Ok(events) => events.boxed(),
         Err(error) => {
             let gone = matches!(&error, kube::Error::Api(status) if status.code == 410);
@@ -182,7 +205,10 @@ async fn stays_open(api: &Api<ConfigMap>, watching: &Watching, params: &WatchPar
             Ok(WatchEvent::Modified(map)) => (ChangeKind::Modified, map),
             Ok(WatchEvent::Deleted(map)) => (ChangeKind::Deleted, map),
             Ok(WatchEvent::Bookmark(bookmark)) => {
-                *version = bookmark.metadata.resource_version;
+                initial &= !watching.bookmarked(&bookmark);
+                if !initial {
+                    *version = bookmark.metadata.resource_version;
+                }
                 continue;
             }
             Ok(WatchEvent::Error(status)) => {
@@ -195,7 +221,7 @@ async fn stays_open(api: &Api<ConfigMap>, watching: &Watching, params: &WatchPar
                 return true;
             }
         };
-        if let Some(newer) = &map.metadata.resource_version {
+        if let (Some(newer), false) = (&map.metadata.resource_version, initial) {
             newer.clone_into(version);
         }
         watching.delivered(kind, &map);

@@ -18,8 +18,15 @@ pub struct Excuse {
 }
 
 /// All of them.
-pub static EXCUSES: [&Excuse; 6] =
-    [&CLOSED_WHILE_IDLE, &REFUSED_WHILE_STOPPING, &CREATE_NOT_REPEATED, &READ_NOT_REPEATED, &OWN_STALL, &STARVED];
+pub static EXCUSES: [&Excuse; 7] = [
+    &CLOSED_WHILE_IDLE,
+    &REFUSED_WHILE_STOPPING,
+    &CREATE_NOT_REPEATED,
+    &READ_NOT_REPEATED,
+    &GONE_AFTER_RESTART,
+    &OWN_STALL,
+    &STARVED,
+];
 
 /// A kept connection had been closed.
 pub static CLOSED_WHILE_IDLE: Excuse = Excuse {
@@ -60,6 +67,17 @@ pub static READ_NOT_REPEATED: Excuse = Excuse {
     budget: "one per pooled connection and restart",
     source: "RFC 9112, 9.3.1 and 9.6 (a client can lose the race against a server that closes an idle connection)",
     requirements: &["ROLLOUT-11"],
+};
+
+/// A restarted apiserver's watch cache begins later than a watch wants to go on.
+pub static GONE_AFTER_RESTART: Excuse = Excuse {
+    id: "gone-after-restart",
+    condition: "A watch that asks from the last revision it knows is answered 410, and its client lists once. The audit log tells which apiserver \
+                answered; that one was started anew, and was not ready before that revision came: its watch cache begins later.",
+    budget: "one list per watch and start of an apiserver",
+    source: "Kubernetes API concepts, \"Efficient detection of changes\" (410, list again); k8s.io/apiserver \
+             pkg/storage/cacher/watch_cache.go (\"too old resource version\")",
+    requirements: &["WATCH-4"],
 };
 
 /// We ourselves did not run.

@@ -35,7 +35,7 @@ pub static RESUMED: Requirement = Requirement {
     id: "IDLE-3",
     level: Level::Must,
     title: "watch resumed after an idle end",
-    sentence: "A client whose idle watch is ended opens it again within a bound, from the last revision it knows and without a relist.",
+    sentence: "A client whose idle watch is ended opens it again within a bound, from the last revision it knows, and lists after 410 only.",
     source: "AKS field report (apiserver-watcher: the watcher has 10 s to notice a change); Kubernetes API concepts, efficient detection of \
              changes",
     needs: &[],

@@ -20,7 +20,7 @@ use super::{Header, Observation, Recording};
 /// | format | has beyond the one before |
 /// | --- | --- |
 /// | 1 | |
-/// | 2 | `ticked`, `audit_log`, `bookmark`, `read`, `guarded_update`, `guarded_left`, `observers`; the audit logs have every attempt of a client library |
+/// | 2 | `ticked`, `audit_log`, `bookmark`, `read`, `guarded_update`, `guarded_left`, `observers`; `any` and `initial_events` of a `list_watch`; the audit logs have every attempt of a client library |
 pub const FORMAT: u32 = 2;
 
 /// The oldest version that is still read.

@@ -418,6 +418,12 @@ pub struct ListWatch {
     pub call: Call,
     /// The resourceVersion it asked from; `None` where it asked for the newest.
     pub from: Option<u64>,
+    /// Whether it asked for whatever there is, however old (`resourceVersion=0`). `from` is none then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any: bool,
+    /// Whether it asked for a watch that begins with the state, as events (`sendInitialEvents=true`, KEP-3157).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub initial_events: bool,
     /// The Audit-ID header that we added.
     pub audit_id: String,
     /// The status line's code, or why there was none.

@@ -139,13 +139,35 @@ fn concluded(
 /// A violation, unless what it rests on explains it otherwise: we did not run, the machine had no time for an apiserver, or it falls into a
 /// restart that was not seen to happen as announced.
 pub(super) fn breach(facts: &Facts<'_>, rests: Rests, violated: Verdict) -> Verdict {
-    let Rests::OnTime(from, until) = rests else { return violated };
-    let doubt = stalled(facts, from, until)
+    doubted(facts, rests).map_or(violated, Verdict::inconclusive)
+}
+
+/// The first of several breaches that stands, told as a violation; where none does, why the first is in doubt; where there is none, upheld.
+///
+/// Only one is told, since an excerpt takes time.
+pub(super) fn first_breach<T>(
+    facts: &Facts<'_>,
+    breaches: impl IntoIterator<Item = (Rests, T)>,
+    tell: impl FnOnce(T) -> Verdict,
+) -> Verdict {
+    let mut doubt = None;
+    for (rests, found) in breaches {
+        match doubted(facts, rests) {
+            None => return tell(found),
+            Some(why) => drop(doubt.get_or_insert(why)),
+        }
+    }
+    doubt.map_or(Verdict::Upheld, Verdict::inconclusive)
+}
+
+/// What else explains a breach, if anything.
+fn doubted(facts: &Facts<'_>, rests: Rests) -> Option<String> {
+    let Rests::OnTime(from, until) = rests else { return None };
+    stalled(facts, from, until)
         .or_else(|| starved(facts, from, until))
         .or_else(|| unproven_between(facts, from, until))
         // A restart that nobody announced ends connections, too.
-        .or_else(|| unannounced_fault(facts).filter(|_| facts.other_faults.iter().any(|(at, _)| *at <= until)));
-    doubt.map_or(violated, Verdict::inconclusive)
+        .or_else(|| unannounced_fault(facts).filter(|_| facts.other_faults.iter().any(|(at, _)| *at <= until)))
 }
 
 /// A violation by a probe, unless it was not seen working before anything was disturbed.

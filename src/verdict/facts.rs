@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::audit::AuditLogs;
+use super::history::History;
 use super::watches::Watch;
 use crate::timeline::{
     BackendHealth, ConnectionKind, Effect, Event, Fault, InFlight, Lifecycle, Load, LoadLeft, Loss, Moment, Recording,
@@ -65,6 +66,8 @@ pub(super) struct Writes<'a> {
     deletes: HashMap<&'a str, usize>,
     /// Each object's certain creates and updates whose revision is known: (revision, change), by revision.
     pub(super) versions: HashMap<&'a str, Vec<(u64, u64)>>,
+    /// The order in which they took effect.
+    pub(super) history: History<'a>,
 }
 
 /// One fault and what became of the server.
@@ -136,6 +139,7 @@ impl<'a> Facts<'a> {
                 Event::Delivered(delivered) => stories.entry(&delivered.probe).or_default().push(seen),
                 Event::Listed(listed) => stories.entry(&listed.probe).or_default().push(seen),
                 Event::WatchEnded(ended) => stories.entry(&ended.probe).or_default().push(seen),
+                Event::Bookmark(bookmark) => stories.entry(&bookmark.probe).or_default().push(seen),
                 Event::Lifecycle(step) => facts.lifecycle.push((at, step)),
                 Event::ServerHealth(health) => {
                     facts.longest_look = facts.longest_look.max(health.took);
@@ -162,6 +166,7 @@ impl<'a> Facts<'a> {
             }
         }
         facts.writes.versions.values_mut().for_each(|versions| versions.sort_unstable());
+        facts.writes.history = History::of(&facts.writes.all);
         facts.watches = stories.into_iter().map(|(probe, story)| Watch::of(probe, story, &facts.writes)).collect();
         facts.restarts = restarts(recording, &facts.lifecycle);
         facts
@@ -276,9 +281,15 @@ impl<'a> Writes<'a> {
         }
     }
 
-    /// The write with this change, if it was to this object.
-    pub(super) fn of(&self, object: &str, change: u64) -> Option<&'a Write> {
-        self.by_change.get(&change).map(|position| self.all[*position].1).filter(|write| write.object == object)
+    /// The write with this change, if it was to this object, and when it was begun.
+    pub(super) fn of(&self, object: &str, change: u64) -> Option<(Moment, &'a Write)> {
+        self.by_change.get(&change).map(|position| self.all[*position]).filter(|(_, write)| write.object == object)
+    }
+
+    /// The last certain create or update of an object up to a revision: (revision, change).
+    pub(super) fn version_at(&self, object: &str, revision: u64) -> Option<(u64, u64)> {
+        let versions = self.versions.get(object)?;
+        versions[..versions.partition_point(|(written, _)| *written <= revision)].last().copied()
     }
 
     /// The delete of this object, refused or not.

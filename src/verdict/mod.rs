@@ -8,6 +8,7 @@ mod attempts;
 mod attribution;
 mod audit;
 mod back;
+mod bookmarked;
 mod carried;
 mod cluster;
 mod conclusive;
@@ -24,14 +25,17 @@ mod gapless;
 mod gateway;
 mod goaway;
 mod guarded;
+mod history;
 mod idle;
 mod in_flight;
 mod informer;
 mod late;
 mod ledger;
+mod lists;
 mod livez;
 mod load;
 mod lost;
+mod monotonic;
 mod noticed;
 mod ordered;
 mod outage;
@@ -39,6 +43,7 @@ mod pooled;
 mod read_your_writes;
 mod readyz;
 mod reliable;
+mod relisted;
 mod resumable;
 mod resumed;
 mod reused;
@@ -197,6 +202,8 @@ static JUDGES: &[(&Requirement, Judge)] = &[
     (&watch::RESUMABLE, resumable::judge),
     (&watch::RELIABLE, reliable::judge),
     (&watch::FRESH, fresh::judge),
+    (&watch::MONOTONIC, monotonic::judge),
+    (&watch::BOOKMARKED, bookmarked::judge),
     (&rollout::NO_OUTAGE_NEW, outage::none_on_new),
     (&rollout::NO_OUTAGE_REUSED, outage::none_on_reused),
     (&rollout::READYZ_RED, readyz::judge),

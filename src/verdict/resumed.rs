@@ -4,71 +4,120 @@
 //! watch reset at 30.0 s, another from revision 812 answered at 30.1 s       ->  upheld
 //! watch reset at 30.0 s, another answered at 45.0 s, bound 10 s             ->  violated
 //! watch reset at 30.0 s, then a list                                        ->  violated
+//! watch reset at 30.0 s, another answered 410, then a list                  ->  upheld
+//! last event at 812, watch reset, another from revision 2                   ->  violated: it knew 812
 //! no watch was cut                                                          ->  inconclusive
 //! ```
 
-use super::conclusive::conclude;
+use std::time::Duration;
+
+use super::conclusive::{Rests, conclude, first_breach};
 use super::excerpt::{describe, excerpt};
 use super::facts::Facts;
+use super::resumable::says_gone;
 use super::watches::{Watch, concerns};
 use super::{Figure, Verdict};
 use crate::timeline::{Call, Event, Moment, Observation};
 
+/// A watch that was cut, and how it went on.
+struct Cut {
+    at: Moment,
+    /// When another was answered, if one was.
+    resumed: Option<Moment>,
+    /// What was wrong with how it was asked for, if anything.
+    wrong: Option<String>,
+    /// Whether it was told that what it knows is too old.
+    gone: bool,
+}
+
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
-    let ends: Vec<_> = facts.watches.iter().flat_map(|watch| ends(watch).map(move |end| (watch, end))).collect();
-    let found = Verdict::worst(ends.iter().map(|(watch, end)| claim(facts, watch, end)));
+    let cut: Vec<_> = facts.watches.iter().map(|watch| (watch, cuts(facts, watch))).collect();
+    let found =
+        Verdict::worst(cut.iter().filter(|(_, cuts)| !cuts.is_empty()).map(|(watch, cuts)| claim(facts, watch, cuts)));
     let found = found.unwrap_or_else(|| Verdict::inconclusive("no watch was cut, so none had to resume"));
-    let took = ends.iter().filter_map(|(watch, end)| Some(resumed(watch, end)?.0.since(end.at)));
-    let mut figures = vec![Figure::count("watches cut", ends.len())];
+    let took = cut.iter().flat_map(|(_, cuts)| cuts).filter_map(|cut| Some(cut.resumed?.since(cut.at)));
+    let mut figures = vec![Figure::count("watches cut", cut.iter().map(|(_, cuts)| cuts.len()).sum())];
     figures.extend(took.max().map(|took| Figure::seconds("longest until resumed", took)));
     (conclude(facts, &[], found), figures)
 }
 
-fn claim(facts: &Facts<'_>, watch: &Watch<'_>, end: &Observation) -> Verdict {
+fn claim(facts: &Facts<'_>, watch: &Watch<'_>, cuts: &[Cut]) -> Verdict {
     let bound = facts.bounds.resumed;
-    let began = facts.recording.header.began_at;
-    let relisted = after(watch, end).find(|seen| match &seen.event {
-        Event::ListWatch(call) => call.call == Call::List || call.from.is_none(),
-        _ => false,
+    let wrong = cuts.iter().filter_map(|cut| Some((Rests::OnRecord, (cut.at, cut.wrong.clone()?))));
+    let late = cuts.iter().filter(|cut| waited(facts, cut) > bound).map(|cut| {
+        let actual = match cut.resumed {
+            Some(_) => format!("{} was open again after {:.3} s", watch.probe, waited(facts, cut).as_secs_f64()),
+            None => format!("{} was never open again", watch.probe),
+        };
+        (Rests::OnTime(cut.at, cut.at + bound), (cut.at, actual))
     });
-    let resumed = resumed(watch, end);
-    let actual = match (relisted, resumed) {
-        (Some(list), Some((answered, _))) if list.at <= answered => describe(began, list),
-        (Some(list), None) => describe(began, list),
-        (_, Some((answered, _))) if answered.since(end.at) <= bound => return Verdict::Upheld,
-        (_, Some((answered, _))) => {
-            format!("{} was open again after {:.3} s", watch.probe, answered.since(end.at).as_secs_f64())
-        }
-        (None, None) if facts.end.since(end.at) <= bound => {
-            return Verdict::inconclusive(format!("the recording ends soon after {} was cut", watch.probe));
-        }
-        (None, None) => format!("{} was never open again", watch.probe),
-    };
-    Verdict::Violated {
+    let found = first_breach(facts, wrong.chain(late), |(at, actual)| Verdict::Violated {
         expected: format!("another watch, from the last known revision, within {:.3} s", bound.as_secs_f64()),
         actual,
-        excerpt: excerpt(facts, end.at, concerns(watch, "")),
+        excerpt: excerpt(facts, at, concerns(watch, "")),
+    });
+    match found {
+        Verdict::Upheld if cuts.iter().any(|cut| cut.resumed.is_none()) => {
+            Verdict::inconclusive(format!("the recording ends soon after {} was cut", watch.probe))
+        }
+        found => found,
     }
 }
 
-/// Each end of the watch that came as an error: a clean one is a server's doing.
-fn ends<'a>(watch: &Watch<'a>) -> impl Iterator<Item = &'a Observation> {
-    watch.story.iter().copied().filter(|seen| match &seen.event {
-        Event::WatchEnded(end) => end.failure.is_some(),
-        _ => false,
-    })
+/// How long a watch was not open, as far as the recording goes.
+fn waited(facts: &Facts<'_>, cut: &Cut) -> Duration {
+    cut.resumed.unwrap_or(facts.end).since(cut.at)
 }
 
-fn after<'a>(watch: &Watch<'a>, end: &Observation) -> impl Iterator<Item = &'a Observation> {
-    watch.story.iter().copied().filter(|seen| seen.at > end.at)
-}
-
-/// When the next watch was answered, and from which revision.
-fn resumed(watch: &Watch<'_>, end: &Observation) -> Option<(Moment, Option<u64>)> {
-    after(watch, end).find_map(|seen| match &seen.event {
-        Event::ListWatch(call) if call.call == Call::Watch && call.answer == Ok(200) => {
-            Some((seen.at + call.took, call.from))
+/// Each end of an open watch that came as an error (a clean one is a server's doing), in order.
+fn cuts(facts: &Facts<'_>, watch: &Watch<'_>) -> Vec<Cut> {
+    let describe = |seen: &Observation| describe(facts.recording.header.began_at, seen);
+    let (mut cuts, mut open, mut known): (Vec<Cut>, _, _) = (Vec::new(), false, None::<u64>);
+    for (place, seen) in watch.story.iter().copied().enumerate() {
+        if let Event::WatchEnded(end) = &seen.event
+            && std::mem::take(&mut open)
+            && end.failure.is_some()
+        {
+            cuts.push(Cut { at: seen.at, resumed: None, wrong: None, gone: false });
         }
-        _ => None,
-    })
+        let pending = cuts.last_mut().filter(|cut| cut.resumed.is_none());
+        match &seen.event {
+            Event::Delivered(event) if !watch.shows_state(place) => known = Some(event.revision),
+            Event::Bookmark(bookmark) => known = Some(bookmark.revision),
+            Event::Listed(list) => {
+                known = list.revision.or(known);
+                if let Some(cut) = pending.filter(|cut| !cut.gone) {
+                    cut.wrong.get_or_insert_with(|| describe(seen));
+                }
+            }
+            Event::ListWatch(call) if call.call == Call::List => {
+                if let Some(cut) = pending.filter(|cut| !cut.gone) {
+                    cut.wrong.get_or_insert_with(|| describe(seen));
+                }
+            }
+            Event::ListWatch(call) => {
+                let older = call.from.zip(known).filter(|(from, known)| from < known);
+                if let Some(cut) = pending {
+                    if call.from.is_none() && !cut.gone {
+                        cut.wrong.get_or_insert_with(|| describe(seen));
+                    }
+                    if let Some((_, known)) = older {
+                        cut.wrong.get_or_insert_with(|| format!("{}, and it knew revision {known}", describe(seen)));
+                    }
+                    cut.gone |= says_gone(&seen.event);
+                    cut.resumed = (call.answer == Ok(200)).then(|| seen.at + call.took);
+                }
+                open |= call.answer == Ok(200);
+                // One that began anew knows nothing yet; a client library keeps to itself what bookmarks and lists told it.
+                known = call.from.map(|from| known.map_or(from, |known| known.max(from)));
+            }
+            Event::WatchEnded(_) => {
+                if let Some(cut) = pending {
+                    cut.gone |= says_gone(&seen.event);
+                }
+            }
+            _ => {}
+        }
+    }
+    cuts
 }

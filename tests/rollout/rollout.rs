@@ -38,6 +38,7 @@ pub(crate) fn promised(how: Restart) -> Vec<&'static Requirement> {
             &rollout::SIGNAL_ORDER,
             &rollout::BACK,
             &rollout::NO_OUTAGE_IN_LIBRARY,
+            &rollout::ATTEMPTS,
             &balancer::NEVER_LATE,
             &balancer::NEVER_EARLY,
             &balancer::DRAINS,
@@ -48,7 +49,8 @@ pub(crate) fn promised(how: Restart) -> Vec<&'static Requirement> {
 }
 
 /// While the apiservers are restarted one after the other, a watch through the balancer delivers every change, once and in
-/// order; no request fails if they are stopped gracefully, and for a bounded time only if they are killed.
+/// order; no request fails if they are stopped gracefully, and for a bounded time only if they are killed. Whoever has written something
+/// reads it, and nobody overwrites what he has not seen.
 #[rstest]
 #[case::gracefully(Restart::Graceful)]
 #[case::by_being_killed(Restart::Killed)]
@@ -58,8 +60,9 @@ async fn nothing_is_lost_while_apiservers_restart(#[case] how: Restart) {
     disturbed_by(how)
         .upholds(&WATCHED)
         .upholds(&promised(how))
+        .upholds(&[&rollout::READ_YOUR_WRITES, &rollout::NO_LOST_UPDATE])
         .run(async |lab| {
-            let probes = every_probe().start(lab).await?;
+            let probes = every_probe().with(reads()).with(guarded_writers()).start(lab).await?;
             lab.roll(how).await?;
             probes.stop().await
         })

@@ -28,6 +28,8 @@ fn watch_at(at: u64, server: &str) -> [(u64, Event); 2] {
         probe: WATCH.into(),
         call: Call::Watch,
         from: Some(7),
+        any: false,
+        initial_events: false,
         audit_id: audit_id.clone(),
         answer: Ok(200),
         took: millis(1),
@@ -153,14 +155,58 @@ pub(crate) fn resumed_late() -> Recording {
 #[test]
 fn a_watch_that_was_cut_has_to_go_on_soon_and_where_it_was() {
     let first = || watch_at(5000, "apiserver-0").into_iter();
-    let cut_and = |seen: Vec<(u64, Event)>| recording(&["IDLE-3"], first().chain([cut(20_000)]).chain(seen));
+    // The recording goes on, though not about the watch.
+    let goes_on = || (60_000, life("apiserver-0", Step::Ready));
+    let cut_and = |seen: Vec<(u64, Event)>| recording(&["IDLE-3"], first().chain([cut(20_000), goes_on()]).chain(seen));
+    let again = || watch_at(20_500, "apiserver-1").to_vec();
     violated("IDLE-3", "was open again after 15.001 s").compare(&resumed_late());
-    upheld().compare(&cut_and(watch_at(20_500, "apiserver-1").to_vec()));
-    violated("IDLE-3", "List request from the newest").compare(&cut_and(
-        [vec![(20_100, list_call(Call::List, None))], watch_at(20_500, "apiserver-1").to_vec()].concat(),
-    ));
+    upheld().compare(&cut_and(again()));
+    violated("IDLE-3", "List request from the newest")
+        .compare(&cut_and([vec![(20_100, list_call(Call::List, None))], again()].concat()));
+    violated("IDLE-3", "Watch request from the newest").compare(&cut_and(vec![(20_100, list_call(Call::Watch, None))]));
     violated("IDLE-3", "was never open again").compare(&cut_and(vec![]));
     inconclusive("IDLE-3", "no watch was cut").compare(&recording(&["IDLE-3"], first()));
+    inconclusive("IDLE-3", "the recording ends soon").compare(&recording(&["IDLE-3"], first().chain([cut(20_000)])));
+    // A stall of ours explains what was late, and where it was not.
+    let mut late = cut_and(watch_at(35_000, "apiserver-0").to_vec());
+    late.observations.push(observed(22_000, Event::Stall(millis(600))));
+    inconclusive("IDLE-3", "itself did not run").compare(&late);
+    late.observations.last_mut().unwrap().at = Moment(40_000_000_000);
+    violated("IDLE-3", "was open again after 15.001 s").compare(&late);
+}
+
+#[test]
+fn a_watch_that_was_cut_goes_on_from_the_last_revision_that_it_knows() {
+    let delivered = |at, revision| {
+        let (probe, object, kind) = (WATCH.into(), "x".into(), ChangeKind::Modified);
+        (at, Event::Delivered(Delivered { probe, kind, object, revision, change: revision }))
+    };
+    let from = |revision| (20_500, list_call(Call::Watch, Some(revision)));
+    let knew = |known: Vec<(u64, Event)>, then: Vec<(u64, Event)>| {
+        let first = watch_at(5000, "apiserver-0").into_iter();
+        recording(&["IDLE-3"], first.chain(known).chain([cut(20_000)]).chain(then))
+    };
+    let event = || vec![delivered(6000, 812)];
+    upheld().compare(&knew(event(), vec![from(812)]));
+    upheld().compare(&knew(event(), vec![from(815)]));
+    let older = violated("IDLE-3", "Watch request from revision 2: 200, and it knew revision 812");
+    older.compare(&knew(event(), vec![from(2)]));
+    // By a bookmark, by a list, and by what it asked from itself.
+    let bookmarked = || vec![delivered(6000, 812), (7000, bookmark(820, false))];
+    violated("IDLE-3", "it knew revision 820").compare(&knew(bookmarked(), vec![from(812)]));
+    let listed = Listed { probe: WATCH.into(), revision: Some(9), objects: Vec::new() };
+    violated("IDLE-3", "it knew revision 9").compare(&knew(vec![(5000, Event::Listed(listed))], vec![from(8)]));
+    violated("IDLE-3", "it knew revision 7").compare(&knew(vec![], vec![from(6)]));
+    // After 410 it lists, and goes on from that.
+    let gone = || (20_200, edited_call(list_call(Call::Watch, Some(812)), |call| call.answer = Ok(410)));
+    let listed = || {
+        let listed = Listed { probe: WATCH.into(), revision: Some(900), objects: Vec::new() };
+        vec![(20_300, list_call(Call::List, None)), (20_400, Event::Listed(listed))]
+    };
+    upheld().compare(&knew(event(), [vec![gone()], listed(), vec![from(900)]].concat()));
+    violated("IDLE-3", "List request").compare(&knew(event(), [listed(), vec![from(900)]].concat()));
+    violated("IDLE-3", "it knew revision 900")
+        .compare(&knew(event(), [vec![gone()], listed(), vec![from(812)]].concat()));
 }
 
 /// A change that comes after so many milliseconds of silence, and when it is noticed.
@@ -192,6 +238,26 @@ fn a_change_has_to_be_noticed_however_long_the_watch_was_idle() {
     upheld().compare(&rounds([again(), vec![change_at(31_000, 25_900, Some(10))]].concat()));
     inconclusive("IDLE-4", "not ended: no timeout was met").compare(&rounds(vec![change_at(31_000, 25_900, Some(10))]));
     inconclusive("IDLE-4", "no change came").compare(&rounds(vec![change_at(31_000, 5_000, Some(10))]));
+    // Noticed, but later than it had time for; or waited for longer than anybody has to.
+    let late = |patience| {
+        let (at, mut late) = change_at(31_000, 25_900, Some(10_200));
+        if let Event::Trigger(round) = &mut late {
+            round.patience = patience;
+        }
+        rounds([again(), vec![(at, late), (50_000, life("apiserver-0", Step::Ready))]].concat())
+    };
+    violated("IDLE-4", "noticed change 2 after 10.200 s").compare(&late(secs(10)));
+    violated("IDLE-4", "noticed change 2 after 10.200 s").compare(&late(secs(60)));
+    // A stall explains a miss if it falls into that time.
+    for (at, missed) in [(35_000, false), (20_000, true), (45_000, true)] {
+        let mut stalled = change_missed();
+        stalled.observations.push(observed(at, Event::Stall(millis(600))));
+        let expect = match missed {
+            true => violated("IDLE-4", "did not notice change 2"),
+            false => inconclusive("IDLE-4", "itself did not run"),
+        };
+        expect.compare(&stalled);
+    }
     let mut failed = change_at(31_000, 25_900, None);
     if let Event::Trigger(round) = &mut failed.1 {
         round.failure = Some(Failure { class: ErrorClass::Timeout, text: String::new() });
@@ -246,4 +312,19 @@ fn a_connection_that_was_ended_while_idle_must_not_carry_a_request() {
     violated("IDLE-5", "and was not answered").compare(&recording(&["IDLE-5"], used(hung)));
     inconclusive("IDLE-5", "no pooled connection was ended")
         .compare(&recording(&["IDLE-5"], used(asked_on("127.0.0.1:2", None))));
+}
+
+#[test]
+fn many_ends_and_many_changes_take_no_longer_than_they_have_to() {
+    let ends = (0..20_000).flat_map(|n| {
+        let at = 5000 + 3 * n;
+        [(at, list_call(Call::Watch, Some(7))), (at + 1, cut(0).1)]
+    });
+    violated("IDLE-3", "never open again").compare(&recording(&["IDLE-3"], ends.chain([(90_000, cut(0).1)])));
+    let rounds = (0..20_000).flat_map(|n| {
+        let at = 31_000 + 3 * n;
+        [change_at(at, 26_000, Some(1)), (at + 1, list_call(Call::Watch, Some(7)))]
+    });
+    let first = watch_at(16_800, "apiserver-0");
+    upheld().compare(&recording(&["IDLE-4"], first.into_iter().chain(rounds)));
 }

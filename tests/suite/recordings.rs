@@ -132,7 +132,7 @@ fn a_duration_that_no_run_can_have_is_named() {
 /// The names of a recording of format 2: what it can tell of, and what its header says.
 const EVENTS: &str = "request write load load_left in_flight list_watch delivered listed watch_ended bookmark read guarded_update guarded_left \
      connection backend_health session timer trigger packets gateway_stream gateway_logged gateway_counted endpoints lifecycle server_health \
-     cluster audited audit_log fault_on fault_off loss_on loss_off stall ticked";
+     cluster audited audit_log fault_on fault_off loss_on loss_off stall ticked observers";
 const HEADER: &str =
     "format suite scenario cell seed began began_at disturbance servers subjects timers machine bounds judged_by";
 const CELL: &str = "control_plane kubernetes apiservers balancer protocol client profile";

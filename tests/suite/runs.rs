@@ -53,6 +53,11 @@ pub(crate) fn run(disturbance: Option<Restart>) -> Run {
         run.see(at + 1, Event::Request(request(ConnectionKind::Library, at)));
         run.change(at + 2);
     }
+    if disturbance.is_none() {
+        // As every watch does some time.
+        run.see(10_010, Event::WatchEnded(WatchEnded { probe: WATCH.into(), failure: None }));
+        run.see(10_011, list_call(Call::Watch, Some(10_000 / TICK + 100)));
+    }
     if let Some(how) = disturbance {
         for (server, fault) in SERVERS.into_iter().zip(FAULTS) {
             run.restart(how, server, fault);

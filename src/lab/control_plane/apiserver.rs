@@ -234,9 +234,17 @@ impl Apiserver {
             self.endpoint.exchange(&mut None, &Ask::get("/version", mark.clone(), "rollproof-lab")).await;
         match exchange.failure {
             None => audits.until_it_has(&mark).await,
-            // One that did not come back writes nothing more.
-            Some(_) => Ok(()),
+            // One that did not come back writes nothing more; but nobody knows whether what it had written has come.
+            Some(_) => {
+                audits.may_lack_the_end();
+                Ok(())
+            }
         }
+    }
+
+    /// Whether its audit log, as we have it, may lack what was written last. Only [`Apiserver::settle`] tells.
+    pub fn audit_log_may_lack_the_end(&self) -> bool {
+        matches!(&self.runner, Runner::StaticPod { audits, .. } if audits.lacks_the_end())
     }
 
     /// Says so if nothing more will be heard of it: then the lab is broken, not the subject.

@@ -157,6 +157,8 @@ impl Etcd {
             format!("--initial-cluster=default=http://{peer}"),
             // The data does not outlive the lab, so nothing has to survive a power cut.
             "--unsafe-no-fsync=true".to_owned(),
+            // As kubeadm has it (cmd/kubeadm/app/phases/etcd/local.go): so often does etcd tell watch caches that nothing is to be told.
+            "--watch-progress-notify-interval=5s".to_owned(),
             "--log-level=warn".to_owned(),
         ];
         let program = Program {

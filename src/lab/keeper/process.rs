@@ -17,6 +17,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_pro
 use super::protocol::{Answer, Command, Exit, Notice, Order, Program};
 use crate::lab::control_plane::kind::Orders;
 use crate::lab::network::namespace;
+use crate::lab::priority;
 use crate::lab::sweep::{self, Held};
 use crate::lab::wait;
 use crate::timeline::Moment;
@@ -74,7 +75,7 @@ pub fn run() -> anyhow::Result<()> {
 }
 
 /// Becomes `program`, as a child that dies with the keeper, in the network namespace that the file stands for, if any. A step of its own since only the process itself can ask the
-/// kernel for that, and between fork and exec nothing may be done that is safe Rust.
+/// kernel for that, and between fork and exec nothing may be done that is safe Rust. Whatever priority our own threads have, it gets the machine's default.
 ///
 /// # Errors
 /// The program cannot be executed. Does not return otherwise.
@@ -83,6 +84,7 @@ pub fn exec(keeper: i32, network: Option<&Path>, program: &OsStr, args: &[std::f
     if rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get()) != Some(keeper) {
         bail!("the keeper is gone already");
     }
+    priority::to_default();
     if let Some(network) = network {
         namespace::enter(network)?;
     }

@@ -138,6 +138,11 @@ impl Running for RunningClients {
         NAME
     }
 
+    /// What it sees is named after the gateway.
+    fn observers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn samples(&self) -> u64 {
         self.crew.samples.count()
     }

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
@@ -63,6 +64,8 @@ pub(in crate::lab::control_plane) struct FileMirror {
     path: String,
     /// How many bytes were there before.
     before: u64,
+    /// Whether its end may not have come.
+    lacking: AtomicBool,
 }
 
 impl FileMirror {
@@ -74,7 +77,7 @@ impl FileMirror {
         const SIZE: &str = "stat --format %s \"$1\" 2>/dev/null || echo 0";
         let size = node.run(&["sh", "-c", SIZE, "size", &path], &[]).await?;
         let before = size.trim().parse().with_context(|| format!("{path} on {node} has the size {size:?}"))?;
-        let file = Self { mirror: Mirror::new(node, copy)?, path, before };
+        let file = Self { mirror: Mirror::new(node, copy)?, path, before, lacking: AtomicBool::new(false) };
         file.follow().await?;
         Ok(file)
     }
@@ -101,7 +104,19 @@ impl FileMirror {
             Ok(copy) => ControlFlow::Continue(format!("{} bytes so far", copy.len())),
             Err(error) => ControlFlow::Continue(error.to_string()),
         })
-        .await
+        .await?;
+        self.lacking.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Says that nobody can tell whether all of it has come.
+    pub(in crate::lab::control_plane) fn may_lack_the_end(&self) {
+        self.lacking.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nobody can, by what was said last.
+    pub(in crate::lab::control_plane) fn lacks_the_end(&self) -> bool {
+        self.lacking.load(Ordering::Relaxed)
     }
 
     async fn follow(&self) -> anyhow::Result<()> {
