@@ -205,6 +205,7 @@ const ALL: &[&str] = &["all"];
 const NEEDS_NOTHING: &[(&str, Kind, Where, &str)] = &[
     ("ROLLOUT-1", NewRequests, Where::OfServer(0), OTHERS),
     ("ROLLOUT-1", NewRequests, Where::OfServer(1), OTHERS),
+    ("WATCH-4", WatchCalls, Where::InRestart(0), IN_TIME),
     ("BALANCER-3", ReusedRequests, Where::OfServer(0), ONE_IS_ENOUGH),
     ("BALANCER-3", ReusedRequests, Where::OfServer(1), ONE_IS_ENOUGH),
     ("ROLLOUT-2", AuditLines, Where::OfServer(1), NOT_ITS_LOG),
@@ -214,6 +215,7 @@ const NEEDS_NOTHING: &[(&str, Kind, Where, &str)] = &[
     ("ROLLOUT-12", AuditLines, Where::OfServer(1), NOT_ITS_LOG),
     ("ROLLOUT-12", AuditLogs, Where::OfServer(1), NOT_ITS_LOG),
 ];
+const IN_TIME: &str = "the next request, of the second restart, is within the bound, and from the last revision";
 const OTHERS: &str = "new connections to the other apiserver are samples all the same";
 const ONE_IS_ENOUGH: &str = "a connection that was established on the other apiserver puts it to the test";
 const NOT_ITS_LOG: &str = "the certificate says that what was excused was sent to apiserver 0";

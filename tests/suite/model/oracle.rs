@@ -62,7 +62,7 @@ impl<'a> Oracle<'a> {
             "WATCH-4" => self.not_resumed(),
             "WATCH-5" => broken(self.each_watch(|watch| self.unwritten(watch))),
             "WATCH-6" => broken(self.each_watch(|watch| self.stale(watch))),
-            "WATCH-7" => broken(self.each_watch(|watch| self.goes_back(watch))),
+            "WATCH-7" => broken(self.each_watch(goes_back).or_else(|| self.read_goes_back())),
             "WATCH-8" => self.bookmark_broken(),
             "ROLLOUT-1" => self.new_ones_fail(),
             "ROLLOUT-2" => self.kept_ones_fail(),
@@ -245,7 +245,10 @@ impl<'a> Oracle<'a> {
     fn unwritten(&self, watch: &[(Moment, &'a Event)]) -> Option<String> {
         watch.iter().enumerate().find_map(|(place, (at, event))| match event {
             Event::Delivered(event) => self.unexplained(*at, event),
-            Event::Listed(list) => self.wrong_state(*at, list, list.revision.or_else(|| next_from(&watch[place..]))),
+            Event::Listed(list) => {
+                let revision = list.revision.or_else(|| next_from(&watch[place..]));
+                self.back_from_the_dead(&watch[..place], list).or_else(|| self.wrong_state(*at, list, revision))
+            }
             _ => None,
         })
     }
@@ -297,6 +300,19 @@ impl<'a> Oracle<'a> {
         }
     }
 
+    /// An object in a list that was certainly deleted before it was asked for.
+    fn back_from_the_dead(&self, before: &[(Moment, &'a Event)], list: &Listed) -> Option<String> {
+        let is_list = |event: &Event| matches!(event, Event::ListWatch(call) if call.call == Call::List);
+        let (asked, _) = before.iter().rfind(|(_, event)| is_list(event))?;
+        let told = |object: &str| {
+            let deleted = |event: &Event| matches!(event, Event::Delivered(event) if event.kind == ChangeKind::Deleted && event.object == object);
+            before.iter().any(|(_, event)| deleted(event))
+        };
+        let gone = |object: &str| self.delete_of(object).and_then(acknowledged).is_some_and(|gone| gone < *asked);
+        let (object, _) = list.objects.iter().find(|(object, _)| gone(object) || told(object))?;
+        Some(format!("{object} in a list: it was certainly deleted"))
+    }
+
     fn wrong_state(&self, at: Moment, list: &Listed, revision: Option<u64>) -> Option<String> {
         for (object, change) in &list.objects {
             let Some((_, write)) = self.write_of(object, *change) else {
@@ -336,21 +352,15 @@ impl<'a> Oracle<'a> {
         None
     }
 
-    fn goes_back(&self, watch: &[(Moment, &'a Event)]) -> Option<String> {
+    /// A reader lists as well.
+    fn read_goes_back(&self) -> Option<String> {
         let mut seen = 0;
-        for (place, (_, event)) in watch.iter().enumerate() {
-            match event {
-                Event::Delivered(event) => seen = seen.max(event.revision),
-                Event::Bookmark(bookmark) => seen = seen.max(bookmark.revision),
-                Event::Listed(list) => {
-                    let revision = list.revision.or_else(|| next_from(&watch[place..]))?;
-                    if revision < seen {
-                        return Some(format!("a list at {revision} after {seen}"));
-                    }
-                    seen = seen.max(revision);
-                }
-                _ => {}
+        let reads = self.recording.each(|event| if let Event::Read(read) = event { read.revision } else { None });
+        for (at, revision) in reads {
+            if revision < seen {
+                return Some(format!("a read at {at}, of revision {revision} after {seen}"));
             }
+            seen = revision;
         }
         None
     }
@@ -404,4 +414,24 @@ fn next_from(watch: &[(Moment, &Event)]) -> Option<u64> {
         Event::ListWatch(call) if call.call == Call::Watch => Some(call.from),
         _ => None,
     })?
+}
+
+/// A list that is older than what its client has seen.
+fn goes_back(watch: &[(Moment, &Event)]) -> Option<String> {
+    let mut seen = 0;
+    for (place, (_, event)) in watch.iter().enumerate() {
+        match event {
+            Event::Delivered(event) => seen = seen.max(event.revision),
+            Event::Bookmark(bookmark) => seen = seen.max(bookmark.revision),
+            Event::Listed(list) => {
+                let revision = list.revision.or_else(|| next_from(&watch[place..]))?;
+                if revision < seen {
+                    return Some(format!("a list at {revision} after {seen}"));
+                }
+                seen = seen.max(revision);
+            }
+            _ => {}
+        }
+    }
+    None
 }
