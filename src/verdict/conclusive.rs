@@ -81,7 +81,7 @@ impl Traffic {
     }
 
     /// The first stretch of the window that no sample covers and that is longer than the gap.
-    fn hole(&self, (from, until): (Moment, Moment)) -> Option<(Moment, Moment)> {
+    pub(super) fn hole(&self, (from, until): (Moment, Moment)) -> Option<(Moment, Moment)> {
         let mut covered = from;
         let edges = self.samples.iter().copied().chain([(until, until)]);
         for (began, ended) in edges {
@@ -131,10 +131,13 @@ fn concluded(
 /// restart that was not seen to happen as announced.
 pub(super) fn breach(facts: &Facts<'_>, rests: Rests, violated: Verdict) -> Verdict {
     let Rests::OnTime(from, until) = rests else { return violated };
-    let doubt = stalled(facts, from, until)
-        .or_else(|| starved(facts, from, until))
-        .or_else(|| unproven_between(facts, from, until));
+    let doubt = no_time(facts, from, until).or_else(|| unproven_between(facts, from, until));
     doubt.map_or(violated, Verdict::inconclusive)
+}
+
+/// Why what passed between these moments, or did not, may have had no time to: we did not run, or the machine had none for an apiserver.
+pub(super) fn no_time(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
+    stalled(facts, from, until).or_else(|| starved(facts, from, until))
 }
 
 /// A violation by a probe, unless it was not seen working before anything was disturbed.
@@ -310,7 +313,7 @@ fn idle_later(facts: &Facts<'_>, traffic: &Traffic) -> Option<String> {
 }
 
 /// Where a probe has no sample for too long: in a restart; or, if it never rests, anywhere while others had some.
-fn with_a_hole(facts: &Facts<'_>, traffic: &Traffic) -> Option<String> {
+pub(super) fn with_a_hole(facts: &Facts<'_>, traffic: &Traffic) -> Option<String> {
     let windows: Vec<_> = match facts.disturbance() {
         Some(_) => facts.restarts.iter().map(|restart| restart.window(facts.end)).collect(),
         None if traffic.steady => traffic.first().map(|first| (first, facts.asked_until)).into_iter().collect(),
