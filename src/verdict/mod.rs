@@ -17,6 +17,7 @@ mod early;
 mod excerpt;
 mod excuses;
 mod facts;
+mod fate;
 mod follows;
 mod fresh;
 mod gapless;
