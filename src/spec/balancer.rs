@@ -1,5 +1,9 @@
 //! BALANCER: what a balancer does with connections while the apiservers behind it are gracefully restarted. Judged by what
 //! clients meet, so that it holds for any balancer; its own health checks are not client connections.
+//!
+//! A new connection is a client's own. Behind a balancer that ends TLS (Envoy, haproxy in HTTP mode) it is carried to the apiserver that answers its
+//! first request, as a response header tells: which of the balancer's upstream connections that request goes on is the balancer's affair.
+//! A connection that fails before anybody can tell whom it met is carried to nobody knows whom, and then nothing is upheld.
 
 use super::{Level, Need, Requirement};
 

@@ -10,9 +10,9 @@ pub static NODES_READY: Requirement = Requirement {
     id: "CLUSTER-1",
     level: Level::Must,
     title: "nodes stay ready",
-    sentence: "No node that was ready ceases to be so because of its apiservers.",
+    sentence: "From the first disturbance of an apiserver on, no node that is ready becomes Unknown or disappears.",
     source: "Kubernetes documentation of nodes (a node whose kubelet is not heard of for node-monitor-grace-period becomes Unknown, is \
-             tainted, and its pods are evicted)",
+             tainted, and its pods are evicted; False is what a kubelet says of itself, and so has reached an apiserver)",
     needs: &[Need::Nodes],
     remedy: "A kubelet has to reach some apiserver all the time: give it the balancer's address, and not one apiserver's (kubeadm's \
              feature gate ControlPlaneKubeletLocalMode), or keep a restart much shorter than node-monitor-grace-period.",
@@ -23,7 +23,8 @@ pub static LEASES_RENEWED: Requirement = Requirement {
     id: "CLUSTER-2",
     level: Level::Must,
     title: "node leases renewed",
-    sentence: "No kubelet's lease in kube-node-lease runs out because of its apiservers.",
+    sentence: "From the first disturbance of an apiserver on, no kubelet's lease in kube-node-lease becomes older than it holds, or \
+               disappears.",
     source: "KEP-589 efficient node heartbeats (leaseDurationSeconds 40, renewed every 10 s)",
     needs: &[Need::Nodes],
     remedy: "As CLUSTER-1: the lease is the first to tell. A kubelet tries again at once five times, and then with the next period.",
@@ -34,7 +35,8 @@ pub static LEADERS_STAY: Requirement = Requirement {
     id: "CLUSTER-3",
     level: Level::Should,
     title: "leaders stay",
-    sentence: "No kube-controller-manager or kube-scheduler that leads loses its lease because of apiservers that are gracefully restarted.",
+    sentence: "While apiservers are gracefully restarted, no lease of a kube-controller-manager or kube-scheduler changes its holder, \
+               becomes older than it holds, or disappears.",
     source: "client-go leaderelection (leaseDuration 15 s, renewDeadline 10 s: who cannot renew for so long ends its process)",
     needs: &[Need::Nodes],
     remedy: "kubeadm gives the controller manager and the scheduler of a node the apiserver of the same node: while that is restarted, \

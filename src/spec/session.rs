@@ -51,7 +51,7 @@ pub static TOLD: Requirement = Requirement {
              turn on its reset on idle, and let it end both sides together.",
 };
 
-/// A new session can be had.
+/// A session that is asked for is opened.
 pub static NEW: Requirement = Requirement {
     id: "SESSION-4",
     level: Level::Must,

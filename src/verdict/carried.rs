@@ -1,13 +1,22 @@
 //! Which connections a balancer carried where: what the BALANCER judges look at.
 //!
 //! A client knows whom it met by the serving certificate; the builtin balancer writes down every connection, also those
-//! that never came to a certificate because their apiserver refused.
+//! that never came to a certificate because their apiserver refused. Of another balancer nobody knows where these went.
+//!
+//! A balancer that ends TLS is asked by a response header which apiserver answered. There, a new connection is the client's own, and it
+//! was carried to the apiserver that answered its first request, whichever upstream connection that went on.
+//!
+//! ```text
+//! new connection, certificate of apiserver-0                                ->  carried to apiserver-0
+//! new connection refused, the builtin balancer: apiserver-0 unreachable     ->  carried to apiserver-0
+//! new connection refused, no record of it                                   ->  untold
+//! ```
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use super::Figure;
-use super::conclusive::Traffic;
+use super::conclusive::{Traffic, no_time};
 use super::facts::{Facts, Restarted};
 use crate::timeline::{Call, ConnectionKind, ConnectionUse, Event, Moment, Protocol, Request, Step};
 
@@ -15,31 +24,76 @@ use crate::timeline::{Call, ConnectionKind, ConnectionUse, Event, Moment, Protoc
 #[derive(Clone, Copy)]
 pub(super) struct Carried<'a> {
     pub(super) at: Moment,
+    /// When that was certain.
+    pub(super) met: Moment,
     pub(super) server: &'a str,
 }
 
-/// New connections through the balancer, in order of their beginning.
-pub(super) fn new_connections<'a>(facts: &Facts<'a>) -> Vec<Carried<'a>> {
-    let mut seen_by_clients = HashSet::new();
-    let met = through_balancer(facts).filter(|(_, request, _)| on_new(request));
-    let mut found: Vec<_> = met
-        .filter_map(|(at, request, connection)| {
-            // A connection that did not come to a certificate is the balancer's to tell.
-            let server = request.exchange.server.as_deref()?;
-            seen_by_clients.insert(connection.local.as_str());
-            Some(Carried { at, server })
-        })
-        .collect();
-    let noted = facts.recording.each(|event| match event {
-        Event::Connection(connection) => Some(connection),
-        _ => None,
-    });
-    found.extend(noted.filter_map(|(at, connection)| {
-        let new = !seen_by_clients.contains(connection.client.as_str());
-        connection.backend.as_deref().filter(|_| new).map(|server| Carried { at, server })
-    }));
-    found.sort_by_key(|carried| carried.at);
-    found
+/// What is known of new connections through the balancer.
+pub(super) struct Connections<'a> {
+    /// In order of their beginning.
+    pub(super) carried: Vec<Carried<'a>>,
+    /// When connections began of which nobody knows whether they were carried to an apiserver, and to which; in order.
+    untold: Vec<Moment>,
+}
+
+impl<'a> Connections<'a> {
+    pub(super) fn of(facts: &Facts<'a>) -> Self {
+        let noted = facts.recording.each(|event| match event {
+            Event::Connection(connection) => Some(connection),
+            _ => None,
+        });
+        let noted: Vec<_> = noted.collect();
+        let clients: HashSet<&str> = noted.iter().map(|(_, connection)| connection.client.as_str()).collect();
+
+        let (mut carried, mut untold, mut seen_by_clients) = (Vec::new(), Vec::new(), HashSet::new());
+        for (at, request, connection) in through_balancer(facts).filter(|(_, request, _)| on_new(request)) {
+            match request.exchange.server.as_deref() {
+                Some(server) => {
+                    seen_by_clients.insert(connection.local.as_str());
+                    carried.push(Carried { at, met: at + request.exchange.took, server });
+                }
+                // A connection that did not come to a certificate is the balancer's to tell.
+                None if clients.contains(connection.local.as_str()) => {}
+                None => untold.push(at),
+            }
+        }
+        carried.extend(noted.iter().filter_map(|(at, connection)| {
+            let new = !seen_by_clients.contains(connection.client.as_str());
+            connection.backend.as_deref().filter(|_| new).map(|server| Carried { at: *at, met: *at, server })
+        }));
+        carried.sort_by_key(|carried| carried.at);
+        untold.sort_unstable();
+        Self { carried, untold }
+    }
+
+    /// Those to an apiserver that began after `from` and before `until`, in order.
+    pub(super) fn to(&self, server: &str, from: Moment, until: Moment) -> Vec<&Carried<'a>> {
+        let first = self.carried.partition_point(|carried| carried.at <= from);
+        let meanwhile = self.carried[first..].iter().take_while(|carried| carried.at < until);
+        meanwhile.filter(|carried| carried.server == server).collect()
+    }
+
+    /// Why nobody can say that no connection was carried to an apiserver after `from` and before `until`, if so.
+    pub(super) fn untold(&self, facts: &Facts<'_>, server: &str, from: Moment, until: Moment) -> Option<String> {
+        let first = self.untold.partition_point(|at| *at <= from);
+        let count = self.untold[first..].partition_point(|at| *at < until);
+        let at = self.untold.get(first).filter(|_| count > 0)?;
+        Some(format!(
+            "{count} new connections met no apiserver that we know of, the first at {}: nobody knows whether they were carried to {server}",
+            facts.clock(*at)
+        ))
+    }
+}
+
+/// Why none of these moments counts, if so: each comes so soon after a time in which we did not run, or the machine had none, that a balancer
+/// which needs `span` to act may have been late by it. The latest are asked first.
+pub(super) fn all_excused(facts: &Facts<'_>, since: Moment, span: Duration, found: &[&Carried<'_>]) -> Option<String> {
+    let mut why = None;
+    for carried in found.iter().rev() {
+        why = Some(no_time(facts, since.max(carried.at - span), carried.at)?);
+    }
+    why
 }
 
 /// Requests that were sent through the balancer, and their connections.
@@ -86,7 +140,7 @@ fn on_new(request: &Request) -> bool {
 pub(super) fn traffic(facts: &Facts<'_>) -> Traffic {
     let requests = facts.requesters_on(ConnectionKind::New).flat_map(|(_, requests)| requests);
     let samples = requests.map(|(at, request)| (*at, request.exchange.took, request.exchange.succeeded()));
-    Traffic::of(facts, "whoever opens new connections".to_owned(), facts.bounds.request_gap, samples).steady()
+    Traffic::of(facts, "the requester on new connections".to_owned(), facts.bounds.request_gap, samples).steady()
 }
 
 /// When a stopped apiserver's /readyz turned red, as far as we know: it does so as the first thing after SIGTERM.
@@ -96,8 +150,9 @@ pub(super) fn red(restart: &Restarted<'_>) -> Option<Moment> {
 
 /// Why nothing can be said about the new connections to a restarted apiserver: nobody met it before, so either no
 /// connection is carried to it, or clients cannot tell whose a connection is.
-pub(super) fn never_met(restart: &Restarted<'_>, connections: &[Carried<'_>]) -> Option<String> {
-    let met = connections.iter().any(|carried| carried.server == restart.server && carried.at < restart.on);
+pub(super) fn never_met(restart: &Restarted<'_>, connections: &Connections<'_>) -> Option<String> {
+    let met = |carried: &Carried<'_>| carried.server == restart.server && carried.at < restart.on;
+    let met = connections.carried.iter().any(met);
     (!met).then(|| format!("no new connection met {} before it was stopped", restart.server))
 }
 
@@ -184,11 +239,13 @@ pub(super) fn watches<'a>(facts: &Facts<'a>) -> Vec<OpenWatch<'a>> {
     let mut open: HashMap<&str, usize> = HashMap::new();
     for seen in &facts.recording.observations {
         match &seen.event {
-            Event::ListWatch(call) if call.call == Call::Watch && call.answer == Ok(200) => {
+            Event::ListWatch(call) if call.call == Call::Watch => {
+                // Who asks for the next one has been told that the last is over, and of nothing wrong.
                 if let Some(position) = open.remove(call.probe.as_str()) {
                     found[position].ended.get_or_insert((seen.at, false));
                 }
-                if let Some(server) = facts.audit.server_of(&call.audit_id) {
+                let server = facts.audit.server_of(&call.audit_id).filter(|_| call.answer == Ok(200));
+                if let Some(server) = server {
                     open.insert(&call.probe, found.len());
                     found.push(OpenWatch { probe: &call.probe, server, from: seen.at, ended: None });
                 }

@@ -87,7 +87,7 @@ impl Traffic {
     }
 
     /// The first stretch of the window that no sample covers and that is longer than the gap.
-    fn hole(&self, (from, until): (Moment, Moment)) -> Option<(Moment, Moment)> {
+    pub(super) fn hole(&self, (from, until): (Moment, Moment)) -> Option<(Moment, Moment)> {
         let mut covered = from;
         // Those before cannot reach into it.
         let first = self.samples.partition_point(|(began, _)| *began + self.longest < from);
@@ -163,11 +163,15 @@ pub(super) fn first_breach<T>(
 /// What else explains a breach, if anything.
 fn doubted(facts: &Facts<'_>, rests: Rests) -> Option<String> {
     let Rests::OnTime(from, until) = rests else { return None };
-    stalled(facts, from, until)
-        .or_else(|| starved(facts, from, until))
+    no_time(facts, from, until)
         .or_else(|| unproven_between(facts, from, until))
         // A restart that nobody announced ends connections, too.
         .or_else(|| unannounced_fault(facts).filter(|_| facts.other_faults.iter().any(|(at, _)| *at <= until)))
+}
+
+/// Why what passed between these moments, or did not, may have had no time to: we did not run, or the machine had none for an apiserver.
+pub(super) fn no_time(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
+    stalled(facts, from, until).or_else(|| starved(facts, from, until))
 }
 
 /// A violation by a probe, unless it was not seen working before anything was disturbed.
@@ -353,7 +357,7 @@ fn idle_later(facts: &Facts<'_>, traffic: &Traffic) -> Option<String> {
 }
 
 /// Where a probe has no sample for too long: in a restart; or, if it never rests, anywhere while others had some.
-fn with_a_hole(facts: &Facts<'_>, traffic: &Traffic) -> Option<String> {
+pub(super) fn with_a_hole(facts: &Facts<'_>, traffic: &Traffic) -> Option<String> {
     let windows: Vec<_> = match facts.disturbance() {
         Some(_) => facts.restarts.iter().map(|restart| restart.window(facts.end)).collect(),
         None if traffic.steady => traffic.first().map(|first| (first, facts.asked_until)).into_iter().collect(),

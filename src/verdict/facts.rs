@@ -22,6 +22,8 @@ pub(super) struct Facts<'a> {
     pub(super) end: Moment,
     /// The faults of the announced kind, in order.
     pub(super) restarts: Vec<Restarted<'a>>,
+    /// From the first of them on to the end of the last.
+    disturbed: (Moment, Moment),
     /// The others.
     pub(super) other_faults: Vec<(Moment, &'a Fault)>,
     /// When a requester, a writer or a worker asked for something at last.
@@ -104,6 +106,7 @@ impl<'a> Facts<'a> {
             gateway: None,
             end: end(recording),
             restarts: Vec::new(),
+            disturbed: Default::default(),
             other_faults: Vec::new(),
             asked_until: recording.header.began_at,
             longest_look: Duration::ZERO,
@@ -169,6 +172,9 @@ impl<'a> Facts<'a> {
         facts.writes.history = History::of(&facts.writes.all);
         facts.watches = stories.into_iter().map(|(probe, story)| Watch::of(probe, story, &facts.writes)).collect();
         facts.restarts = restarts(recording, &facts.lifecycle);
+        let from = facts.restarts.iter().map(|restart| restart.on).min().unwrap_or(recording.header.began_at);
+        let until = facts.restarts.iter().map(|restart| restart.off.unwrap_or(facts.end)).max().unwrap_or(facts.end);
+        facts.disturbed = (from, until);
         facts
     }
 
@@ -186,9 +192,7 @@ impl<'a> Facts<'a> {
     /// From the first fault on to the last fault off (the end, where one never was); the whole recording without
     /// faults.
     pub(super) fn disturbed(&self) -> (Moment, Moment) {
-        let from = self.restarts.iter().map(|restart| restart.on).min().unwrap_or(self.recording.header.began_at);
-        let until = self.restarts.iter().map(|restart| restart.off.unwrap_or(self.end)).max().unwrap_or(self.end);
-        (from, until)
+        self.disturbed
     }
 
     /// From the first sample of a probe to the last; `None` where there is none.

@@ -6,12 +6,15 @@
 //! ```text
 //! red, carried until 1.0 s after; green, carried from 0.9 s after   ->  upheld (1.5 s + 0.5 s)
 //! red, carried 2.2 s after                                          ->  violated
+//! the same, we did not run for 0.6 s from 1.2 s on                  ->  inconclusive; another one carried 4 s after: violated
+//! red, refused 2.2 s after, and no record to whom                   ->  inconclusive
 //! green, first carried 4 s after                                    ->  violated
 //! green, the recording ends 0.3 s after                             ->  inconclusive
+//! green, three connections in the 4 s until it is met               ->  inconclusive
 //! ```
 
-use super::carried::{Carried, never_met, new_connections, red, shares, traffic};
-use super::conclusive::conclude;
+use super::carried::{Connections, all_excused, never_met, red, shares, traffic};
+use super::conclusive::{conclude, no_time, unproven};
 use super::excerpt::excerpt;
 use super::facts::{Facts, Restarted};
 use super::{Figure, Verdict};
@@ -21,8 +24,11 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     if facts.disturbance() != Some(Restart::Graceful) {
         return (Verdict::inconclusive("no apiserver was stopped gracefully here"), Vec::new());
     }
-    let connections = new_connections(facts);
+    let connections = Connections::of(facts);
     let claims = facts.restarts.iter().map(|restart| {
+        if let Some(why) = unproven(Restart::Graceful, restart) {
+            return Verdict::inconclusive(why);
+        }
         let claims = [leaves(facts, restart, &connections), returns(facts, restart, &connections)];
         Verdict::worst(claims).unwrap_or(Verdict::Upheld)
     });
@@ -37,7 +43,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
 }
 
 /// A red /readyz takes the apiserver out of service.
-fn leaves(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &[Carried<'_>]) -> Verdict {
+fn leaves(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &Connections<'_>) -> Verdict {
     let server = restart.server;
     if let Some(why) = never_met(restart, connections) {
         return Verdict::inconclusive(why);
@@ -47,9 +53,14 @@ fn leaves(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &[Carried<'_>
     };
     let allowed = facts.recording.header.timers.detection() + facts.bounds.stall;
     let until = restart.at(Step::Started).unwrap_or(facts.end);
-    let mine = connections.iter().filter(|carried| carried.server == server);
-    let wrong: Vec<_> = mine.filter(|carried| carried.at > red + allowed && carried.at < until).collect();
-    let (Some(first), Some(last)) = (wrong.first(), wrong.last()) else { return Verdict::Upheld };
+    let wrong = connections.to(server, red + allowed, until);
+    let (Some(first), Some(last)) = (wrong.first(), wrong.last()) else {
+        let untold = connections.untold(facts, server, red + allowed, until);
+        return untold.map_or(Verdict::Upheld, Verdict::inconclusive);
+    };
+    if let Some(why) = all_excused(facts, red, allowed, &wrong) {
+        return Verdict::inconclusive(why);
+    }
     let (count, after) = (wrong.len(), last.at.since(red).as_secs_f64());
     violated(
         facts,
@@ -61,7 +72,7 @@ fn leaves(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &[Carried<'_>
 }
 
 /// A green /readyz puts it back.
-fn returns(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &[Carried<'_>]) -> Verdict {
+fn returns(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &Connections<'_>) -> Verdict {
     let server = restart.server;
     let Some(ready) = restart.at(Step::Ready) else {
         return Verdict::inconclusive(format!("{server} was not seen ready again"));
@@ -75,6 +86,20 @@ fn returns(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &[Carried<'_
             None => Verdict::inconclusive(format!("the recording ends before {server} could be put back into service")),
         };
     }
+    let until = ready + took;
+    let others = connections.carried.partition_point(|carried| carried.at < until)
+        - connections.carried.partition_point(|carried| carried.at < ready);
+    if others < facts.bounds.samples as usize {
+        let samples = facts.bounds.samples;
+        return Verdict::inconclusive(format!(
+            "{others} new connections were carried until {server} was met again, it takes {samples}"
+        ));
+    }
+    // What delayed the balancer's checks was before its time was up, and not long before it acted.
+    let excuse = no_time(facts, ready, ready + allowed).and_then(|_| no_time(facts, ready.max(until - allowed), until));
+    if let Some(why) = excuse {
+        return Verdict::inconclusive(why);
+    }
     let (seconds, when) = (took.as_secs_f64(), if met.is_some() { "after" } else { "not even after" });
     violated(
         facts,
@@ -85,8 +110,9 @@ fn returns(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &[Carried<'_
     )
 }
 
-fn first_after(connections: &[Carried<'_>], restart: &Restarted<'_>, ready: Moment) -> Option<Moment> {
-    let carried = connections.iter().find(|carried| carried.server == restart.server && carried.at >= ready);
+fn first_after(connections: &Connections<'_>, restart: &Restarted<'_>, ready: Moment) -> Option<Moment> {
+    let first = connections.carried.partition_point(|carried| carried.at < ready);
+    let carried = connections.carried[first..].iter().find(|carried| carried.server == restart.server);
     let met = restart.at(Step::MetThroughBalancer);
     carried.map(|carried| carried.at).into_iter().chain(met).min()
 }

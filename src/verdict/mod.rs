@@ -19,6 +19,7 @@ mod early;
 mod excerpt;
 mod excuses;
 mod facts;
+mod fate;
 mod follows;
 mod fresh;
 mod gapless;

@@ -252,12 +252,16 @@ fn violated(facts: &Facts<'_>, probe: &str, worst: &Outage<'_>, count: usize, al
 /// Since when a stall of ours may have had to do with an outage: since its beginning; since the SIGTERM before, if we did not run for longer
 /// than a balancer has to spare in the shutdown delay, so that one on this machine may have been late.
 pub(super) fn began_with<T>(facts: &Facts<'_>, outage: &Outage<'_, T>) -> Moment {
+    began_at(facts, outage.from)
+}
+
+/// Likewise, of a failure that began then.
+pub(super) fn began_at(facts: &Facts<'_>, from: Moment) -> Moment {
     let timers = &facts.recording.header.timers;
     let to_spare = timers.shutdown_delay.saturating_sub(timers.detection());
-    let term =
-        facts.restarts.iter().filter_map(|restart| restart.at(Step::TermSent)).rfind(|term| *term <= outage.from);
-    let Some(term) = term else { return outage.from };
-    if facts.stalled_for(term, outage.from) > to_spare { term } else { outage.from }
+    let term = facts.restarts.iter().filter_map(|restart| restart.at(Step::TermSent)).rfind(|term| *term <= from);
+    let Some(term) = term else { return from };
+    if facts.stalled_for(term, from) > to_spare { term } else { from }
 }
 
 /// Which apiserver an outage probably comes from: the one whose life went through a step last, and where it stood.

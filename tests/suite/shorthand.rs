@@ -61,15 +61,6 @@ impl Expect {
         self
     }
 
-    /// These are upheld.
-    pub(crate) fn but_for(mut self, ids: &[&'static str]) -> Self {
-        for id in ids {
-            self.violated.remove(id);
-            self.inconclusive.remove(id);
-        }
-        self
-    }
-
     /// Compares with the verdicts on everything that the recording was made for, by what its claims speak of: a table has no header that
     /// agrees with it.
     #[track_caller]

@@ -242,6 +242,13 @@ impl<'a> Oracle<'a> {
         before.filter_map(|(_, write)| write.revision).max().unwrap_or(0)
     }
 
+    /// The most that an acknowledged write's revision can be: a delete's is older than what was begun after it was told.
+    fn at_most(&self, write: &Write) -> Option<u64> {
+        let told = self.write_of(&write.object, write.change).and_then(acknowledged)?;
+        let later = self.writes.iter().filter(|(began, _)| *began >= told).filter_map(|(_, later)| later.revision).min();
+        write.revision.or_else(|| Some(later? - 1))
+    }
+
     fn unwritten(&self, watch: &[(Moment, &'a Event)]) -> Option<String> {
         watch.iter().enumerate().find_map(|(place, (at, event))| match event {
             Event::Delivered(event) => self.unexplained(*at, event),
@@ -389,7 +396,7 @@ impl<'a> Oracle<'a> {
                     }
                 }
                 let missing = self.owed(watch).into_iter().find(|(_, write, has)| {
-                    write.revision.is_some_and(|written| written <= bookmark.revision)
+                    self.at_most(write).is_some_and(|most| most <= bookmark.revision)
                         && has.is_none_or(|has| has > *at)
                 });
                 if let Some((_, write, _)) = missing {
