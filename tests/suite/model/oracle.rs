@@ -245,7 +245,8 @@ impl<'a> Oracle<'a> {
     /// The most that an acknowledged write's revision can be: a delete's is older than what was begun after it was told.
     fn at_most(&self, write: &Write) -> Option<u64> {
         let told = self.write_of(&write.object, write.change).and_then(acknowledged)?;
-        let later = self.writes.iter().filter(|(began, _)| *began >= told).filter_map(|(_, later)| later.revision).min();
+        let later =
+            self.writes.iter().filter(|(began, _)| *began >= told).filter_map(|(_, later)| later.revision).min();
         write.revision.or_else(|| Some(later? - 1))
     }
 
@@ -396,8 +397,7 @@ impl<'a> Oracle<'a> {
                     }
                 }
                 let missing = self.owed(watch).into_iter().find(|(_, write, has)| {
-                    self.at_most(write).is_some_and(|most| most <= bookmark.revision)
-                        && has.is_none_or(|has| has > *at)
+                    self.at_most(write).is_some_and(|most| most <= bookmark.revision) && has.is_none_or(|has| has > *at)
                 });
                 if let Some((_, write, _)) = missing {
                     return Said::Broken(format!(

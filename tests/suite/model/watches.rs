@@ -11,7 +11,7 @@ use crate::shorthand::{WATCH, list_call};
 /// Who watches.
 struct Watcher {
     probe: &'static str,
-    /// Whether it is a library that says "applied", does not say the revision of a list, and waits before it tries again.
+    /// Whether it is a library that says "applied", keeps bookmarks and the revisions of lists to itself, and waits before it tries again.
     library: bool,
     /// The last revision that it knows.
     last: u64,
@@ -177,10 +177,12 @@ impl Watcher {
             while bookmark < (*at).min(ends) {
                 // It has come as far as that, others' revisions included.
                 let told = plane.revision_at(bookmark.saturating_sub(apiserver.lag(bookmark))).min(change.revision - 1);
-                let early = run.strikes(Bug::BookmarkTooNew, 15);
+                let early = !self.library && run.strikes(Bug::BookmarkTooNew, 15);
                 self.last = if early { change.revision } else { told.max(self.last) };
                 let bookmarked = Bookmark { probe: self.probe.into(), revision: self.last, initial_events_end: false };
-                run.see(bookmark, Event::Bookmark(bookmarked));
+                if !self.library {
+                    run.see(bookmark, Event::Bookmark(bookmarked));
+                }
                 bookmark += 900;
             }
             if *at >= ends {
