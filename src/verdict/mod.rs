@@ -41,6 +41,7 @@ mod resumed;
 mod reused;
 mod session;
 mod signal_order;
+mod silence;
 mod sporadic;
 mod streams;
 mod survey;
