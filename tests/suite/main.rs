@@ -11,6 +11,8 @@ mod cures;
 mod error_classes;
 mod gate;
 mod gateway_clients;
+mod gateway_silence;
+mod gateway_streams;
 mod gateway_verdicts;
 mod gateways;
 mod idle_verdicts;

@@ -56,7 +56,9 @@ pub(in crate::verdict) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<F
     let one_connection = (1..=streams as usize)
         .contains(&many)
         .then(|| format!("{many} watches among many were there, and {streams} fit one connection"));
-    let nobody = too_soon.clone().unwrap_or_else(|| "no watch was open on the apiserver that was lost".to_owned());
+    let unknown = ground.somewhere(facts, is_watch);
+    let nobody = too_soon.clone().or(unknown.clone());
+    let nobody = nobody.unwrap_or_else(|| "no watch was open on the apiserver that was lost".to_owned());
     let found = ground.each(
         facts,
         concerned,
@@ -87,7 +89,7 @@ pub(in crate::verdict) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<F
     let many = (many > 0).then(|| Figure::count("dead watches among many", many));
     let informers = ground.deaths.iter().flat_map(|(death, _)| informer::figures(facts, &ground.streams, death));
     let figures = worst.into_iter().chain(many).chain(informers).collect();
-    let lacking = too_soon.or_else(|| ground.somewhere(facts, is_watch)).or(absent).or(one_connection);
+    let lacking = too_soon.or(unknown).or(absent).or(one_connection);
     (conclude(facts, &[], unless(found, lacking)), figures)
 }
 
