@@ -137,30 +137,6 @@ pub(super) fn breach(facts: &Facts<'_>, rests: Rests, violated: Verdict) -> Verd
     doubt.map_or(violated, Verdict::inconclusive)
 }
 
-/// A violation that is not yet told in full.
-pub(super) struct Breach<'a> {
-    pub(super) rests: Rests,
-    pub(super) expected: String,
-    pub(super) actual: String,
-    /// The observations around it.
-    pub(super) excerpt: Box<dyn Fn() -> Vec<String> + 'a>,
-}
-
-/// The first of several breaches that stands; else why the first of them does not. What is quoted is looked for only once, so that many
-/// breaches take no longer than one.
-pub(super) fn first_breach<'a>(facts: &Facts<'_>, breaches: impl IntoIterator<Item = Breach<'a>>) -> Option<Verdict> {
-    let mut doubted = None;
-    for Breach { rests, expected, actual, excerpt } in breaches {
-        match breach(facts, rests, Verdict::Violated { expected, actual, excerpt: Vec::new() }) {
-            Verdict::Violated { expected, actual, .. } => {
-                return Some(Verdict::Violated { expected, actual, excerpt: excerpt() });
-            }
-            other => doubted = doubted.or(Some(other)),
-        }
-    }
-    doubted
-}
-
 /// A violation by a probe, unless it was not seen working before anything was disturbed.
 pub(super) fn seen_working(facts: &Facts<'_>, traffic: &Traffic, found: Verdict) -> Verdict {
     match found {

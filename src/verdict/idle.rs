@@ -17,7 +17,8 @@
 
 use std::collections::HashSet;
 
-use super::conclusive::{Breach, Rests, conclude, first_breach};
+use super::breaches::{Breach, first_breach};
+use super::conclusive::{Rests, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::wire::{self, Wire};

@@ -16,7 +16,8 @@
 
 use std::time::Duration;
 
-use super::conclusive::{Breach, Rests, conclude, first_breach};
+use super::breaches::{Breach, first_breach};
+use super::conclusive::{Rests, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::silence::Silence;

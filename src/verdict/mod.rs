@@ -7,6 +7,7 @@
 mod attribution;
 mod audit;
 mod back;
+mod breaches;
 mod carried;
 mod cluster;
 mod conclusive;

@@ -15,7 +15,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use super::conclusive::{Breach, Rests, conclude, first_breach};
+use super::breaches::{Breach, first_breach};
+use super::conclusive::{Rests, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::{Figure, Verdict};

@@ -13,7 +13,8 @@
 
 use std::collections::HashMap;
 
-use super::conclusive::{Breach, Rests, conclude_from_records, first_breach};
+use super::breaches::{Breach, first_breach};
+use super::conclusive::{Rests, conclude_from_records};
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::{Figure, Verdict};

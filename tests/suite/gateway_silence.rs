@@ -117,6 +117,27 @@ fn an_apiserver_that_still_answers_was_not_lost() {
     ));
 }
 
+#[test]
+fn a_restart_has_to_be_proven_as_well() {
+    let killed = |exited: bool| {
+        let mut recording = tooth("GATEWAY-1");
+        recording.header.disturbance = Some(Restart::Killed);
+        recording.header.judged_by.retain(|by| by.requirement == "GATEWAY-1");
+        let fault = || Fault { restart: Restart::Killed, server: "apiserver-0".into() };
+        for seen in &mut recording.observations {
+            match seen.event {
+                Event::LossOn(_) => seen.event = Event::FaultOn(fault()),
+                Event::LossOff(_) => seen.event = Event::FaultOff(fault()),
+                _ => {}
+            }
+        }
+        let recording = with(recording, LOST + 1, life("apiserver-0", Step::KillSent));
+        if exited { with(recording, LOST + 20, life("apiserver-0", Step::Exited)) } else { recording }
+    };
+    violated("GATEWAY-1", "ended 16.000 s after its apiserver was lost").compare(&killed(true));
+    inconclusive("GATEWAY-1", "apiserver-0 was sent SIGKILL and is not seen to end").compare(&killed(false));
+}
+
 /// Nobody has a watch on the apiserver that is lost, and it is asked for nothing.
 fn unwanted() -> Recording {
     let mut recording = Parts { dead: Parts::good().other, resumed: None, ..Parts::good() }.recording();
@@ -207,6 +228,20 @@ fn where_nobody_knows_on_which_apiserver_a_watch_was_nothing_is_upheld() {
         Event::Audited(Audited { server, audit_id, stages: vec!["RequestReceived".into()], status: Some(200) })
     };
     upheld().compare(&with(silent(), 37_000, audited("apiserver-0")));
+}
+
+#[test]
+fn a_watch_that_its_client_gave_up_says_nothing() {
+    let dropped = |after| {
+        let dead = GatewayStream { told: None, lasted: millis(after), ..Parts::good().dead };
+        Parts { dead, ..Parts::good() }.recording()
+    };
+    inconclusive("GATEWAY-1", "the watch alone was over for its client 4.000 s after apiserver-0 was lost")
+        .and_inconclusive("GATEWAY-5", "nobody was told anything")
+        .compare(&dropped(13_000));
+    violated("GATEWAY-1", "had not ended 13.000 s after its apiserver was lost")
+        .and_inconclusive("GATEWAY-5", "nobody was told anything")
+        .compare(&dropped(22_000));
 }
 
 /// Its check is not answered.

@@ -226,7 +226,7 @@ fn a_dead_connection_must_not_carry_another_request() {
     violated("LOST-2", "used 127.0.0.1:4 again").compare(&requests(vec![(1000, first()), (11_000, again())]));
     // Ports come again: that is a new connection.
     let new = asked("127.0.0.1:4", false, None);
-    upheld().compare(&requests(vec![(1000, first()), (11_000, new.clone()), (12_000, again())]));
+    upheld().compare(&requests(vec![(1000, first()), (11_000, new), (12_000, again())]));
     // Nothing was asked after that; or nobody knows where.
     inconclusive("LOST-2", "nothing was asked after").compare(&requests(vec![(1000, hung())]));
     let mut unknown = another();

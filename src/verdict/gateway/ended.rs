@@ -28,9 +28,11 @@ pub(in crate::verdict) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<F
     let took = |death: &Death<'_>, stream: &Stream<'_>| {
         ended(stream).filter(|end| *end <= death.off).map(|end| end.since(death.on))
     };
-    // One that was not ended, under a fault that was over before it had to be.
+    // For how long one that was not ended was seen under the fault: its client may have ended it itself.
+    let seen = |death: &Death<'_>, (began, stream): &Stream<'_>| death.off.min(*began + stream.lasted).since(death.on);
+    // One whose end did not have to come so soon.
     let healed = |death: &Death<'_>, stream: &Stream<'_>| {
-        there(death, stream) && took(death, stream).is_none() && death.off.since(death.on) <= bound
+        there(death, stream) && took(death, stream).is_none() && seen(death, stream) <= bound
     };
     let concerned = |death: &Death<'_>, stream: &Stream<'_>| there(death, stream) && !healed(death, stream);
     let worst = ground
@@ -38,12 +40,16 @@ pub(in crate::verdict) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<F
         .filter(|(death, stream)| concerned(death, stream))
         .filter_map(|(death, stream)| took(death, stream))
         .max();
-    let too_soon = ground.pairs().find(|(death, stream)| healed(death, stream)).map(|(death, _)| {
-        format!(
-            "{} was back after {}, before what is open there had to be ended",
-            death.server,
-            seconds(death.off.since(death.on))
-        )
+    let too_soon = ground.pairs().find(|(death, stream)| healed(death, stream)).map(|(death, stream)| {
+        let (server, seen) = (death.server, seen(death, stream));
+        match death.on + seen < death.off {
+            true => format!(
+                "the {} was over for its client {} after {server} was lost, before it had to be ended, and nobody says why",
+                stream.1.shape,
+                seconds(seen)
+            ),
+            false => format!("{server} was back after {}, before what is open there had to be ended", seconds(seen)),
+        }
     });
     let watches = ground.streams.iter().map(|(_, stream)| stream).filter(|it| is_watch(it));
     let shapes: BTreeSet<_> = watches.map(|it| it.shape).collect();
@@ -73,10 +79,10 @@ pub(in crate::verdict) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<F
                 ),
                 // An end that came meanwhile would have been seen, but for what lasted until then.
                 None => (
-                    Rests::OnTime(death.off, death.off),
+                    Rests::OnTime(death.on + seen(death, stream), death.on + seen(death, stream)),
                     format!(
                         "the {shape} through {gateway} had not ended {} after its apiserver was lost",
-                        seconds(death.off.since(death.on))
+                        seconds(seen(death, stream))
                     ),
                 ),
             };

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{seconds, unless};
 use crate::timeline::{Event, GatewayStream, Moment};
-use crate::verdict::conclusive::{Breach, Rests, conclude, first_breach, starved};
+use crate::verdict::breaches::{Breach, first_breach};
+use crate::verdict::conclusive::{Rests, conclude, starved};
 use crate::verdict::excerpt::excerpt;
 use crate::verdict::facts::Facts;
 use crate::verdict::streams::{Stream, deaths, ended, server_of, streams};
@@ -47,16 +48,25 @@ pub(in crate::verdict) fn quiet_ones_live(facts: &Facts<'_>) -> (Verdict, Vec<Fi
         let key = (!stream.1.shape.is_session(), &stream.1.gateway, &stream.1.client);
         clients.entry(key).or_default().push(*stream);
     }
-    let clients = clients.iter().map(|((_, gateway, client), streams)| {
-        let again = goes_on.contains(&(gateway.as_str(), client.as_str()));
-        (streams[0].1.shape, of_client(facts, streams, again))
-    });
-    let clients: Vec<_> = clients.collect();
-    let lived: BTreeSet<_> =
-        clients.iter().filter(|(_, found)| *found == Some(Verdict::Upheld)).map(|(shape, _)| *shape).collect();
-    let unproven = clients.iter().map(|(shape, _)| *shape).find(|shape| !lived.contains(shape));
-    let found = Verdict::worst(clients.into_iter().filter_map(|(_, found)| found));
-    let found = found.unwrap_or_else(|| Verdict::inconclusive("no quiet stream was spoken to"));
+    let (mut breaches, mut lived, mut short) = (Vec::new(), BTreeSet::new(), None);
+    for ((_, gateway, client), streams) in &clients {
+        let before = goes_on.contains(&(gateway.as_str(), client.as_str()));
+        let of_it = of_client(facts, streams, before);
+        if of_it.breaches.is_empty() && of_it.lived {
+            lived.insert(streams[0].1.shape);
+        } else if of_it.breaches.is_empty() {
+            short = short.or(of_it.short);
+        }
+        short = short.or(of_it.starved);
+        breaches.extend(of_it.breaches);
+    }
+    let otherwise = || match short {
+        Some(why) => Verdict::inconclusive(why),
+        None if lived.is_empty() => Verdict::inconclusive("no quiet stream was spoken to"),
+        None => Verdict::Upheld,
+    };
+    let found = first_breach(facts, breaches).unwrap_or_else(otherwise);
+    let unproven = quiet.iter().map(|(_, stream)| stream.shape).find(|shape| !lived.contains(shape));
     let unknown = unknown.map(|(began, stream)| {
         format!("nobody knows on which apiserver the {} of {} was", stream.shape, facts.clock(began))
     });
@@ -73,19 +83,30 @@ pub(in crate::verdict) fn quiet_ones_live(facts: &Facts<'_>) -> (Verdict, Vec<Fi
     (conclude(facts, &[], unless(found, lacking)), figures)
 }
 
-/// What a client's quiet streams prove; `None` if they are not about this. It may have had another `before`, on an apiserver that died.
-fn of_client(facts: &Facts<'_>, streams: &[Stream<'_>], before: bool) -> Option<Verdict> {
+/// What a client's quiet streams prove.
+struct Client<'a> {
+    breaches: Vec<Breach<'a>>,
+    /// Whether one lived for long enough, and told of what happened at last.
+    lived: bool,
+    /// Why another proves nothing.
+    short: Option<String>,
+    /// Why the end of another is no breach: its apiserver had no time to answer.
+    starved: Option<String>,
+}
+
+/// What a client's quiet streams prove. It may have had another `before`, on an apiserver that died.
+fn of_client<'a>(facts: &'a Facts<'_>, streams: &[Stream<'a>], before: bool) -> Client<'a> {
     let bound = facts.bounds.gateway_quiet;
-    let (mut breaches, mut lived, mut short) = (Vec::new(), false, None);
-    for (began, stream) in streams {
+    let (mut breaches, mut lived, mut short, mut no_time) = (Vec::new(), false, None, None);
+    for &(began, stream) in streams {
         match (stream.told.as_ref().filter(|_| was_ended(stream)), stream.spoken_to) {
             (Some(end), _) => {
                 let after = end.after;
-                let (at, from) = (*began + after, *began + after.saturating_sub(facts.bounds.gateway_silent));
+                let (at, from) = (began + after, began + after.saturating_sub(facts.bounds.gateway_silent));
                 match starved(facts, from, at) {
-                    Some(why) => short = short.or(Some(why)),
+                    Some(why) => no_time = no_time.or(Some(why)),
                     None => {
-                        breaches.push((*began, Rests::OnRecord, stream, format!("was ended after {}", seconds(after))))
+                        breaches.push((began, Rests::OnRecord, stream, format!("was ended after {}", seconds(after))));
                     }
                 }
             }
@@ -95,9 +116,9 @@ fn of_client(facts: &Facts<'_>, streams: &[Stream<'_>], before: bool) -> Option<
             }
             (None, Some(spoken)) if stream.heard.iter().any(|heard| heard.after >= spoken) => lived = true,
             (None, Some(_)) => {
-                let over = *began + stream.lasted;
+                let over = began + stream.lasted;
                 let what = "did not tell of what happened at last".to_owned();
-                breaches.push((*began, Rests::OnTime(over, over), stream, what));
+                breaches.push((began, Rests::OnTime(over, over), stream, what));
             }
             // One that its client ended itself, while it looked for one on each apiserver, says nothing.
             (None, None) if stream.lasted < bound => {}
@@ -107,22 +128,17 @@ fn of_client(facts: &Facts<'_>, streams: &[Stream<'_>], before: bool) -> Option<
             }
         }
     }
-    let shapes: BTreeSet<_> = streams.iter().map(|(_, stream)| stream.shape).collect();
     let breaches = breaches.into_iter().map(|(began, rests, stream, what)| Breach {
         rests,
         expected: "a quiet stream of an apiserver that answers to go on, and to tell of what happens at last"
             .to_owned(),
         actual: format!("a {} through {} {what}", stream.shape, stream.gateway),
-        excerpt: Box::new({
-            let shapes = shapes.clone();
-            move || {
-                let concern = |event: &Event| matches!(event, Event::GatewayStream(it) if shapes.contains(&it.shape));
-                excerpt(facts, began, concern)
-            }
+        excerpt: Box::new(move || {
+            let concern = |event: &Event| matches!(event, Event::GatewayStream(it) if it.shape == stream.shape);
+            excerpt(facts, began, concern)
         }),
     });
-    let unproven = || short.map(Verdict::inconclusive);
-    first_breach(facts, breaches).or_else(|| if lived { Some(Verdict::Upheld) } else { unproven() })
+    Client { breaches: breaches.collect(), lived, short, starved: no_time }
 }
 
 /// Whether it was ended before anything happened that it had to tell of.

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use super::{Ground, is_watch, seconds, unless};
 use crate::timeline::{Effect, ErrorClass, Event, GatewayStream, Moment, Shape, Verb, Write};
-use crate::verdict::conclusive::{Breach, Rests, conclude, first_breach};
+use crate::verdict::breaches::{Breach, first_breach};
+use crate::verdict::conclusive::{Rests, conclude};
 use crate::verdict::excerpt::excerpt;
 use crate::verdict::facts::Facts;
 use crate::verdict::streams::{Stream, ended};
