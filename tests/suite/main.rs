@@ -16,6 +16,8 @@ mod error_classes;
 mod excuses;
 mod gate;
 mod gateway_clients;
+mod gateway_silence;
+mod gateway_streams;
 mod gateway_verdicts;
 mod gateways;
 mod idle_verdicts;
