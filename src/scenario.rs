@@ -27,7 +27,7 @@ use crate::probe::{self, Ticker};
 use crate::report::{self, Outcome, RunDir, ScenarioReport};
 use crate::spec::{Need, Requirement};
 use crate::timeline::{self, Cell, Event, Expected, FORMAT, Header, JudgedBy, Moment, Recorder, Recording, Restart};
-use crate::timing::{self, Bounds, Profile, Timers};
+use crate::timing::{self, Bounds, GatewayTimers, Profile, Timers};
 use crate::verdict;
 
 /// A scenario to be: what it does to the apiservers, in which lab, and what is judged.
@@ -466,6 +466,7 @@ fn header(name: &str, lab: &Lab, disturbance: Option<Restart>, bounds: Bounds, j
         servers: lab.described_servers(),
         subjects: lab.subjects().to_vec(),
         timers: lab.setup().timers,
+        gateways: (!lab.setup().gateways.is_empty()).then(GatewayTimers::default),
         machine: lab.machine().clone(),
         bounds,
         judged_by: judged_by.to_vec(),

@@ -1,8 +1,9 @@
 //! Every duration of the suite: what it bounds, its unit, and its value in both profiles.
 //!
 //! Nothing else in the suite may spell a duration. Three kinds live here: [`Bounds`] are promises that verdicts hold the
-//! subject to, and travel in the recording's header; [`Timers`] are settings of the lab under test, compressed in the `pr`
-//! profile; the constants bound our own waiting and can never turn a verdict: `verdict` may import only the first two.
+//! subject to, and travel in the recording's header; [`Timers`] and [`GatewayTimers`] are settings of the lab under test, which do so as
+//! well, the first compressed in the `pr` profile; the constants bound our own waiting and can never turn a verdict: `verdict` imports
+//! [`Bounds`] and [`Timers`] only, and `tests/suite/tidy.rs` checks it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -295,6 +296,74 @@ impl Timers {
     pub fn graceful_stop(&self) -> Duration {
         let open_watches = if self.watch_termination_grace.is_zero() { secs(60) } else { self.watch_termination_grace };
         self.shutdown_delay + open_watches + secs(20)
+    }
+}
+
+/// The timers of a lab's gateways and their clients. They are part of the recording, so that a page about it prints those that were in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayTimers {
+    /// [`gateway::STREAM_IDLE_TIMEOUT`].
+    #[serde(rename = "stream_idle_timeout_ns", with = "nanos")]
+    pub stream_idle_timeout: Duration,
+    /// [`gateway::KEEPALIVE_TIME`].
+    #[serde(rename = "keepalive_time_ns", with = "nanos")]
+    pub keepalive_time: Duration,
+    /// [`gateway::KEEPALIVE_INTERVAL`].
+    #[serde(rename = "keepalive_interval_ns", with = "nanos")]
+    pub keepalive_interval: Duration,
+    /// [`gateway::KEEPALIVE_PROBES`], a number.
+    pub keepalive_probes: u32,
+    /// [`gateway::USER_TIMEOUT`].
+    #[serde(rename = "user_timeout_ns", with = "nanos")]
+    pub user_timeout: Duration,
+    /// [`gateway::PING_INTERVAL`].
+    #[serde(rename = "ping_interval_ns", with = "nanos")]
+    pub ping_interval: Duration,
+    /// [`gateway::PING_TIMEOUT`].
+    #[serde(rename = "ping_timeout_ns", with = "nanos")]
+    pub ping_timeout: Duration,
+    /// [`gateway::MAX_DURATION`].
+    #[serde(rename = "max_duration_ns", with = "nanos")]
+    pub max_duration: Duration,
+    /// [`gateway::DRAIN_TIMEOUT`].
+    #[serde(rename = "drain_timeout_ns", with = "nanos")]
+    pub drain_timeout: Duration,
+    /// [`BALANCER_CONNECT`], which is Envoy's `connect_timeout` as well.
+    #[serde(rename = "connect_ns", with = "nanos")]
+    pub connect: Duration,
+    /// [`gateway::FAULT`].
+    #[serde(rename = "fault_ns", with = "nanos")]
+    pub fault: Duration,
+    /// [`gateway::INFORMER_WATCH`].
+    #[serde(rename = "informer_watch_ns", with = "nanos")]
+    pub informer_watch: Duration,
+    /// [`gateway::CLIENT_READ_IDLE`].
+    #[serde(rename = "client_read_idle_ns", with = "nanos")]
+    pub client_read_idle: Duration,
+    /// [`gateway::CLIENT_PING_TIMEOUT`].
+    #[serde(rename = "client_ping_timeout_ns", with = "nanos")]
+    pub client_ping_timeout: Duration,
+}
+
+impl Default for GatewayTimers {
+    /// Those that are in force here; and those of recordings that do not say it.
+    fn default() -> Self {
+        Self {
+            stream_idle_timeout: gateway::STREAM_IDLE_TIMEOUT,
+            keepalive_time: gateway::KEEPALIVE_TIME,
+            keepalive_interval: gateway::KEEPALIVE_INTERVAL,
+            keepalive_probes: gateway::KEEPALIVE_PROBES,
+            user_timeout: gateway::USER_TIMEOUT,
+            ping_interval: gateway::PING_INTERVAL,
+            ping_timeout: gateway::PING_TIMEOUT,
+            max_duration: gateway::MAX_DURATION,
+            drain_timeout: gateway::DRAIN_TIMEOUT,
+            connect: BALANCER_CONNECT,
+            fault: gateway::FAULT,
+            informer_watch: gateway::INFORMER_WATCH,
+            client_read_idle: gateway::CLIENT_READ_IDLE,
+            client_ping_timeout: gateway::CLIENT_PING_TIMEOUT,
+        }
     }
 }
 

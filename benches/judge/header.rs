@@ -40,6 +40,7 @@ pub(crate) fn header(disturbance: Option<Restart>) -> Header {
         servers: SERVERS.map(server).to_vec(),
         subjects: Vec::new(),
         timers,
+        gateways: None,
         machine: BTreeMap::new(),
         bounds: Bounds::with(&timers),
         judged_by: judged

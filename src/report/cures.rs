@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::one_line;
 use crate::timeline::{Recording, Shape, TCP_KEEPALIVE_TIME, TCP_RETRIES2};
-use crate::timing::{self, gateway as times};
+use crate::timing::GatewayTimers;
 use crate::verdict::{
     COUNTED, Cure, Informer, OnTheWire, Onward, Recovery, connections_at_first, counted, cures, on_the_wire,
 };
@@ -46,36 +46,45 @@ Each remedy has a gateway of its own, an Envoy unless it says otherwise, and all
 worker. One fault serves them all. haproxy and nginx have labs of their own; nginx speaks HTTP/2 to clients only. The columns:
 ";
 
-/// The page. `remedies` in the order of the table.
+/// The page. `remedies` in the order of the table. Timers that it names are those of the first recording; in a table those of its own. Without any
+/// recording, no more than its head.
 pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
     let mut page = HEAD.to_owned();
-    page += "
+    let Some(first) = recordings.first().map(|recording| &recording.header) else { return page };
+    let (timers, bounds) = (first.gateways.unwrap_or_default(), first.bounds);
+    let _ = write!(
+        page,
+        "
 - **watch alone**: a watch on an upstream connection on which the gateway sends nothing; **watch beside requests**: GETs every quarter of a second on the same.
-  The time is when it told of changes again, for good: after it, never more than 2.0 s went by without one.
-- **requests**, **new watches**: on connections that were there before the fault. The time is when the last one was asked for that had no good answer within 3 s.
+  The time is when it told of changes again, for good: after it, never more than {} went by without one.
+- **requests**, **new watches**: on connections that were there before the fault. The time is when the last one was asked for that had no good answer within {} s.
   So headers are withheld from these, where in a watch that was open the body stalls. Failed ones, of how many, with Envoy's response flags, where it was Envoy that answered.
 - **quiet stream**: on the *other* apiserver, which answers. It says nothing until the end, and then has to tell of one change.
 - **quiet exec**: an `exec` session there by WebSocket (kube-rs), in a lane of its own which takes upgrades under every remedy: through an explicit HTTP/2 upstream none can be opened. It
   says nothing until the end, and then has to echo a line. Its kubelet is a stand-in (kwok).
 - **execs on the dead one**: when the gateway ended a quiet `exec` on the apiserver that does not answer, and one in which its user types; `?`: it was over before.
-- `never` means: not before the fault was over, after 20 s. All clients of a gateway had one connection in each lane, informers and watches by HTTP/1.1 one of their own, and where nothing else is
+- `never` means: not before the fault was over, after {} s. All clients of a gateway had one connection in each lane, informers and watches by HTTP/1.1 one of their own, and where nothing else is
   said it was never closed: its port never changed, as in the field report.
-";
+",
+        seconds(bounds.gateway_silent),
+        bounds.gateway_answered.as_secs_f64(),
+        timers.fault.as_secs_f64(),
+    );
     let _ = writeln!(
         page,
         "\nTimers are short, so that a run ends: stream_idle_timeout {}, keepalive {} + {} x {}, TCP_USER_TIMEOUT {}, PING every {} and {} for its answer, \
          max durations {} (drained for {}). How long they are decides how long it takes, not whether. connect_timeout is {}; haproxy's and nginx's timers are as short. Each table is one run; which host is \
          chosen first when a stream is opened again is chance, and costs a connect_timeout where nothing checks health.",
-        seconds(times::STREAM_IDLE_TIMEOUT),
-        seconds(times::KEEPALIVE_TIME),
-        times::KEEPALIVE_PROBES,
-        seconds(times::KEEPALIVE_INTERVAL),
-        seconds(times::USER_TIMEOUT),
-        seconds(times::PING_INTERVAL),
-        seconds(times::PING_TIMEOUT),
-        seconds(times::MAX_DURATION),
-        seconds(times::DRAIN_TIMEOUT),
-        seconds(timing::BALANCER_CONNECT),
+        seconds(timers.stream_idle_timeout),
+        seconds(timers.keepalive_time),
+        timers.keepalive_probes,
+        seconds(timers.keepalive_interval),
+        seconds(timers.user_timeout),
+        seconds(timers.ping_interval),
+        seconds(timers.ping_timeout),
+        seconds(timers.max_duration),
+        seconds(timers.drain_timeout),
+        seconds(timers.connect),
     );
     let (of_sessions, others): (Vec<_>, Vec<_>) =
         recordings.iter().map(|recording| (recording, cures(recording))).partition(|(_, cures)| of_every_kind(cures));
@@ -96,7 +105,7 @@ pub fn cures_markdown(recordings: &[Recording], remedies: &[Told]) -> String {
                 page += &row(cure);
             }
         }
-        page += &informers(&cures, remedies);
+        page += &informers(recording, &cures, remedies);
         page += &many(recording, &cures, remedies);
         page += &counters(recording, remedies);
         if let Some(OnTheWire { probed, repeated, both }) = on_the_wire(recording) {
@@ -186,7 +195,8 @@ fn counters(recording: &Recording, remedies: &[Told]) -> String {
 }
 
 /// What became of the informer behind each gateway; nothing where there was none.
-fn informers(cures: &[Cure], remedies: &[Told]) -> String {
+fn informers(recording: &Recording, cures: &[Cure], remedies: &[Told]) -> String {
+    let timers: GatewayTimers = recording.header.gateways.unwrap_or_default();
     let rows = remedies.iter().filter_map(|it| {
         let cure = cures.iter().find(|cure| cure.gateway == it.name)?;
         let Informer { recovery: recovered, struck, age, asked, pings, went_on } = cure.informer.as_ref()?;
@@ -208,10 +218,10 @@ fn informers(cures: &[Cure], remedies: &[Told]) -> String {
          come for {} (30 s), with {} for the answer (15 s). Its hang detector strikes when it is told of nothing for {} (60 s in the report). A PING is answered by the gateway \
          itself, whatever has become of the apiserver; and how old a watch gets is for the apiserver to see to, which is dead.\n\n\
          | remedy | told of changes again | hang detector | age of its watch | PINGs answered | went on |\n| --- | --: | --: | --: | --: | --- |\n{rows}",
-        seconds(times::INFORMER_WATCH),
-        seconds(times::CLIENT_READ_IDLE),
-        seconds(times::CLIENT_PING_TIMEOUT),
-        seconds(times::HANG),
+        seconds(timers.informer_watch),
+        seconds(timers.client_read_idle),
+        seconds(timers.client_ping_timeout),
+        seconds(recording.header.bounds.gateway_hang),
     )
 }
 
@@ -230,7 +240,7 @@ fn many(recording: &Recording, cures: &[Cure], remedies: &[Told]) -> String {
     format!(
         "\nMany watches on one connection of a client. An apiserver takes {} streams on one connection, so the gateway has several to each.\n\n\
          | remedy | connections to both | watches on that apiserver | the last told of changes again |\n| --- | --: | --: | --: |\n{rows}",
-        times::STREAMS
+        recording.header.bounds.gateway_streams
     )
 }
 

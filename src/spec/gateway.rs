@@ -39,7 +39,8 @@ pub static UNTOUCHED: Requirement = Requirement {
     id: "GATEWAY-3",
     level: Level::Must,
     title: "other upstreams' streams untouched",
-    sentence: "While one apiserver does not answer, watches and sessions that a gateway carries to others go on.",
+    sentence: "While one apiserver does not answer, watches and sessions that a gateway carries to others go on: a watch tells of each change \
+               within seconds, and lines of a session come back.",
     source: "RFC 9113, 5.4.2 (a stream error ends one stream); field report of a watch hang",
     needs: NEEDS,
     remedy: "Nothing that ends streams or connections by their age: max_connection_duration, max_stream_duration.",
@@ -74,7 +75,8 @@ pub static RESUMED: Requirement = Requirement {
     id: "GATEWAY-6",
     level: Level::Must,
     title: "a resumed watch misses nothing",
-    sentence: "A watch that was ended by a gateway goes on from the last revision through the same gateway, and delivers every acknowledged change.",
+    sentence: "A watch that was ended by a gateway goes on from the last revision that it knew through the same gateway, and delivers every \
+               acknowledged change, once.",
     source: "Kubernetes API concepts, efficient detection of changes; field report of a watch hang (the client recovered with its next relist)",
     needs: NEEDS,
     remedy: "As GATEWAY-2: a watch that is opened again must not be put on the dead connection.",

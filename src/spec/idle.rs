@@ -8,11 +8,13 @@ pub const ALL: &[&Requirement] = &[&ANNOUNCED, &NOT_BEFORE, &RESUMED, &CHANGE_NO
 /// Both sides learn that their connection is gone.
 pub static ANNOUNCED: Requirement = Requirement {
     id: "IDLE-1",
-    level: Level::Must,
+    // Many balancers say it on the next packet only, and nobody promises more.
+    level: Level::Should,
     title: "idle timeout announced",
     sentence: "A balancer that stops carrying an idle connection tells both sides at once, by RST or FIN.",
     source: "AKS field report (Azure/AKS#1755: watches silently dropped; with TCP reset on idle, the balancer sent RST to the client \
-             and the server after 4 min 20 s)",
+             and the server after 4 min 20 s); no more than SHOULD, since AWS NLB answers the next packet with RST (Network Load \
+             Balancers, connection idle timeout), and a kernel's connection table says nothing by itself",
     needs: &[],
     remedy: "Turn on the balancer's reset on idle (Azure: enableTcpReset on the rule), or lengthen its idle timeout; where neither is to \
              be had, clients and servers need TCP keepalive shorter than the timeout, and TCP_USER_TIMEOUT.",

@@ -49,7 +49,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::timing::{Bounds, Profile, Timers};
+use crate::timing::{Bounds, GatewayTimers, Profile, Timers};
 
 /// One run of one scenario: what it was about, and everything that was seen, in order of time.
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +85,10 @@ pub struct Header {
     pub subjects: Vec<Subject>,
     /// Settings of the lab, in force for all servers and the balancer.
     pub timers: Timers,
+    /// Those of gateways and their clients, where there are some. A recording with gateways that does not say it has the
+    /// [default](GatewayTimers::default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateways: Option<GatewayTimers>,
     /// Kernel, processors, and the sysctls that decide about timeouts.
     pub machine: BTreeMap<String, String>,
     /// What the verdicts hold the subjects to.

@@ -284,7 +284,7 @@ pub(super) fn lifeless(facts: &Facts<'_>, from: Moment, until: Moment) -> Option
 
 /// Where an apiserver that nobody disturbed had no time of the machine, if anywhere in that window: on one with two cores that is what a
 /// neighbour's start does. Its /livez tells, asked past the balancer; where nobody asked, that the balancer's check was not answered.
-fn starved(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
+pub(super) fn starved(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
     let slow = facts.recording.header.timers.health_timeout / 2;
     // One that began before may have been waiting meanwhile.
     let first = facts.health.partition_point(|(at, _)| *at + facts.longest_look < from);

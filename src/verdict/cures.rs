@@ -13,7 +13,7 @@ use super::facts::Facts;
 use super::informer::{Informer, informer};
 use super::streams::{Death, Stream, all_logged, deaths, ended, open_at, streams, was_on};
 use crate::timeline::{ErrorClass, Event, GatewayStream, Moment, Party, Recording, SegmentKind, Shape, Step};
-use crate::timing::gateway as times;
+use crate::timing::Bounds;
 
 /// What became of one gateway's streams under one fault.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,6 +106,7 @@ pub enum Recovery {
 /// Each gateway of a recording under its fault, in the order of their names; none where there was no such fault.
 pub fn cures(recording: &Recording) -> Vec<Cure> {
     let facts = Facts::of(recording);
+    let bounds = &facts.bounds;
     let Some(mut death) = deaths(&facts).into_iter().next() else { return Vec::new() };
     // Where it is never back: when nothing is written any more, there is nothing to tell of.
     death.off = facts.writes.all.last().map_or(death.off, |(at, _)| death.off.min(*at));
@@ -136,27 +137,27 @@ pub fn cures(recording: &Recording) -> Vec<Cure> {
         .map(|(gateway, all)| Cure {
             gateway: gateway.to_owned(),
             fault: fault.clone(),
-            watch_alone: watch(&all, Shape::WatchAlone, &death),
-            watch_busy: watch(&all, Shape::WatchBusy, &death),
-            informer: informer(&all, &death),
-            many: many(&all, &death),
-            requests: requests(&all, Shape::Request, &death),
-            new_watches: requests(&all, Shape::NewWatch, &death),
+            watch_alone: watch(&all, Shape::WatchAlone, &death, bounds),
+            watch_busy: watch(&all, Shape::WatchBusy, &death, bounds),
+            informer: informer(&all, &death, bounds),
+            many: many(&all, &death, bounds),
+            requests: requests(&all, Shape::Request, &death, bounds),
+            new_watches: requests(&all, Shape::NewWatch, &death, bounds),
             quiet: quiet(&all, &death),
             quiet_sessions: quiet_sessions(&all, &death),
             dead_sessions: Shape::QUIET_SESSIONS.map(|shape| (shape, dead_session(&all, shape, &death))).into(),
             dead_exec: dead_session(&all, Shape::Exec, &death),
-            failures: failures(&all, Shape::Request, &death, &flags),
-            new_watch_failures: failures(&all, Shape::NewWatch, &death, &flags),
-            asked: [Shape::Request, Shape::NewWatch].map(|shape| asked(&all, shape, &death).count()),
+            failures: failures((&all, Shape::Request), &death, &flags, bounds),
+            new_watch_failures: failures((&all, Shape::NewWatch), &death, &flags, bounds),
+            asked: [Shape::Request, Shape::NewWatch].map(|shape| asked(&all, shape, &death, bounds).count()),
             connections: connections(&all),
         })
         .collect()
 }
 
 /// When a watch that was on the dead apiserver heard changes again, as often as they were made.
-fn watch(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
-    recoveries(all, shape, death).next().unwrap_or(Recovery::Unknown)
+fn watch(all: &[Stream<'_>], shape: Shape, death: &Death<'_>, bounds: &Bounds) -> Recovery {
+    recoveries(all, shape, death, bounds).next().unwrap_or(Recovery::Unknown)
 }
 
 /// The same of each watch of that shape that was there.
@@ -164,16 +165,21 @@ pub(super) fn recoveries<'a>(
     all: &'a [Stream<'a>],
     shape: Shape,
     death: &'a Death<'a>,
+    bounds: &'a Bounds,
 ) -> impl Iterator<Item = Recovery> {
+    let mut of_client: BTreeMap<&str, Vec<Moment>> = BTreeMap::new();
+    for (began, stream) in all.iter().filter(|(_, stream)| stream.shape == shape) {
+        let heard = stream.heard.iter().map(|heard| *began + heard.after);
+        let meanwhile = heard.filter(|at| (death.on..death.off).contains(at));
+        of_client.entry(&stream.client).or_default().extend(meanwhile);
+    }
     let there = move |stream: &&Stream<'_>| stream.1.shape == shape && was_on(stream, death);
     all.iter().filter(there).map(move |(_, first)| {
-        let of_it = all.iter().filter(|(_, stream)| stream.shape == shape && stream.client == first.client);
-        let heard = of_it.flat_map(|(began, stream)| stream.heard.iter().map(|heard| *began + heard.after));
-        let mut heard: Vec<Moment> = heard.filter(|at| (death.on..death.off).contains(at)).collect();
+        let mut heard = of_client.get(first.client.as_str()).cloned().unwrap_or_default();
         heard.sort_unstable();
         let edges = std::iter::once(death.on).chain(heard.iter().copied());
         let gaps = edges.zip(heard.iter().copied().chain([death.off]));
-        match gaps.filter(|(from, to)| to.since(*from) > times::SILENT).last() {
+        match gaps.filter(|(from, to)| to.since(*from) > bounds.gateway_silent).last() {
             None => Recovery::Untouched,
             Some((_, to)) if to == death.off => Recovery::Never,
             Some((_, to)) => Recovery::After(to.since(death.on)),
@@ -181,8 +187,8 @@ pub(super) fn recoveries<'a>(
     })
 }
 
-fn many(all: &[Stream<'_>], death: &Death<'_>) -> Option<(usize, Recovery)> {
-    let recoveries: Vec<_> = recoveries(all, Shape::WatchMany, death).collect();
+fn many(all: &[Stream<'_>], death: &Death<'_>, bounds: &Bounds) -> Option<(usize, Recovery)> {
+    let recoveries: Vec<_> = recoveries(all, Shape::WatchMany, death, bounds).collect();
     let worst = recoveries.iter().max_by_key(|recovery| match recovery {
         Recovery::Never | Recovery::Unknown => Duration::MAX,
         Recovery::After(span) => *span,
@@ -192,14 +198,14 @@ fn many(all: &[Stream<'_>], death: &Death<'_>) -> Option<(usize, Recovery)> {
 }
 
 /// When the last request was asked for that had no good answer in time.
-fn requests(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery {
-    let asked: Vec<_> = asked(all, shape, death).collect();
-    let bad = asked.iter().rposition(|(_, stream)| !answered_in_time(stream));
+fn requests(all: &[Stream<'_>], shape: Shape, death: &Death<'_>, bounds: &Bounds) -> Recovery {
+    let asked: Vec<_> = asked(all, shape, death, bounds).collect();
+    let bad = asked.iter().rposition(|(_, stream)| !answered_in_time(stream, bounds));
     match bad {
         _ if asked.is_empty() => Recovery::Unknown,
         None => Recovery::Untouched,
         // Two hosts in turn: a good one in between proves nothing.
-        Some(last) if asked.len() - last <= times::GOOD_IN_A_ROW => Recovery::Never,
+        Some(last) if asked.len() - last <= bounds.gateway_good_in_a_row as usize => Recovery::Never,
         Some(last) => Recovery::After(asked[last].0.since(death.on)),
     }
 }
@@ -209,14 +215,15 @@ pub(super) fn asked<'a>(
     all: &'a [Stream<'a>],
     shape: Shape,
     death: &'a Death<'_>,
+    bounds: &'a Bounds,
 ) -> impl Iterator<Item = &'a Stream<'a>> {
     all.iter().filter(move |(began, stream)| {
-        stream.shape == shape && *began >= death.on && *began + times::ANSWERED < death.off
+        stream.shape == shape && *began >= death.on && *began + bounds.gateway_answered < death.off
     })
 }
 
-pub(super) fn answered_in_time(stream: &GatewayStream) -> bool {
-    stream.succeeded() && stream.answered.is_some_and(|answered| answered.after <= times::ANSWERED)
+pub(super) fn answered_in_time(stream: &GatewayStream, bounds: &Bounds) -> bool {
+    stream.succeeded() && stream.answered.is_some_and(|answered| answered.after <= bounds.gateway_answered)
 }
 
 fn quiet(all: &[Stream<'_>], death: &Death<'_>) -> Option<Result<Duration, Duration>> {
@@ -267,7 +274,12 @@ fn dead_session(all: &[Stream<'_>], shape: Shape, death: &Death<'_>) -> Recovery
 /// What a gateway's log calls the end of a stream, by gateway and Audit-ID.
 type Flags<'a> = BTreeMap<(&'a str, &'a str), &'a str>;
 
-fn failures(all: &[Stream<'_>], shape: Shape, death: &Death<'_>, flags: &Flags<'_>) -> BTreeMap<String, usize> {
+fn failures(
+    (all, shape): (&[Stream<'_>], Shape),
+    death: &Death<'_>,
+    flags: &Flags<'_>,
+    bounds: &Bounds,
+) -> BTreeMap<String, usize> {
     let mut failures = BTreeMap::new();
     // A watch has no end to be cut off from.
     let begun = all.iter().filter(|(_, stream)| stream.shape == shape && shape == Shape::Request);
@@ -276,13 +288,13 @@ fn failures(all: &[Stream<'_>], shape: Shape, death: &Death<'_>, flags: &Flags<'
     if cut > 0 {
         failures.insert("cut in its body".to_owned(), cut);
     }
-    for (began, stream) in asked(all, shape, death).filter(|(_, stream)| !answered_in_time(stream)) {
+    for (began, stream) in asked(all, shape, death, bounds).filter(|(_, stream)| !answered_in_time(stream, bounds)) {
         let what = match (stream.answered, &stream.told) {
             (Some(answered), _) if !stream.succeeded() => {
                 let flags = flags.get(&(stream.gateway.as_str(), stream.audit_id.as_str()));
                 flags.map_or(answered.status.to_string(), |flags| format!("{} {flags}", answered.status))
             }
-            (None, Some(end)) if end.after < times::ANSWERED => {
+            (None, Some(end)) if end.after < bounds.gateway_answered => {
                 end.failure.as_ref().map_or("nothing".to_owned(), |failure| failure.class.to_string())
             }
             (Some(answered), _) if *began + answered.after < death.off => "slow".to_owned(),

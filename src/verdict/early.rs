@@ -42,10 +42,16 @@ fn claim(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &Connections<'
         ));
     };
     let early = start.early(server, connections);
-    // It was made somewhere between its beginning and the certificate, or whatever else said whom it met.
-    let excuse = |carried: &&&Carried<'_>| no_time(facts, carried.at, carried.met.min(start.red)).is_none();
-    if let Some(first) = early.iter().find(excuse) {
-        return violated(facts, server, first.at, early.len(), start.at);
+    let mut excuse = None;
+    for carried in &early {
+        // It was made somewhere between its beginning and the certificate, or whatever else said whom it met.
+        match no_time(facts, carried.at, carried.met.min(start.red)) {
+            Some(why) => excuse = excuse.or(Some(why)),
+            None => return violated(facts, server, carried.at, early.len(), start.at),
+        }
+    }
+    if let Some(why) = excuse {
+        return Verdict::inconclusive(why);
     }
     let doubtful = connections.to(server, start.at, start.green);
     if let Some(carried) = doubtful.first() {

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::Figure;
 use super::cures::{Recovery, recoveries};
+use super::facts::Facts;
 use super::streams::{Death, Stream, ended, was_on};
 use crate::timeline::{Moment, Shape};
-use crate::timing::gateway as times;
+use crate::timing::Bounds;
 
 /// The informer whose watch was on the apiserver that died.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,15 +42,15 @@ pub enum Onward {
 }
 
 /// The informer that was on the dead apiserver.
-pub(super) fn informer(all: &[Stream<'_>], death: &Death<'_>) -> Option<Informer> {
+pub(super) fn informer(all: &[Stream<'_>], death: &Death<'_>, bounds: &Bounds) -> Option<Informer> {
     let dead = all.iter().find(|stream| stream.1.shape == Shape::Informer && was_on(stream, death))?;
     let of_it = all.iter().filter(|(_, it)| it.shape == Shape::Informer && it.client == dead.1.client);
     let next = of_it.clone().find(|(at, it)| *at > dead.0 && *at < death.off && it.succeeded());
     let anew = |from| if from == Some(0) { Onward::Anew } else { Onward::Resumed };
     let heard = of_it.flat_map(|(began, it)| it.heard.iter().map(|heard| *began + heard.after));
     Some(Informer {
-        recovery: recoveries(all, Shape::Informer, death).next()?,
-        struck: struck(heard.collect(), death),
+        recovery: recoveries(all, Shape::Informer, death, bounds).next()?,
+        struck: struck(heard.collect(), death, bounds.gateway_hang),
         age: ended(dead).map_or(death.off, |end| end.min(death.off)).since(dead.0),
         asked: dead.1.asked_to_last?,
         pings: dead.1.pings.unwrap_or(0),
@@ -58,17 +59,17 @@ pub(super) fn informer(all: &[Stream<'_>], death: &Death<'_>) -> Option<Informer
 }
 
 /// When a hang detector strikes that is told of changes at these moments.
-fn struck(mut heard: Vec<Moment>, death: &Death<'_>) -> Option<Duration> {
+fn struck(mut heard: Vec<Moment>, death: &Death<'_>, hang: Duration) -> Option<Duration> {
     heard.retain(|at| (death.on..death.off).contains(at));
     heard.sort_unstable();
     let edges = std::iter::once(death.on).chain(heard.iter().copied());
     let mut gaps = edges.zip(heard.iter().copied().chain([death.off]));
-    gaps.find(|(from, to)| to.since(*from) >= times::HANG).map(|(from, _)| (from + times::HANG).since(death.on))
+    gaps.find(|(from, to)| to.since(*from) >= hang).map(|(from, _)| (from + hang).since(death.on))
 }
 
 /// Of GATEWAY-1: none where there was no informer.
-pub(super) fn figures(all: &[Stream<'_>], death: &Death<'_>) -> Vec<Figure> {
-    let Some(informer) = informer(all, death) else { return Vec::new() };
+pub(super) fn figures(facts: &Facts<'_>, all: &[Stream<'_>], death: &Death<'_>) -> Vec<Figure> {
+    let Some(informer) = informer(all, death, &facts.bounds) else { return Vec::new() };
     let struck = informer.struck.map(|after| Figure::seconds("hang detector struck after", after));
     let age = Figure::seconds("age of the informer's watch", informer.age);
     let pings = Figure::count("PINGs of its client answered", informer.pings as usize);

@@ -16,8 +16,9 @@ use crate::timeline::Shape;
 pub(super) fn sporadic(facts: &Facts<'_>) -> [Figure; 4] {
     let (all, deaths) = (streams(facts, facts.gateway), deaths(facts));
     let kinds = deaths.iter().flat_map(|death| [(death, Shape::Request), (death, Shape::NewWatch)]);
-    let meanwhile: Vec<_> = kinds.flat_map(|(death, shape)| asked(&all, shape, death)).map(|(_, it)| it).collect();
-    let failed: Vec<_> = meanwhile.iter().filter(|it| !answered_in_time(it)).collect();
+    let meanwhile: Vec<_> =
+        kinds.flat_map(|(death, shape)| asked(&all, shape, death, &facts.bounds)).map(|(_, it)| it).collect();
+    let failed: Vec<_> = meanwhile.iter().filter(|it| !answered_in_time(it, &facts.bounds)).collect();
     let unavailable = failed.iter().filter(|it| it.answered.is_some_and(|answered| answered.status == 503)).count();
     [
         Figure::count("asked for meanwhile", meanwhile.len()),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rollproof::lab::gateway::{self, NONE, RECOMMENDED};
 use rollproof::report::{CureTold, cures_markdown};
 use rollproof::timeline::*;
-use rollproof::timing::{millis, secs};
+use rollproof::timing::{GatewayTimers, millis, secs};
 use rollproof::verdict::{OnTheWire, Recovery, cures, on_the_wire};
 
 use crate::gateway_verdicts::{recording, stream, told, wrote};
@@ -109,6 +109,27 @@ fn the_page_has_a_row_for_each_remedy_that_was_there_and_a_reason_for_all() {
     for remedy in gateway::every() {
         assert!(page.contains(&format!("\n| {} | {}", remedy.name, remedy.settings)), "{} has no reason", remedy.name);
     }
+}
+
+#[test]
+fn the_page_tells_of_the_timers_and_bounds_of_its_recordings() {
+    let page = |recording: Recording| cures_markdown(&[recording], &remedies());
+    let usual = page(two_gateways());
+    assert!(
+        usual.contains("stream_idle_timeout 8.0 s, keepalive 2.0 s + 3 x 1.0 s, TCP_USER_TIMEOUT 5.0 s"),
+        "{usual}"
+    );
+    assert!(usual.contains("no good answer within 3 s."), "{usual}");
+    let mut other = two_gateways();
+    other.header.gateways = Some(GatewayTimers { stream_idle_timeout: secs(600), ..GatewayTimers::default() });
+    other.header.bounds.gateway_answered = millis(4500);
+    let other = page(other);
+    assert!(other.contains("stream_idle_timeout 600.0 s, keepalive 2.0 s"), "{other}");
+    assert!(other.contains("no good answer within 4.5 s."), "{other}");
+    // A recording that goes on to be told of nothing for so long was not interrupted, where its own bound says so.
+    let mut patient = two_gateways();
+    patient.header.bounds.gateway_silent = secs(5);
+    assert_eq!(cures(&patient)[1].watch_alone, Recovery::Untouched);
 }
 
 #[test]

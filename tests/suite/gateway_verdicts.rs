@@ -5,11 +5,16 @@ use rollproof::timing::{millis, secs};
 
 use crate::shorthand::*;
 
-const LOST: u64 = 10_000;
-const HEALED: u64 = 30_000;
+pub(crate) const LOST: u64 = 10_000;
+pub(crate) const HEALED: u64 = 30_000;
 
-/// When requests are asked for: late enough after the loss, and early enough before its end.
-const LATE: [u64; 10] = [22_300, 22_600, 22_900, 23_200, 23_500, 23_800, 24_100, 24_400, 24_700, 25_000];
+/// When objects are changed: what is changed then has that number, and that revision.
+const WRITES: std::ops::Range<u64> = 2000..35_000;
+const WRITE_EVERY: usize = 500;
+
+/// When requests are asked for, from before the loss until after it.
+const ASKED: std::ops::Range<u64> = 1100..35_500;
+const ASK_EVERY: usize = 250;
 
 const ALL: [&str; 6] = ["GATEWAY-1", "GATEWAY-2", "GATEWAY-3", "GATEWAY-4", "GATEWAY-5", "GATEWAY-6"];
 
@@ -50,14 +55,23 @@ pub(crate) fn told(stream: GatewayStream, after: u64, class: ErrorClass) -> Gate
     GatewayStream { told: Some(StreamEnd { after: millis(after), failure }), lasted: millis(after), ..stream }
 }
 
-pub(crate) fn heard(stream: GatewayStream, changes: &[(u64, u64)]) -> GatewayStream {
-    let heard = changes.iter().map(|(after, change)| Heard { after: millis(*after), change: Some(*change) }).collect();
-    GatewayStream { heard, ..stream }
+/// It was asked for then, and tells of each change from one moment to the other; of one that was made before at once.
+pub(crate) fn telling(stream: GatewayStream, asked: u64, changes: std::ops::Range<u64>) -> GatewayStream {
+    let changes = WRITES.step_by(WRITE_EVERY).filter(|change| changes.contains(change));
+    let heard = changes.map(|change| Heard { after: millis(change.saturating_sub(asked) + 5), change: Some(change) });
+    GatewayStream { heard: heard.collect(), ..stream }
 }
 
-fn spoken_to(stream: GatewayStream, after: u64) -> GatewayStream {
+pub(crate) fn spoken_to(stream: GatewayStream, after: u64) -> GatewayStream {
     let heard = vec![Heard { after: millis(after + 5), change: None }];
     GatewayStream { spoken_to: Some(millis(after)), heard, ..stream }
+}
+
+/// An `exec` on that apiserver in which a line comes back every quarter of a second, until then.
+pub(crate) fn typed(number: u8, server: &str, until: u64) -> GatewayStream {
+    let answered = Some(Answered { after: millis(70), status: 101 });
+    let heard = (100..until - 1000).step_by(250).map(|after| Heard { after: millis(after), change: None }).collect();
+    GatewayStream { answered, heard, ..stream(Shape::Exec, &format!("exec-{number}"), 1000, server) }
 }
 
 pub(crate) fn request(at: u64, status: u16) -> GatewayStream {
@@ -83,58 +97,79 @@ pub(crate) fn wrote(at: u64, change: u64) -> Seen {
 
 /// The parts of a run that a test may change.
 pub(crate) struct Parts {
-    dead: GatewayStream,
-    resumed: Option<GatewayStream>,
-    other: GatewayStream,
-    quiet: GatewayStream,
-    requests: Vec<(u64, GatewayStream)>,
+    pub(crate) dead: GatewayStream,
+    pub(crate) resumed: Option<GatewayStream>,
+    pub(crate) other: GatewayStream,
+    pub(crate) quiet: GatewayStream,
+    pub(crate) requests: Vec<(u64, GatewayStream)>,
+    pub(crate) more: Vec<(u64, GatewayStream)>,
 }
 
 impl Parts {
     /// A watch on the dead apiserver ends after 4 s and goes on elsewhere; nothing else notices.
     pub(crate) fn good() -> Self {
-        let dead = told(stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-0"), 13_000, ErrorClass::StreamReset);
-        let resumed = heard(stream(Shape::WatchAlone, "watch-0", 14_000, "apiserver-1"), &[(5, 1), (2000, 2)]);
+        let watch = |client: &str, at, server: &str, from| GatewayStream {
+            from: Some(from),
+            ..stream(Shape::WatchAlone, client, at, server)
+        };
+        let dead = telling(watch("watch-0", 1000, "apiserver-0", 7), 1000, 1000..LOST);
+        let requests = ASKED.step_by(ASK_EVERY).map(|at| (at, request(at, 200)));
         Self {
-            dead,
-            resumed: Some(resumed),
-            other: heard(stream(Shape::WatchAlone, "watch-1", 1000, "apiserver-1"), &[(11_005, 1), (14_005, 2)]),
+            dead: told(dead, 13_000, ErrorClass::StreamReset),
+            resumed: Some(telling(watch("watch-0", 14_000, "apiserver-1", 9500), 14_000, LOST..36_000)),
+            other: telling(watch("watch-1", 1000, "apiserver-1", 7), 1000, 1000..36_000),
             quiet: spoken_to(stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1"), 34_000),
-            requests: LATE.map(|at| (at, request(at, 200))).to_vec(),
+            requests: requests.collect(),
+            more: Vec::new(),
         }
     }
 
     /// Another stream besides.
     pub(crate) fn and(mut self, at: u64, stream: GatewayStream) -> Self {
-        self.requests.push((at, stream));
+        self.more.push((at, stream));
+        self
+    }
+
+    /// Those of the requests that were asked for then.
+    pub(crate) fn asking(mut self, when: impl Fn(u64) -> bool) -> Self {
+        self.requests.retain(|(at, _)| when(*at));
         self
     }
 
     pub(crate) fn recording(self) -> Recording {
         let streams = [(1000, self.dead), (1000, self.other), (1000, self.quiet)];
         let streams = streams.into_iter().chain(self.resumed.map(|it| (14_000, it))).chain(self.requests);
-        let seen = streams.map(|(at, stream)| (at, Event::GatewayStream(stream)));
-        recording(seen.chain([wrote(12_000, 1), wrote(15_000, 2), (36_000, life("apiserver-1", Step::Ready))]))
+        let streams = streams.chain(self.more).map(|(at, stream)| (at, Event::GatewayStream(stream)));
+        let writes = WRITES.step_by(WRITE_EVERY).map(|at| wrote(at, at));
+        recording(streams.chain(writes).chain([(36_000, life("apiserver-1", Step::Ready))]))
     }
 }
 
 /// A recording in which just this is violated.
 pub(crate) fn tooth(id: &str) -> Recording {
     let good = Parts::good();
-    let late = told(stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-0"), 25_000, ErrorClass::StreamReset);
     let parts = match id {
-        "GATEWAY-1" => Parts { dead: late, ..good },
+        "GATEWAY-1" => Parts { dead: told(good.dead, 25_000, ErrorClass::StreamReset), ..Parts::good() },
         "GATEWAY-2" => {
             let hangs = GatewayStream { answered: None, ..stream(Shape::NewWatch, "new", 25_000, "apiserver-0") };
             good.and(25_000, hangs)
         }
-        "GATEWAY-3" => Parts { other: told(good.other, 17_000, ErrorClass::StreamReset), ..good },
-        "GATEWAY-4" => Parts {
-            quiet: told(stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1"), 8000, ErrorClass::StreamReset),
-            ..good
-        },
+        "GATEWAY-3" => {
+            let again =
+                GatewayStream { from: Some(18_000), ..stream(Shape::WatchAlone, "watch-1", 18_100, "apiserver-1") };
+            let other = telling(good.other, 1000, 1000..18_001);
+            let parts = Parts { other: told(other, 17_010, ErrorClass::StreamReset), ..Parts::good() };
+            parts.and(18_100, telling(again, 18_100, 18_001..36_000))
+        }
+        "GATEWAY-4" => Parts { quiet: told(good.quiet, 8000, ErrorClass::StreamReset), ..Parts::good() },
         "GATEWAY-5" => good.and(12_000, request(12_000, 503)),
-        "GATEWAY-6" => Parts { resumed: good.resumed.map(|it| heard(it, &[(2000, 2)])), ..good },
+        "GATEWAY-6" => {
+            let resumed = good.resumed.clone().map(|mut resumed| {
+                resumed.heard.retain(|heard| heard.change != Some(12_000));
+                resumed
+            });
+            Parts { resumed, ..good }
+        }
         _ => panic!("no tooth for {id}"),
     };
     parts.recording()
@@ -150,10 +185,10 @@ fn each_way_to_fail_is_told() {
     for (id, text) in [
         ("GATEWAY-1", "the watch alone through gateway ended 16.000 s after its apiserver was lost"),
         ("GATEWAY-2", "a new watch of +25.000s through gateway had no answer within 3.000 s"),
-        ("GATEWAY-3", "the watch alone through gateway was ended at +18.000s"),
+        ("GATEWAY-3", "the watch alone through gateway was ended at +18.010s"),
         ("GATEWAY-4", "a quiet stream through gateway was ended after 8.000 s"),
         ("GATEWAY-5", "a request of +12.000s through gateway got 503"),
-        ("GATEWAY-6", "watch-0 through gateway never told of change 1, acknowledged at +12.0"),
+        ("GATEWAY-6", "watch-0 through gateway never told of change 12000, acknowledged at +12.001s, and 0 more"),
     ] {
         violated(id, text).compare(&tooth(id));
     }
@@ -161,8 +196,8 @@ fn each_way_to_fail_is_told() {
 
 #[test]
 fn a_watch_that_hangs_until_the_end_is_violated() {
-    let hangs = stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-0");
-    let parts = Parts { dead: hangs, resumed: None, ..Parts::good() };
+    let dead = GatewayStream { told: None, lasted: secs(35), ..Parts::good().dead };
+    let parts = Parts { dead, resumed: None, ..Parts::good() };
     violated("GATEWAY-1", "had not ended 20.000 s after its apiserver was lost")
         .and_inconclusive("GATEWAY-5", "nobody was told anything")
         .and_inconclusive("GATEWAY-6", "no watch was ended and went on")
@@ -180,163 +215,52 @@ fn a_fault_that_is_over_before_the_bound_does_not_prove_that_a_watch_hangs() {
         recording
     };
     let nobody = "nothing was asked for late enough";
-    inconclusive("GATEWAY-2", nobody)
-        .and_inconclusive("GATEWAY-5", "0 reads were asked for meanwhile, it takes 10")
-        .compare(&healed(Parts::good().dead));
-    let late = told(stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-0"), 18_000, ErrorClass::StreamReset);
+    inconclusive("GATEWAY-2", nobody).compare(&healed(Parts::good().dead));
+    let late = told(Parts::good().dead, 18_000, ErrorClass::StreamReset);
     inconclusive("GATEWAY-1", "apiserver-0 was back after 8.000 s, before what is open there had to be ended")
         .and_inconclusive("GATEWAY-2", nobody)
-        .and_inconclusive("GATEWAY-5", "0 reads were asked for meanwhile")
         .compare(&healed(late));
 }
 
 #[test]
 fn a_shape_that_was_not_on_the_dead_apiserver_is_not_proven() {
-    let busy = |server: &str, changes: &[(u64, u64)]| {
-        let busy = heard(stream(Shape::WatchBusy, "watchbusy-0", 1000, server), changes);
+    let busy = |server: &str, until| {
+        let busy = telling(stream(Shape::WatchBusy, "watchbusy-0", 1000, server), 1000, 1000..until);
         Parts::good().and(1000, busy).recording()
     };
     inconclusive("GATEWAY-1", "no watch beside requests was open on the apiserver that was lost")
-        .compare(&busy("apiserver-1", &[(11_005, 1), (14_005, 2)]));
-    violated("GATEWAY-1", "the watch beside requests through gateway had not ended").compare(&busy("apiserver-0", &[]));
+        .compare(&busy("apiserver-1", 36_000));
+    violated("GATEWAY-1", "the watch beside requests through gateway had not ended")
+        .and_inconclusive("GATEWAY-3", "no watch beside requests was open on another apiserver")
+        .compare(&busy("apiserver-0", LOST));
 }
 
 #[test]
-fn a_watch_that_is_open_and_told_of_nothing_is_not_untouched() {
-    let stalled = |changes: &[(u64, u64)]| {
-        let other = heard(stream(Shape::WatchAlone, "watch-1", 1000, "apiserver-1"), changes);
+fn a_watch_or_a_session_that_is_open_and_tells_of_nothing_is_not_untouched() {
+    let stalled = |changes: &dyn Fn(u64) -> bool, late: u64| {
+        let mut other = Parts::good().other;
+        other.heard.retain(|heard| heard.change.is_some_and(changes));
+        for heard in other.heard.iter_mut().filter(|heard| heard.change == Some(12_000)) {
+            heard.after += millis(late);
+        }
         Parts { other, ..Parts::good() }.recording()
     };
-    violated("GATEWAY-3", "the watch alone through gateway told of nothing, though changes were acknowledged")
-        .compare(&stalled(&[(32_000, 1), (32_001, 2)]));
-    upheld().compare(&stalled(&[(11_005, 1)]));
-    // What was changed at the last moment may be told of later.
-    let mut late = stalled(&[]);
-    for seen in late.observations.iter_mut().filter(|seen| matches!(seen.event, Event::Write(_))) {
-        seen.at = observed(29_000, seen.event.clone()).at;
-    }
-    upheld().compare(&late);
-}
+    // One that tells of something, and not of all, does not go on either.
+    violated("GATEWAY-3", "told of nothing, though changes were acknowledged")
+        .compare(&stalled(&|change| !(LOST..HEALED).contains(&change), 0));
+    violated("GATEWAY-3", "never told of change 12000, acknowledged at +12.001s")
+        .compare(&stalled(&|change| change != 12_000, 0));
+    upheld().compare(&stalled(&|_| true, 1990));
+    violated("GATEWAY-3", "told of change 12000, acknowledged at +12.001s, after 2.001 s")
+        .compare(&stalled(&|_| true, 1997));
 
-#[test]
-fn a_quiet_stream_that_was_opened_late_is_not_held_against_the_one_beside_it() {
-    let late = spoken_to(stream(Shape::Quiet, "quiet-1", 30_000, "apiserver-1"), 5000);
-    upheld().compare(&Parts::good().and(30_000, late).recording());
-    let exec = spoken_to(stream(Shape::QuietExec, "quietexec-1", 30_000, "apiserver-1"), 5000);
-    inconclusive("GATEWAY-4", "it was quiet for 5.000 s only").compare(&Parts::good().and(30_000, exec).recording());
-}
-
-#[test]
-fn a_read_that_hangs_until_its_client_loses_patience_has_failed() {
-    let hangs = GatewayStream { answered: None, ..stream(Shape::Request, "busy", 12_000, "apiserver-0") };
-    let hangs = told(hangs, 10_000, ErrorClass::Timeout);
-    violated("GATEWAY-5", "a request of +12.000s through gateway got")
-        .compare(&Parts::good().and(12_000, hangs).recording());
-    let few = Parts { requests: LATE[1..].iter().map(|at| (*at, request(*at, 200))).collect(), ..Parts::good() };
-    inconclusive("GATEWAY-5", "9 reads were asked for meanwhile, it takes 10")
-        .and_inconclusive("GATEWAY-2", "9 were asked for late enough after the loss, it takes 10")
-        .compare(&few.recording());
-}
-
-#[test]
-fn a_new_watch_may_be_refused_with_what_its_client_repeats() {
-    let refused = |status| {
-        let refused = GatewayStream { shape: Shape::NewWatch, ..request(12_000, status) };
-        Parts::good().and(12_000, refused).recording()
+    let both = |number: u8, until| {
+        let dead = told(typed(0, "apiserver-0", LOST), 13_000, ErrorClass::UnexpectedEof);
+        Parts::good().and(1000, dead).and(1000, typed(number, "apiserver-1", until)).recording()
     };
-    upheld().compare(&refused(503));
-    violated("GATEWAY-5", "a new watch of +12.000s through gateway got 403").compare(&refused(403));
-}
-
-#[test]
-fn a_watch_that_does_not_go_on_misses_what_is_owed() {
-    let alone = || Parts { resumed: None, ..Parts::good() };
-    violated("GATEWAY-6", "watch-0 through gateway was ended at +14.000s and did not go on; it never told of change 1")
-        .compare(&alone().recording());
-    let all = Parts { dead: heard(Parts::good().dead, &[(11_005, 1), (12_900, 2)]), ..alone() };
-    inconclusive("GATEWAY-6", "no watch was ended and went on").compare(&all.recording());
-    // One that was refused before all began was no watch.
-    let refused = GatewayStream {
-        answered: Some(Answered { after: millis(3), status: 503 }),
-        ..told(stream(Shape::WatchAlone, "watch-1", 500, "apiserver-0"), 5, ErrorClass::Status)
-    };
-    let other = stream(Shape::WatchAlone, "watch-1", 1000, "apiserver-1");
-    let other = heard(other, &[(11_005, 1)]);
-    upheld().compare(&Parts { other, ..Parts::good() }.and(500, refused).recording());
-}
-
-#[test]
-fn without_a_fault_or_the_streams_it_is_about_nothing_is_proven() {
-    let mut recording = Parts::good().recording();
-    recording.observations.retain(|seen| !matches!(seen.event, Event::LossOn(_) | Event::LossOff(_)));
-    inconclusive("GATEWAY-1", "no apiserver was lost, frozen or restarted")
-        .and_inconclusive("GATEWAY-2", "no apiserver was lost, frozen or restarted")
-        .and_inconclusive("GATEWAY-3", "no apiserver was lost, frozen or restarted")
-        .and_inconclusive("GATEWAY-5", "no apiserver was lost, frozen or restarted")
-        .compare(&recording);
-
-    let parts = Parts {
-        dead: Parts::good().other,
-        quiet: spoken_to(stream(Shape::Quiet, "quiet-1", 1000, "apiserver-1"), 9000),
-        resumed: None,
-        requests: Vec::new(),
-        ..Parts::good()
-    };
-    inconclusive("GATEWAY-1", "no watch was open on the apiserver that was lost")
-        .and_inconclusive("GATEWAY-2", "nothing was asked for late enough")
-        .and_inconclusive("GATEWAY-4", "it was quiet for 9.000 s only")
-        .and_inconclusive("GATEWAY-5", "nobody was told anything")
-        .and_inconclusive("GATEWAY-6", "no watch was ended and went on")
-        .compare(&parts.recording());
-}
-
-#[test]
-fn an_answer_that_was_lost_in_its_middle_is_no_gateways_fault() {
-    let broken = |at: u64, server: &str| {
-        let begun = GatewayStream { server: Some(server.into()), ..request(at, 200) };
-        let requests = [(at, told(begun, 4000, ErrorClass::StreamReset))];
-        let requests = requests.into_iter().chain(Parts::good().requests).collect();
-        Parts { requests, ..Parts::good() }.recording()
-    };
-    upheld().compare(&broken(9990, "apiserver-0"));
-    // The gateway should have known.
-    violated("GATEWAY-5", "a request of +12.500s through gateway got stream reset")
-        .compare(&broken(12_500, "apiserver-0"));
-    violated("GATEWAY-5", "got stream reset").compare(&broken(9990, "apiserver-1"));
-}
-
-#[test]
-fn a_session_in_which_nothing_is_said_is_not_to_be_cut_either() {
-    let with = |session: GatewayStream| {
-        let mut recording = Parts::good().recording();
-        recording.observations.insert(0, observed(1000, Event::GatewayStream(session)));
-        recording
-    };
-    let opened = |shape, client: &str| {
-        let answered = Some(Answered { after: millis(70), status: 101 });
-        GatewayStream { answered, ..stream(shape, client, 1000, "apiserver-1") }
-    };
-    for shape in [Shape::QuietExec, Shape::QuietAttach, Shape::QuietPortForward, Shape::QuietLogs, Shape::QuietSpdy] {
-        let quiet = || opened(shape, "quiet-1");
-        upheld().compare(&with(spoken_to(quiet(), 34_000)));
-        let cut = told(quiet(), 8000, ErrorClass::UnexpectedEof);
-        violated("GATEWAY-4", "through gateway was ended after 8.000 s").compare(&with(cut));
-        let hangs = GatewayStream { spoken_to: Some(millis(34_000)), ..quiet() };
-        violated("GATEWAY-4", "through gateway did not tell of what happened at last").compare(&with(hangs));
-        // On the dead apiserver it may end.
-        let dead = GatewayStream { server: Some("apiserver-0".into()), ..quiet() };
-        upheld().compare(&with(told(dead, 14_000, ErrorClass::UnexpectedEof)));
-    }
-
-    upheld().compare(&with(opened(Shape::Exec, "exec-1")));
-    violated("GATEWAY-3", "the exec through gateway was ended at +18.000s").compare(&with(told(
-        opened(Shape::Exec, "exec-1"),
-        17_000,
-        ErrorClass::UnexpectedEof,
-    )));
-    // On the dead apiserver it may end; to open another is for its user.
-    let dead = GatewayStream { server: Some("apiserver-0".into()), ..opened(Shape::Exec, "exec-0") };
-    upheld().compare(&with(told(dead, 14_000, ErrorClass::UnexpectedEof)));
+    upheld().compare(&both(1, 36_000));
+    violated("GATEWAY-3", "the exec through gateway had no line for 19.150 s from +10.850s on")
+        .compare(&both(1, 11_000));
 }
 
 #[test]
@@ -401,6 +325,8 @@ fn of_gateways_side_by_side_each_has_its_own_verdict() {
     let other = told(stream(Shape::WatchAlone, "watch-0", 1000, "apiserver-0"), 13_000, ErrorClass::StreamReset);
     let other = GatewayStream { gateway: "better".into(), ..other };
     recording.observations.insert(0, observed(1000, Event::GatewayStream(other)));
+    // What a recording of today has to have besides, is no matter here.
+    recording.header.format = OLDEST_FORMAT;
     let by =
         |gateway: &str, expected| JudgedBy { requirement: "GATEWAY-1".into(), expected, gateway: Some(gateway.into()) };
     recording.header.judged_by = vec![by("better", Expected::Upheld), by("gateway", Expected::Violated)];

@@ -45,6 +45,13 @@ fn used() -> Event {
     connection(timer_intervals(TIMEOUT).0, None, None, Some(true))
 }
 
+/// It was observed for so long.
+fn lasting(connection: &mut Event, span: Duration) {
+    if let Event::Timer(connection) = connection {
+        connection.lasted = span;
+    }
+}
+
 fn recording(connections: impl IntoIterator<Item = Event>) -> Recording {
     let observations = connections.into_iter().map(|connection| observed(1000, connection)).collect();
     Recording { header: header(None, &["IDLE-1", "IDLE-2"]), observations }
@@ -132,6 +139,9 @@ fn nothing_is_cut_but_what_was_idle_for_long_enough() {
     let often = timer_intervals(TIMEOUT).0;
     let broken = |client, server, carries| recording([idle(), connection(often, client, server, carries)]);
     violated("IDLE-2", "timer was cut (FIN)").compare(&broken(told(often, None), None, None));
+    // Nothing came for as long as an idle timeout, though something was sent all the time.
+    violated("IDLE-2", "timer was sent something every 0.212 s, and was cut when nothing had come for 11.000 s")
+        .compare(&broken(reset(TIMEOUT), None, None));
     violated("IDLE-2", "timer had not been idle for that long, and bytes go nowhere").compare(&broken(
         None,
         None,
@@ -141,8 +151,11 @@ fn nothing_is_cut_but_what_was_idle_for_long_enough() {
     // Forgotten silently; the server speaks at its interval, and is told then.
     let Some(spoken) = reset(Duration::ZERO) else { unreachable!() };
     let spoken = Told { after: timer_intervals(TIMEOUT).1, ..spoken };
-    violated("IDLE-1", "the server was told, the client was not")
-        .compare(&recording([used(), left(None, Some(spoken), None)]));
+    let mut forgotten = left(None, Some(spoken), None);
+    inconclusive("IDLE-1", "the observation of timer was over when one side was told")
+        .compare(&recording([used(), forgotten.clone()]));
+    lasting(&mut forgotten, TIMEOUT * 3);
+    violated("IDLE-1", "the server was told, the client was not").compare(&recording([used(), forgotten]));
     inconclusive("IDLE-2", "no connection was used for longer than the timeout").compare(&recording([idle()]));
 }
 
@@ -177,4 +190,72 @@ fn packets_that_pass_without_a_flow_spoil_the_run() {
     let says = "packets of 127.77.1.10:8600 reached the client of timer under their own address";
     inconclusive("IDLE-1", says).compare(&run("127.77.1.10:8600"));
     violated("IDLE-1", "the server was told, the client was not").compare(&run("127.77.1.50:8443"));
+}
+
+#[test]
+fn where_nobody_tried_whether_bytes_come_through_nothing_is_proven() {
+    let untried = "nobody tried whether bytes of timer still come through";
+    let often = || connection(timer_intervals(TIMEOUT).0, None, None, None);
+    let idle = || left(reset(TIMEOUT), reset(TIMEOUT), None);
+    inconclusive("IDLE-1", untried).compare(&recording([used(), left(None, None, None)]));
+    inconclusive("IDLE-2", untried).compare(&recording([often(), idle()]));
+    inconclusive("IDLE-6", untried).compare(&kept_alive(TIMEOUT / 3, None, None));
+    // One that held does not speak for another.
+    inconclusive("IDLE-2", untried).compare(&recording([used(), often(), idle()]));
+    violated("IDLE-1", "neither side was told").compare(&recording([used(), idle(), left(None, None, Some(false))]));
+}
+
+#[test]
+fn a_stall_of_ours_excuses_only_what_it_can_explain() {
+    let stalled = |mut recording: Recording, at: Duration| {
+        recording.observations.push(observed(1000 + at.as_millis() as u64, Event::Stall(millis(600))));
+        recording
+    };
+    let stall = "rollproof itself did not run for 0.600 s";
+    let end = timer_observation(TIMEOUT);
+    let (half, before, moment) = (TIMEOUT / 2, TIMEOUT - millis(300), end - millis(100));
+    // An end that came, and one long before its time.
+    violated("IDLE-6", "its end after 11.000 s").compare(&stalled(not_held(), before));
+    violated("IDLE-2", "when it had been idle for 5.500 s")
+        .and_inconclusive("IDLE-1", stall)
+        .compare(&stalled(cut_early(), half - millis(300)));
+    // Nothing said for a while may have been said while we did not look; unless the balancer says so itself.
+    let often = timer_intervals(TIMEOUT).0;
+    let late = Some(Told { after: end - millis(500), ..reset(often).unwrap() });
+    let late = || recording([used(), connection(often, late.clone(), None, None)]);
+    violated("IDLE-2", "when it had been idle for 0.212 s")
+        .and_inconclusive("IDLE-1", "no connection")
+        .compare(&stalled(late(), half));
+    inconclusive("IDLE-2", stall)
+        .and_inconclusive("IDLE-1", "no connection")
+        .compare(&stalled(late(), end - millis(900)));
+    let noted = |idle| {
+        let connection = Connection {
+            client: "127.0.0.1:2".into(),
+            backend: Some("apiserver-0".into()),
+            sent: 1,
+            received: 1,
+            idle,
+            lasted: end,
+            ended_by: Party::Balancer,
+            end: End::Reset,
+        };
+        let mut recording = stalled(late(), end - millis(900));
+        recording.observations.push(observed(1000, Event::Connection(connection)));
+        recording
+    };
+    violated("IDLE-2", "when it had been idle for 0.212 s")
+        .and_inconclusive("IDLE-1", "no connection")
+        .compare(&noted(often));
+    inconclusive("IDLE-2", stall).and_inconclusive("IDLE-1", "no connection").compare(&noted(TIMEOUT));
+    // That nothing was told, or came through, was looked at in the end.
+    violated("IDLE-1", "neither side was told").and_inconclusive("IDLE-2", stall).compare(&stalled(silent(), half));
+    inconclusive("IDLE-1", stall).and_inconclusive("IDLE-2", stall).compare(&stalled(silent(), moment));
+    let apart = || recording([used(), left(reset(TIMEOUT + CLOSE_NOTICED * 2), reset(TIMEOUT), None)]);
+    violated("IDLE-1", "the client was told after 13.000 s")
+        .and_inconclusive("IDLE-2", stall)
+        .compare(&stalled(apart(), half));
+    inconclusive("IDLE-1", stall)
+        .and_inconclusive("IDLE-2", stall)
+        .compare(&stalled(apart(), TIMEOUT + CLOSE_NOTICED * 3 / 2));
 }

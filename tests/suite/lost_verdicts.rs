@@ -15,10 +15,15 @@ fn recording(judged_by: &[&str], seen: impl IntoIterator<Item = (u64, Event)>) -
     Recording { header, observations }
 }
 
-/// Apiserver 0 is lost at [`LOST`], until then.
-fn lost_until(healed: u64) -> [(u64, Event); 2] {
+/// Apiserver 0 is lost at [`LOST`], until then, and does not answer the balancer's check.
+fn lost_until(healed: u64) -> [(u64, Event); 3] {
     let loss = Loss { server: "apiserver-0".into(), lost: Lost::Both };
-    [(LOST, Event::LossOn(loss.clone())), (healed, Event::LossOff(loss))]
+    [(LOST, Event::LossOn(loss.clone())), unchecked(), (healed, Event::LossOff(loss))]
+}
+
+fn unchecked() -> (u64, Event) {
+    let (server, why) = ("apiserver-0".into(), "no answer".into());
+    (LOST + 1000, Event::BackendHealth(BackendHealth { server, healthy: false, why, unanswered: true }))
 }
 
 /// A watch that is answered then, by that apiserver.
@@ -100,7 +105,8 @@ fn a_silent_loss_has_to_be_noticed_by_whoever_was_connected() {
 #[test]
 fn whoever_is_connected_to_a_frozen_apiserver_has_to_notice_as_well() {
     let frozen = |thawed, seen: &[(u64, Event)]| {
-        let life = [(LOST, life("apiserver-0", Step::Frozen)), (thawed, life("apiserver-0", Step::Thawed))];
+        let life =
+            [(LOST, life("apiserver-0", Step::Frozen)), unchecked(), (thawed, life("apiserver-0", Step::Thawed))];
         recording(&["LOST-1"], seen.iter().cloned().chain(life))
     };
     let first = || watch_at(5000, "apiserver-0").to_vec();
@@ -121,9 +127,81 @@ fn a_verdict_tells_what_was_on_the_wire() {
     violated("LOST-1", text).compare(&recording(&["LOST-1"], seen));
 }
 
+#[test]
+fn who_was_not_connected_any_more_did_not_notice() {
+    let lost = |seen: Vec<(u64, Event)>| recording(&["LOST-1"], seen.into_iter().chain(lost_until(35_000)));
+    // Told of its end before the loss, or too soon after it to have noticed it.
+    inconclusive("LOST-1", "nobody was connected").compare(&lost(vec![reader(Some(3000))]));
+    inconclusive("LOST-1", "nobody was connected").compare(&lost(vec![reader(Some(5900))]));
+    inconclusive("LOST-1", "nobody was connected")
+        .compare(&lost([watch_at(5000, "apiserver-0").to_vec(), vec![cut(10_200)]].concat()));
+    upheld().compare(&lost(vec![reader(Some(3000)), reader(Some(11_000))]));
+    // A watch that was never answered was not open.
+    let mut refused = watch_at(5000, "apiserver-0").to_vec();
+    if let Event::ListWatch(call) = &mut refused[0].1 {
+        call.answer = Ok(503);
+    }
+    inconclusive("LOST-1", "nobody was connected").compare(&lost(refused));
+    // Nobody knows where it was.
+    let unlogged = vec![watch_at(5000, "apiserver-0")[0].clone(), cut(27_000), reader(Some(11_000))];
+    inconclusive(
+        "LOST-1",
+        "watch had a watch open when an apiserver was lost at +10.000s, and no audit log says where",
+    )
+    .compare(&lost(unlogged.clone()));
+    let hangs = unlogged.into_iter().filter(|(_, event)| !matches!(event, Event::Timer(_))).chain([reader(None)]);
+    violated("LOST-1", "reader had not noticed after 25.000 s").compare(&lost(hangs.collect()));
+}
+
+#[test]
+fn a_loss_that_did_not_bite_is_not_there_to_be_noticed() {
+    let lost = |seen: Vec<(u64, Event)>| recording(&["LOST-1"], seen.into_iter().chain(lost_until(35_000)));
+    let first = || watch_at(5000, "apiserver-0").to_vec();
+    let delivered = |at: u64| {
+        let (probe, object, kind) = (WATCH.into(), "x".into(), ChangeKind::Modified);
+        (at, Event::Delivered(Delivered { probe, kind, object, revision: at, change: at }))
+    };
+    upheld().compare(&lost([first(), vec![delivered(10_500), cut(27_000)]].concat()));
+    inconclusive("LOST-1", "an event came from there at +24.000s (watch): it did not bite")
+        .compare(&lost([first(), vec![delivered(24_000), cut(27_000)]].concat()));
+    inconclusive("LOST-1", "an event came from there at +24.000s")
+        .compare(&lost([first(), vec![delivered(24_000)]].concat()));
+    let clean = (27_000, Event::WatchEnded(WatchEnded { probe: WATCH.into(), failure: None }));
+    inconclusive("LOST-1", "the end of a watch came from there at +27.000s")
+        .compare(&lost([first(), vec![clean]].concat()));
+    // Nobody wanted anything of it.
+    let unwanted = lost([first(), vec![cut(27_000)]].concat());
+    let mut unwanted = unwanted;
+    unwanted.observations.retain(|seen| !matches!(seen.event, Event::BackendHealth(_)));
+    inconclusive("LOST-1", "nothing shows that it bit").compare(&unwanted);
+    // A watch that is owed something, and hears nothing, does.
+    let write = Event::Write(written(1, Verb::Create, "x", Effect::Certain));
+    unwanted.observations.push(observed(12_000, write));
+    unwanted.observations.sort_by_key(|seen| seen.at);
+    upheld().compare(&unwanted);
+}
+
+#[test]
+fn a_stall_of_ours_excuses_only_what_it_can_explain() {
+    let stalled = |at: u64, client: (u64, Event)| {
+        let stall = (at, Event::Stall(millis(600)));
+        recording(&["LOST-1"], lost_until(35_000).into_iter().chain([client, stall]))
+    };
+    let stall = "rollproof itself did not run for 0.600 s";
+    violated("LOST-1", "reader had not noticed after 25.000 s").compare(&stalled(20_000, reader(None)));
+    inconclusive("LOST-1", stall).compare(&stalled(34_700, reader(None)));
+    violated("LOST-1", "reader noticed after 24.000 s").compare(&stalled(20_000, reader(Some(29_000))));
+    inconclusive("LOST-1", stall).compare(&stalled(33_500, reader(Some(29_000))));
+    inconclusive("LOST-1", stall).compare(&stalled(20_000, reader(Some(11_000))));
+}
+
 fn asked_on(local: &str, class: Option<ErrorClass>) -> Event {
+    asked(local, true, class)
+}
+
+fn asked(local: &str, reused: bool, class: Option<ErrorClass>) -> Event {
     let exchange = class.map_or_else(|| answered(200), |class| failed(Phase::Headers, class));
-    let connection = Some(ConnectionUse { local: local.into(), remote: String::new(), reused: true, idle: millis(50) });
+    let connection = Some(ConnectionUse { local: local.into(), remote: String::new(), reused, idle: millis(50) });
     let exchange = Exchange { connection, ..exchange };
     let (probe, on) = ("kube-rs".into(), ConnectionKind::Library);
     Event::Request(Request { probe, on, retries: None, exchange, attempts: Vec::new() })
@@ -138,12 +216,30 @@ pub(crate) fn used_twice() -> Recording {
 #[test]
 fn a_dead_connection_must_not_carry_another_request() {
     let hung = || asked_on("127.0.0.1:4", Some(ErrorClass::Timeout));
-    let asked = |seen| recording(&["LOST-2"], seen);
+    let requests = |seen: Vec<(u64, Event)>| recording(&["LOST-2"], seen);
     violated("LOST-2", "kube-rs used 127.0.0.1:4 again, whose request of +1.000s had been given up")
         .compare(&used_twice());
-    upheld().compare(&asked([(1000, hung()), (11_000, asked_on("127.0.0.1:5", None))]));
-    let none = [(1000, asked_on("127.0.0.1:4", None)), (2000, asked_on("127.0.0.1:4", None))];
-    inconclusive("LOST-2", "no request on a pooled connection").compare(&asked(none));
+    let (again, another) = (|| asked_on("127.0.0.1:4", None), || asked_on("127.0.0.1:5", None));
+    upheld().compare(&requests(vec![(1000, hung()), (11_000, another())]));
+    inconclusive("LOST-2", "no request on a pooled connection")
+        .compare(&requests(vec![(1000, again()), (2000, again())]));
+    // The first request on a connection tells as much as the next.
+    let first = || asked("127.0.0.1:4", false, Some(ErrorClass::Timeout));
+    violated("LOST-2", "used 127.0.0.1:4 again").compare(&requests(vec![(1000, first()), (11_000, again())]));
+    // Ports come again: that is a new connection.
+    let new = asked("127.0.0.1:4", false, None);
+    upheld().compare(&requests(vec![(1000, first()), (11_000, new), (12_000, again())]));
+    // Nothing was asked after that; or nobody knows where.
+    inconclusive("LOST-2", "nothing was asked after").compare(&requests(vec![(1000, hung())]));
+    let mut unknown = another();
+    if let Event::Request(request) = &mut unknown {
+        request.exchange.connection = None;
+    }
+    inconclusive("LOST-2", "nothing was asked after").compare(&requests(vec![(1000, hung()), (11_000, unknown)]));
+    // That is on record, whatever we did meanwhile.
+    let mut stalled = used_twice();
+    stalled.observations.push(observed(10_900, Event::Stall(millis(600))));
+    violated("LOST-2", "used 127.0.0.1:4 again").compare(&stalled);
 }
 
 /// A watch that is cut, and goes on 15 s later.
@@ -312,6 +408,25 @@ fn a_connection_that_was_ended_while_idle_must_not_carry_a_request() {
     violated("IDLE-5", "and was not answered").compare(&recording(&["IDLE-5"], used(hung)));
     inconclusive("IDLE-5", "no pooled connection was ended")
         .compare(&recording(&["IDLE-5"], used(asked_on("127.0.0.1:2", None))));
+    // One that could not even be sent was not answered either; and of one that was, it has to be known where.
+    let elsewhere = |class| {
+        let mut sent = asked_on("", class);
+        if let Event::Request(request) = &mut sent {
+            request.exchange.connection = None;
+        }
+        polled(sent)
+    };
+    violated("IDLE-5", "was to go on, and failed: connection refused")
+        .compare(&elsewhere(Some(ErrorClass::ConnectionRefused)));
+    inconclusive("IDLE-5", "no pooled connection was ended").compare(&elsewhere(None));
+    // What the balancer wrote down stands; that nobody answered, may be our own stall.
+    let stalled = |mut recording: Recording| {
+        recording.observations.push(observed(31_000, Event::Stall(millis(600))));
+        recording
+    };
+    violated("IDLE-5", "used 127.0.0.1:4, which had been ended").compare(&stalled(used_when_dead()));
+    let refused = polled(asked_on("127.0.0.1:5", Some(ErrorClass::ConnectionRefused)));
+    inconclusive("IDLE-5", "rollproof itself did not run").compare(&stalled(refused));
 }
 
 #[test]

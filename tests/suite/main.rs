@@ -18,6 +18,8 @@ mod excuses;
 mod fuzz;
 mod gate;
 mod gateway_clients;
+mod gateway_silence;
+mod gateway_streams;
 mod gateway_verdicts;
 mod gateways;
 mod growth;

@@ -385,6 +385,7 @@ pub(crate) fn header(disturbance: Option<Restart>, judged_by: &[&str]) -> Header
         servers: SERVERS.map(server).to_vec(),
         subjects: Vec::new(),
         timers,
+        gateways: None,
         machine: BTreeMap::new(),
         // Short enough for a hang to show in a made-up run of 20 s.
         bounds: Bounds { fresh: millis(3500), ..Bounds::with(&timers) },

@@ -85,6 +85,50 @@ fn verdicts_are_pure() {
     }
 }
 
+/// What code imports of `timing`, or names by path.
+fn of_timing(text: &str) -> Vec<String> {
+    let code: String = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+    let named = |rest: &str| {
+        let list = rest.strip_prefix('{').and_then(|list| list.split_once('}')).map(|(list, _)| list);
+        let single = || rest.split(|char: char| !char.is_alphanumeric() && char != '_').next().unwrap_or_default();
+        let names = list.unwrap_or_else(single).split(',').map(|name| name.trim().to_owned());
+        names.filter(|name| !name.is_empty()).collect::<Vec<_>>()
+    };
+    code.split("timing::").skip(1).flat_map(named).collect()
+}
+
+/// A saved recording is judged by its header alone: a constant that changes must not change its verdicts.
+#[test]
+fn verdicts_know_no_duration_but_those_of_the_header() {
+    const HEADERS: &[&str] = &["Bounds", "Timers", "Profile"];
+    for (path, text) in files("src/verdict") {
+        for name in of_timing(&text) {
+            let shown = path.display();
+            assert!(HEADERS.contains(&name.as_str()), "{shown} uses timing::{name}: make it a bound of the header");
+        }
+    }
+    // What verdicts ask of an observation is asked with a bound of the header, too.
+    const HELD: &[&str] = &["Bounds", "Timers", "Profile", "GatewayTimers", "nanos", "FLUSH_EVERY"];
+    for (path, text) in files("src/timeline") {
+        for name in of_timing(&text) {
+            assert!(HELD.contains(&name.as_str()), "{} uses timing::{name}: take it as an argument", path.display());
+        }
+    }
+    // Pages print what was in force when a recording was made.
+    for (path, text) in files("src/report") {
+        for name in of_timing(&text) {
+            let shown = path.display();
+            assert!(HELD[..4].contains(&name.as_str()), "{shown} uses timing::{name}: print the recording's");
+        }
+    }
+}
+
+#[test]
+fn imports_of_timing_are_found_however_they_are_written() {
+    let text = "use crate::timing::{\n    self, Bounds,\n    HANG,\n};\n// timing::NOT\nlet x = timing::ALSO + y;";
+    assert_eq!(of_timing(text), ["self", "Bounds", "HANG", "ALSO"]);
+}
+
 #[test]
 fn durations_live_in_timing() {
     for (path, text) in files("src").into_iter().filter(|(path, _)| !path.ends_with("timing.rs")) {
