@@ -243,9 +243,9 @@ fn unproven_between(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<St
 /// of life.
 pub(super) fn stalled(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
     let bound = facts.bounds.stall;
-    let stall = facts.stalls_until(from, until).find(|(at, span)| *span > bound && *at + *span >= from);
+    let stall = facts.stalls.within(from, until).find(|(_, span)| *span > bound);
     // A late tick is written down as a stall; where that is not there, it may have been anywhere in its span.
-    let told = |at: Moment, span| facts.stalls_until(at, at + span).any(|(stall, length)| stall + length >= at);
+    let told = |at: Moment, span| facts.stalls.within(at, at + span).next().is_some();
     let late = || {
         // A span begins where the one before ends.
         let first = facts.ticked.partition_point(|(at, _)| *at <= from).saturating_sub(1);

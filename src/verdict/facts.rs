@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::audit::AuditLogs;
 use super::history::History;
+use super::stalls::Stalls;
 use super::watches::Watch;
 use crate::timeline::{
     BackendHealth, ConnectionKind, Effect, Event, Fault, InFlight, Lifecycle, Load, LoadLeft, Loss, Moment, Recording,
@@ -33,11 +34,7 @@ pub(super) struct Facts<'a> {
     /// Steps in the life of all apiservers, in order.
     pub(super) lifecycle: Vec<(Moment, &'a Lifecycle)>,
     pub(super) health: Vec<(Moment, &'a ServerHealth)>,
-    pub(super) stalls: Vec<(Moment, Duration)>,
-    /// How long the longest of them was.
-    longest_stall: Duration,
-    /// How long they were together, up to each of them and beyond the last.
-    stalled_until: Vec<Duration>,
+    pub(super) stalls: Stalls,
     /// Signs of life of our own, in order.
     pub(super) ticked: Vec<(Moment, Ticked)>,
     /// Losses of packets on purpose: from when, until when if they were over, and to whom.
@@ -112,9 +109,7 @@ impl<'a> Facts<'a> {
             longest_look: Duration::ZERO,
             lifecycle: Vec::new(),
             health: Vec::new(),
-            stalls: Vec::new(),
-            longest_stall: Duration::ZERO,
-            stalled_until: vec![Duration::ZERO],
+            stalls: Stalls::of(Vec::new()),
             ticked: Vec::new(),
             losses: Vec::new(),
             unanswered: Vec::new(),
@@ -127,6 +122,7 @@ impl<'a> Facts<'a> {
             in_flight: Vec::new(),
         };
         let mut stories: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        let mut stalls = Vec::new();
         for seen in &recording.observations {
             let at = seen.at;
             if matches!(&seen.event, Event::Request(_) | Event::Write(_) | Event::Load(_)) {
@@ -159,15 +155,12 @@ impl<'a> Facts<'a> {
                         *off = Some(at);
                     }
                 }
-                Event::Stall(span) => {
-                    facts.longest_stall = facts.longest_stall.max(*span);
-                    facts.stalls.push((at, *span));
-                    facts.stalled_until.extend(facts.stalled_until.last().map(|before| *before + *span));
-                }
+                Event::Stall(span) => stalls.push((at, *span)),
                 Event::Ticked(ticked) => facts.ticked.push((at, *ticked)),
                 _ => {}
             }
         }
+        facts.stalls = Stalls::of(stalls);
         facts.writes.versions.values_mut().for_each(|versions| versions.sort_unstable());
         facts.writes.history = History::of(&facts.writes.all);
         facts.watches = stories.into_iter().map(|(probe, story)| Watch::of(probe, story, &facts.writes)).collect();
@@ -242,21 +235,6 @@ impl<'a> Facts<'a> {
         let first = self.health.partition_point(|(at, _)| *at < from);
         let window = self.health[first..].iter().take_while(|(at, _)| *at < until);
         window.filter(|(_, health)| health.server == server && health.path == path).copied().collect()
-    }
-
-    /// The stalls of ours that may reach into that time, in order.
-    pub(super) fn stalls_until(&self, from: Moment, until: Moment) -> impl Iterator<Item = (Moment, Duration)> {
-        let first = self.stalls.partition_point(|(at, _)| *at + self.longest_stall < from);
-        self.stalls[first..].iter().copied().take_while(move |(at, _)| *at <= until)
-    }
-
-    /// How long those were together.
-    pub(super) fn stalled_for(&self, from: Moment, until: Moment) -> Duration {
-        let first = self.stalls.partition_point(|(at, _)| *at < from);
-        let end = self.stalls.partition_point(|(at, _)| *at <= until).max(first);
-        let before = self.stalls_until(from, until).take_while(|(at, _)| *at < from);
-        let reaching: Duration = before.filter(|(at, span)| *at + *span >= from).map(|(_, span)| span).sum();
-        reaching + self.stalled_until[end].saturating_sub(self.stalled_until[first])
     }
 
     /// A moment, relative to the beginning of the recording.
