@@ -141,8 +141,10 @@ const RESTS_ON: &[(&str, &[Kind])] = &[
     ("BALANCER-4", &[NewRequests, Life(Step::Ready)]),
 ];
 
-/// Evidence of several kinds that is missing together, and the requirements that rest on one of them.
-const COMBINATIONS: &[(&str, &[Kind], &[Where], &[&str])] = &[
+/// Evidence of several kinds that is missing together: its name, the kinds, where it is missing, and the requirements that rest on one of them.
+type Combination = (&'static str, &'static [Kind], &'static [Where], &'static [&'static str]);
+
+const COMBINATIONS: &[Combination] = &[
     ("requests in flight", &[HeldCreates, HeldLists], &SCOPES, &["ROLLOUT-9"]),
     (
         "writes and their events",

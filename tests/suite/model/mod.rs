@@ -8,7 +8,7 @@
 //!
 //! - `apiserver.rs`: etcd's history, apiservers whose watch caches lag, their restarts, and the balancer before them;
 //! - `clients.rs` and `watches.rs`: the probes, and the bugs;
-//! - `oracle.rs` and `requests.rs`: loops over the recording, as naive as the sentences allow;
+//! - `oracle.rs`, `written.rs` and `requests.rs`: loops over the recording, as naive as the sentences allow;
 //! - `properties.rs`: verdicts and oracle agree.
 
 mod apiserver;
@@ -17,6 +17,7 @@ mod oracle;
 mod properties;
 mod requests;
 mod watches;
+mod written;
 
 use rollproof::spec;
 use rollproof::timeline::*;

@@ -167,7 +167,7 @@ fn possible(steps: &[&Load]) -> Vec<bool> {
                 (LoadVerb::Delete, _, Some(404)) => next.extend((!exists).then_some((false, creates, deletes))),
                 (_, Effect::Never, _) => next.push((exists, creates, deletes)),
                 (LoadVerb::Create, ..) => next.push((exists, creates + 1, deletes)),
-                (_, ..) => next.push((exists, creates, deletes + 1)),
+                _ => next.push((exists, creates, deletes + 1)),
             }
         }
         worlds = next;
