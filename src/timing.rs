@@ -372,7 +372,8 @@ impl Default for GatewayTimers {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// WATCH-6: from the acknowledgement of a change to its delivery, a reconnect included: the 10 s in which the AKS
-    /// report's watcher has to notice, after the balancer has noticed. A client's backoff counts into it.
+    /// report's watcher has to notice, after the balancer has noticed. A client's backoff counts into it. WATCH-4 and WATCH-8:
+    /// until a watch that ended is open again, and until initial events are said to be over.
     #[serde(rename = "fresh_ns", with = "nanos")]
     pub fresh: Duration,
     /// ROLLOUT-3: from SIGTERM to the first red /readyz. The server flips it at once; the rest is our sampling.

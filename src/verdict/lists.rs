@@ -44,11 +44,16 @@ pub(super) struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// A revision whose changes it has to show, if it does not say its own: what had been acknowledged when the most recent state was asked for.
+    /// A revision whose changes it has to show, if it does not say its own: what its client had seen; and what had been acknowledged, where the most
+    /// recent state was asked for.
     pub(super) fn no_older_than(&self, writes: &Writes<'_>) -> u64 {
-        let asked = self.asked.filter(|asked| asked.newest);
-        let due = asked.map_or(0, |asked| asked.known.max(writes.history.acknowledged_by(asked.at)));
-        self.revision.unwrap_or(due)
+        let due = || match self.asked {
+            None => self.known,
+            Some(asked) if asked.any => 0,
+            Some(asked) if asked.newest => asked.known.max(writes.history.acknowledged_by(asked.at)),
+            Some(asked) => asked.known,
+        };
+        self.revision.unwrap_or_else(due)
     }
 }
 

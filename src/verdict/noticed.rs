@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::conclusive::{Rests, conclude, first_breach};
+use super::conclusive::{Rests, conclude_from_records, first_breach, stalled};
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::{Figure, Verdict};
@@ -50,7 +50,16 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let slowest = rounds.iter().filter_map(|(_, round)| round.noticed).max();
     let mut figures = vec![Figure::count("changes after an idle time", tested.len())];
     figures.extend(slowest.map(|slowest| Figure::seconds("slowest to be noticed", slowest)));
-    (conclude(facts, &[], found), figures)
+    // What a stall lies beside, it cannot hide.
+    let hidden = || {
+        let mut tested = tested.iter().map(|(at, round)| (*at, *at + round.took + round.noticed.unwrap_or_default()));
+        tested.find_map(|(from, until)| stalled(facts, from, until))
+    };
+    let found = match conclude_from_records(facts, &[], found) {
+        Verdict::Upheld => hidden().map_or(Verdict::Upheld, Verdict::inconclusive),
+        found => found,
+    };
+    (found, figures)
 }
 
 /// How long it has to be noticed: as long as it was waited for, but no longer than the bound.

@@ -78,6 +78,8 @@ struct Resuming<'f, 'a> {
     down: Option<Moment>,
     /// The last revision it knows, and when it came.
     known: Option<(u64, Moment)>,
+    /// Whether it knows any: that one, or one that its library keeps to itself.
+    knows: bool,
     /// Whether one list is excused.
     list_excused: bool,
     breaches: Vec<(Rests, Breach)>,
@@ -104,6 +106,7 @@ impl<'f, 'a> Resuming<'f, 'a> {
             open: false,
             down: None,
             known: None,
+            knows: false,
             list_excused: false,
             breaches: Vec::new(),
             granted: HashSet::new(),
@@ -122,11 +125,9 @@ impl<'f, 'a> Resuming<'f, 'a> {
                     let first = watch.lists.first().is_some_and(|first| first.place == place);
                     resuming.listed(seen, first, list.revision);
                 }
-                Event::Bookmark(bookmark) => resuming.known = Some((bookmark.revision, seen.at)),
+                Event::Bookmark(bookmark) => resuming.learns(bookmark.revision, seen.at),
                 // What shows the state up to a bookmark says nothing before it.
-                Event::Delivered(event) if !watch.shows_state(place) => {
-                    resuming.known = Some((event.revision, seen.at));
-                }
+                Event::Delivered(event) if !watch.shows_state(place) => resuming.learns(event.revision, seen.at),
                 _ => {}
             }
         }
@@ -135,6 +136,10 @@ impl<'f, 'a> Resuming<'f, 'a> {
             resuming.never_open_again(down);
         }
         resuming
+    }
+
+    fn learns(&mut self, revision: u64, at: Moment) {
+        (self.known, self.knows) = (Some((revision, at)), true);
     }
 
     /// The watch was open until then, if it was at all.
@@ -169,14 +174,16 @@ impl<'f, 'a> Resuming<'f, 'a> {
             }
             return;
         }
-        if self.known.is_some() && again && call.from.unwrap_or(0) == 0 {
+        let from_nowhere = call.from.unwrap_or(0) == 0;
+        if self.knows && again && from_nowhere {
             if self.list_excused {
                 // It begins anew with the state as events.
-                self.known = None;
+                (self.known, self.knows) = (None, false);
             } else {
                 self.breach(seen);
             }
         }
+        self.knows |= !from_nowhere;
         let ended = self.down;
         if call.answer == Ok(200) {
             let answered = seen.at + call.took;
@@ -196,7 +203,9 @@ impl<'f, 'a> Resuming<'f, 'a> {
         if !first && !std::mem::take(&mut self.list_excused) {
             self.breach(seen);
         }
-        self.known = revision.map(|revision| (revision, seen.at)).or(self.known);
+        if let Some(revision) = revision {
+            self.learns(revision, seen.at);
+        }
     }
 
     /// Whether something happened because of what was done.

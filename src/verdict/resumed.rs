@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::conclusive::{Rests, conclude, first_breach};
+use super::conclusive::{Rests, conclude_from_records, first_breach, stalled};
 use super::excerpt::{describe, excerpt};
 use super::facts::Facts;
 use super::resumable::says_gone;
@@ -38,7 +38,14 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let took = cut.iter().flat_map(|(_, cuts)| cuts).filter_map(|cut| Some(cut.resumed?.since(cut.at)));
     let mut figures = vec![Figure::count("watches cut", cut.iter().map(|(_, cuts)| cuts.len()).sum())];
     figures.extend(took.max().map(|took| Figure::seconds("longest until resumed", took)));
-    (conclude(facts, &[], found), figures)
+    // What a stall lies beside, it cannot hide.
+    let cuts = cut.iter().flat_map(|(_, cuts)| cuts);
+    let hidden = || cuts.clone().find_map(|cut| stalled(facts, cut.at, cut.resumed.unwrap_or(facts.end)));
+    let found = match conclude_from_records(facts, &[], found) {
+        Verdict::Upheld => hidden().map_or(Verdict::Upheld, Verdict::inconclusive),
+        found => found,
+    };
+    (found, figures)
 }
 
 fn claim(facts: &Facts<'_>, watch: &Watch<'_>, cuts: &[Cut]) -> Verdict {

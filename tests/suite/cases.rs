@@ -29,7 +29,7 @@ fn a_row_tells_what_clients_met_for_how_long_and_what_caught_it() {
             by.expected = Expected::Violated;
         });
     };
-    let refused = run(Some(Graceful)).requests_fail(New, 6050..6250, ErrorClass::ConnectionRefused).requests_fail(
+    let refused = run(Some(Graceful)).requests_fail(New, 3550..3750, ErrorClass::ConnectionRefused).requests_fail(
         Reused,
         14_000..14_100,
         ErrorClass::ConnectionReset,

@@ -263,7 +263,13 @@ fn a_watch_that_was_cut_has_to_go_on_soon_and_where_it_was() {
     violated("IDLE-3", "was never open again").compare(&cut_and(vec![]));
     inconclusive("IDLE-3", "no watch was cut").compare(&recording(&["IDLE-3"], first()));
     inconclusive("IDLE-3", "the recording ends soon").compare(&recording(&["IDLE-3"], first().chain([cut(20_000)])));
-    // A stall of ours explains what was late, and where it was not.
+    // A stall of ours hides only what it falls into, and explains no more.
+    for (at, hides) in [(12_000, false), (19_800, true), (40_000, false)] {
+        let mut stalled = cut_and(again());
+        stalled.observations.push(observed(at, Event::Stall(millis(600))));
+        let expect = if hides { inconclusive("IDLE-3", "itself did not run") } else { upheld() };
+        expect.compare(&stalled);
+    }
     let mut late = cut_and(watch_at(35_000, "apiserver-0").to_vec());
     late.observations.push(observed(22_000, Event::Stall(millis(600))));
     inconclusive("IDLE-3", "itself did not run").compare(&late);

@@ -22,7 +22,7 @@ fn tooth(id: &str) -> Option<Recording> {
         "WATCH-4" => watch_table("wrote 1 2 | saw 1 (cut, relist 2)"),
         "WATCH-5" => watch_table("wrote 1 never 2 | saw 1 (cut) 2"),
         "WATCH-6" => watch_table("wrote 1 2 | saw 1 (cut) late 2"),
-        "WATCH-7" => crate::watch_verdicts::a_read_goes_back(),
+        "WATCH-7" => crate::relist_verdicts::a_read_goes_back(),
         "WATCH-8" => watch_table("wrote 1 2 3 | saw 1 2 (bookmark 3) 3"),
         "ROLLOUT-1" => graceful().requests_fail(New, 6050..6100, ErrorClass::ConnectionRefused).whole(),
         "ROLLOUT-2" => graceful().requests_fail(Reused, 6050..6100, ErrorClass::ConnectionReset).whole(),

@@ -68,7 +68,7 @@ fn a_saved_recording_gives_the_same_judgements() {
     let mixed = run(Some(Graceful))
         .requests_fail(Reused, 6000..6050, ConnectionReset)
         .with(6005, Event::Request(retry))
-        .requests_fail(New, 6050..6250, ConnectionRefused)
+        .requests_fail(New, 3550..3750, ConnectionRefused)
         .health("apiserver-0", "/livez", 4000..4100, 500)
         .with(100, Event::Stall(secs(1)))
         .whole();
