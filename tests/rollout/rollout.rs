@@ -60,9 +60,31 @@ async fn nothing_is_lost_while_apiservers_restart(#[case] how: Restart) {
     disturbed_by(how)
         .upholds(&WATCHED)
         .upholds(&promised(how))
-        .upholds(&[&rollout::READ_YOUR_WRITES, &rollout::NO_LOST_UPDATE])
+        .upholds(&[&watches::MONOTONIC, &rollout::READ_YOUR_WRITES, &rollout::NO_LOST_UPDATE])
         .run(async |lab| {
             let probes = every_probe().with(reads()).with(guarded_writers()).start(lab).await?;
+            lab.roll(how).await?;
+            probes.stop().await
+        })
+        .await;
+}
+
+/// While the apiservers are restarted, what a bookmark says is true, whoever sends it: a client that goes on from there lacks nothing. A watch
+/// that is to begin with the state is told when that is over, and no list goes back in time.
+#[rstest]
+#[case::gracefully(Restart::Graceful)]
+#[case::by_being_killed(Restart::Killed)]
+#[tokio::test(flavor = "multi_thread")]
+#[serial]
+async fn bookmarks_are_true_while_apiservers_restart(#[case] how: Restart) {
+    disturbed_by(how)
+        .compressed()
+        .in_a_lab(|lab| lab.watch_timeout = Some(timing::BOOKMARKED_WATCH_TIMEOUT))
+        .upholds(&WATCHED)
+        .upholds(&[&watches::MONOTONIC, &watches::BOOKMARKED])
+        .run(async |lab| {
+            let watches = Probes::default().with(watch()).with(watch().that_relists()).with(watch_list());
+            let probes = watches.with(write()).with(server_health()).start(lab).await?;
             lab.roll(how).await?;
             probes.stop().await
         })

@@ -1,16 +1,22 @@
 //! TCP segments as they pass the interfaces of a namespace (AF_PACKET, packet(7)).
 //!
-//! A segment is seen on the interface where it comes in, before any rule there, and on the one where it goes out, after all.
+//! A segment is seen on the interface where it comes in, before any rule there, and on the one where it goes out, after all. The kernel
+//! stamps it then (SO_TIMESTAMPNS, socket(7)), so that when it passed does not depend on when we come to read it.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use etherparse::{Ipv4HeaderSlice, TcpHeaderSlice};
+use nix::cmsg_space;
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvmsg, setsockopt,
+    socket, sockopt,
 };
+use nix::sys::time::TimeSpec;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::io::unix::AsyncFd;
 
 use super::Site;
@@ -26,11 +32,13 @@ const BACKLOG_BYTES: usize = 16 << 20;
 pub(in crate::lab) struct Wire {
     socket: AsyncFd<OwnedFd>,
     buffer: [u8; SNAP_LENGTH],
+    /// For the kernel's stamp.
+    control: Vec<u8>,
 }
 
 /// What was seen on an interface.
 pub(in crate::lab) struct Frame<'a> {
-    /// When we read it, shortly after it passed.
+    /// When it passed.
     pub(in crate::lab) at: Moment,
     /// The interface's number.
     pub(in crate::lab) interface: u32,
@@ -64,12 +72,13 @@ impl Wire {
             let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
             let socket = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
             setsockopt(&socket, sockopt::RcvBufForce, &BACKLOG_BYTES)?;
+            setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
             nix::Result::Ok(socket)
         };
         let socket = namespace.run(open).await?.context("no packet socket")?;
         #[expect(deprecated, reason = "its successor is unsafe, for descriptors that are not owned; this one is")]
         let socket = AsyncFd::new(socket)?;
-        Ok(Self { socket, buffer: [0; SNAP_LENGTH] })
+        Ok(Self { socket, buffer: [0; SNAP_LENGTH], control: cmsg_space!(TimeSpec) })
     }
 
     /// The next TCP segment over IPv4.
@@ -80,17 +89,35 @@ impl Wire {
         loop {
             let received = {
                 let mut ready = self.socket.readable().await?;
-                let buffer = &mut self.buffer;
-                ready.try_io(|socket| Ok(recvfrom::<LinkAddr>(socket.as_raw_fd(), buffer)?))
+                let (buffer, control) = (&mut self.buffer, &mut self.control);
+                ready.try_io(|socket| Ok(receive(socket.get_ref(), buffer, control)?))
             };
             let Ok(received) = received else { continue };
-            let (length, Some(link)) = received? else { continue };
+            let (length, Some(interface), at) = received? else { continue };
             if let Some(segment) = parse(&self.buffer[..length]) {
-                let (at, interface) = (Moment::now(), link.ifindex() as u32);
                 return Ok(Frame { at, interface, segment, bytes: &self.buffer[..length] });
             }
         }
     }
+}
+
+/// A frame's length, the number of its interface, and when it passed.
+fn receive(socket: &OwnedFd, buffer: &mut [u8], control: &mut [u8]) -> nix::Result<(usize, Option<u32>, Moment)> {
+    let mut into = [IoSliceMut::new(buffer)];
+    let message = recvmsg::<LinkAddr>(socket.as_raw_fd(), &mut into, Some(control), MsgFlags::empty())?;
+    let stamp = message.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
+        _ => None,
+    });
+    let interface = message.address.map(|link| link.ifindex() as u32);
+    Ok((message.bytes, interface, stamp.map_or_else(Moment::now, passed)))
+}
+
+/// When something passed that the kernel stamped, since its stamps are of the wall clock. Should that have been set back meanwhile, it is now.
+fn passed(stamp: Duration) -> Moment {
+    let (now, wall) = (Moment::now(), clock_gettime(ClockId::Realtime));
+    let wall = Duration::new(wall.tv_sec as u64, wall.tv_nsec as u32);
+    now - wall.saturating_sub(stamp)
 }
 
 /// The segment in a frame, if it is one over IPv4.
