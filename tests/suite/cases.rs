@@ -62,7 +62,7 @@ fn a_row_tells_what_clients_met_for_how_long_and_what_caught_it() {
         "{page}"
     );
     assert!(
-        page.contains("\n| ROLLOUT-1 | a::control | violated (control) | 1 outage of 0.200 s from +6.050s on:"),
+        page.contains("\n| ROLLOUT-1 | a::control | violated (control) | 1 outage of 0.200 s from +3.550s on:"),
         "{page}"
     );
     assert!(page.contains("\n| ROLLOUT-2 | a::control | upheld | 1 outage of 0.100 s"), "{page}");
