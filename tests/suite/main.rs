@@ -12,6 +12,7 @@ mod cluster_verdicts;
 mod conclusive;
 mod config;
 mod cures;
+mod edges;
 mod error_classes;
 mod excuses;
 mod gate;
