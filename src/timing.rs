@@ -688,8 +688,11 @@ pub const FENCE_WRITTEN: Duration = secs(15);
 pub fn back_patience(timers: &Timers) -> Duration {
     Bounds::with(timers).back + secs(5)
 }
-/// After the fence write, until a watch has seen it. Longer than any client library's own recovery in these scenarios.
-pub const FENCE_SEEN: Duration = secs(30);
+/// After the fence write, until a watch has seen it. Longer than any client library's own recovery in these scenarios, and than a change may
+/// be late: else nobody knew whether it was lost or late.
+pub fn fence_seen(timers: &Timers) -> Duration {
+    secs(30).max(Bounds::with(timers).fresh + secs(5))
+}
 /// An answer of the keeper. It may have to wait twice for processes to die.
 pub const KEEPER_ANSWER: Duration = secs(30);
 /// Children of a struck lab, from SIGKILL to the last one reaped. Measured under 0.1 s.

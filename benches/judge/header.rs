@@ -28,7 +28,8 @@ pub(crate) fn header(disturbance: Option<Restart>) -> Header {
             control_plane: "local".to_owned(),
             kubernetes: "v1.37.2".to_owned(),
             apiservers: SERVERS.len(),
-            balancer: "builtin".to_owned(),
+            // One that keeps no record of connections.
+            balancer: "haproxy".to_owned(),
             protocol: "http1+http2".to_owned(),
             client: "kube-rs".to_owned(),
             profile: Profile::Pr,

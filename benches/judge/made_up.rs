@@ -2,13 +2,13 @@
 //!
 //! The mix is that of real recordings of `nothing_is_lost_while_apiservers_restart` and
 //! `ten_workers_notice_nothing_of_a_graceful_roll`, put together: each request is in the audit log, which is read at the
-//! end; each new connection is an observation of the balancer's; each write is delivered to two watches. Ids, addresses
-//! and times differ as they do there, so that it compresses no better.
+//! end; each write is delivered to two watches; a reader lists, and two writers count. Ids, addresses and times differ as they do there, so
+//! that it compresses no better.
 
 use std::time::Duration;
 
 use rollproof::timeline::*;
-use rollproof::timing::millis;
+use rollproof::timing::{millis, secs};
 
 use crate::header::{SERVERS, header};
 
@@ -18,12 +18,14 @@ const STEP: u64 = 50_000_000;
 const WATCHES: [&str; 2] = ["raw-watch", "watcher"];
 const WORKERS: u64 = 10;
 const RESOURCES: [&str; 3] = ["serviceaccounts", "secrets", "configmaps"];
+/// What two writers count with.
+const COUNTER: &str = "counter";
 /// How many revisions old the cluster is when we begin.
 const REVISION: u64 = 300;
 
 /// How many steps make about so many observations.
 pub(crate) fn steps_of(observations: u64) -> u64 {
-    const PER_STEP: u64 = 26;
+    const PER_STEP: u64 = 25;
     observations / PER_STEP
 }
 
@@ -33,7 +35,9 @@ pub(crate) fn recording(steps: u64) -> Recording {
     for probe in WATCHES {
         run.watch(1, probe, Call::List, None);
         let probe = probe.to_owned();
-        run.see(2, Event::Listed(Listed { probe: probe.clone(), revision: Some(REVISION), objects: Vec::new() }));
+        // A library keeps the revisions of lists to itself.
+        let revision = Some(REVISION).filter(|_| probe == WATCHES[0]);
+        run.see(2, Event::Listed(Listed { probe: probe.clone(), revision, objects: Vec::new() }));
         run.watch(3, &probe, Call::Watch, Some(REVISION));
     }
     // Whole cycles only, so that nothing is left.
@@ -46,6 +50,7 @@ pub(crate) fn recording(steps: u64) -> Recording {
         }
         run.request(at + 2000, ConnectionKind::Library, Protocol::Http1);
         run.change(at + 3000, step);
+        run.read_and_count(at + 20_000_000, step);
         for load in (step - 1) * 4..(step * 4).min(load_steps) {
             run.load(at + 4000, load);
         }
@@ -54,6 +59,8 @@ pub(crate) fn recording(steps: u64) -> Recording {
     for (number, server) in SERVERS.into_iter().enumerate() {
         run.restart(server, restart(number as u64, steps));
     }
+    let (object, count) = (COUNTER.to_owned(), steps / 5);
+    run.see((steps + 1) * STEP, Event::GuardedLeft(GuardedLeft { object, count, revision: REVISION + count }));
     run.end((steps + 1) * STEP);
     run.seen.sort_by_key(|seen| seen.at);
     Recording { header: header(Some(Restart::Graceful)), observations: run.seen }
@@ -135,19 +142,6 @@ impl Run {
         };
         let at = at + self.random(1000);
         let exchange = self.exchange(probe, protocol, on != ConnectionKind::New, 200);
-        if let (ConnectionKind::New, Some(connection)) = (on, &exchange.connection) {
-            let connection = Connection {
-                client: connection.local.clone(),
-                backend: exchange.server.clone(),
-                sent: 2000 + self.random(3),
-                received: 2600 + self.random(3),
-                idle: Duration::from_nanos(self.random(90_000)),
-                lasted: exchange.took,
-                ended_by: Party::Client,
-                end: End::Fin,
-            };
-            self.see(at + 500, Event::Connection(connection));
-        }
         let probe = probe.to_owned();
         self.see(at, Event::Request(Request { probe, on, retries: None, exchange, attempts: Vec::new() }));
     }
@@ -173,6 +167,29 @@ impl Run {
             let at = at + 5_000_000 + self.random(1_000_000);
             let object = object.clone();
             self.see(at, Event::Delivered(Delivered { probe, kind, object, revision, change: carried }));
+        }
+    }
+
+    /// A list of what was written, an update of a counter by one of its two writers, and a bookmark, each in its turn.
+    fn read_and_count(&mut self, at: u64, step: u64) {
+        if step.is_multiple_of(4) {
+            let there = step % 10 != 9;
+            let objects = there.then(|| (format!("object-{}", step / 10), step)).into_iter().collect();
+            let exchange = self.exchange("reader", Protocol::Http1, true, 200);
+            let probe = "reader".to_owned();
+            self.see(at, Event::Read(Read { probe, revision: Some(REVISION + step), objects, exchange }));
+        }
+        if step.is_multiple_of(5) {
+            let count = step / 5;
+            let probe = format!("guarded-{}", count % 2);
+            let exchange = self.exchange(&probe, Protocol::Http1, true, 200);
+            let (object, revision) = (COUNTER.to_owned(), Some(REVISION + count));
+            let replaces = REVISION + count - 1;
+            self.see(at, Event::GuardedUpdate(GuardedUpdate { probe, object, replaces, count, revision, exchange }));
+        }
+        if step.is_multiple_of(STEPS_PER_SECOND) {
+            let (probe, revision) = (WATCHES[0].to_owned(), REVISION + step);
+            self.see(at, Event::Bookmark(Bookmark { probe, revision, initial_events_end: false }));
         }
     }
 
@@ -269,6 +286,19 @@ impl Run {
             let server = SERVERS[server].to_owned();
             let audited = Audited { server, audit_id, stages, status: Some(200) };
             self.see(at + number as u64 * 1000, Event::Audited(audited));
+        }
+        for server in SERVERS {
+            let (events, omitted_stages) = (1_000_000, Vec::new());
+            let read =
+                AuditLogRead { server: server.to_owned(), events, unreadable: 0, partial: false, omitted_stages };
+            self.see(at, Event::AuditLog(read));
+        }
+        let mut probes: Vec<_> = self.seen.iter().filter_map(|seen| seen.event.probe().map(str::to_owned)).collect();
+        probes.sort_unstable();
+        probes.dedup();
+        self.see(STEP, Event::Observers(Observers { probes }));
+        for second in (0..=at).step_by(1_000_000_000) {
+            self.see(second, Event::Ticked(Ticked { lasted: secs(1), latest: millis(1) }));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A raw watch: kube-rs `Api::watch`, with the loop around it that a careful user would write.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, LocalBoxFuture};
@@ -47,7 +48,7 @@ impl Probe for RawWatch {
             let watching = Watching::new(name, lab.recorder().clone());
             let params = WatchParams { timeout: lab.setup().watch_seconds(), ..WatchParams::default() };
             let task = tokio::spawn(follow(api, watching.clone(), params, self.relists));
-            RunningWatch::when_open(watching, task).await
+            RunningWatch::when_open(lab, watching, task).await
         })
     }
 }
@@ -109,12 +110,15 @@ impl Watching {
 /// A watch at work.
 pub(super) struct RunningWatch {
     watching: Watching,
+    /// How long it may take to see the fence.
+    patience: Duration,
     _task: AbortOnDropHandle<()>,
 }
 
 impl RunningWatch {
     /// Waits until the first watch request was answered with 200.
     pub(super) async fn when_open(
+        lab: &Lab,
         watching: Watching,
         task: tokio::task::JoinHandle<()>,
     ) -> anyhow::Result<Box<dyn Running>> {
@@ -130,7 +134,8 @@ impl RunningWatch {
             }
         })
         .await?;
-        Ok(Box::new(Self { watching, _task }))
+        let patience = timing::fence_seen(&lab.setup().timers);
+        Ok(Box::new(Self { watching, patience, _task }))
     }
 }
 
@@ -149,7 +154,7 @@ impl Running for RunningWatch {
                 // A watch that never sees the fence hangs: the recording says so, and the verdict too.
                 let mut newest = self.watching.newest.subscribe();
                 let seen = newest.wait_for(|newest| *newest >= fence.change);
-                let _ = tokio::time::timeout(timing::FENCE_SEEN, seen).await;
+                let _ = tokio::time::timeout(self.patience, seen).await;
             }
             None
         })

@@ -33,7 +33,7 @@ impl Probe for WatchList {
             let watching = Watching::new(NAME, lab.recorder().clone());
             let params = WatchParams { timeout: lab.setup().watch_seconds(), ..WatchParams::streaming_lists() };
             let task = tokio::spawn(follow(api, watching.clone(), params));
-            RunningWatch::when_open(watching, task).await
+            RunningWatch::when_open(lab, watching, task).await
         })
     }
 }

@@ -31,7 +31,7 @@ impl Probe for WatcherProbe {
             let watching = Watching::new(NAME, lab.recorder().clone());
             let config = watcher::Config { timeout: lab.setup().watch_seconds(), ..watcher::Config::default() };
             let task = tokio::spawn(follow(api, watching.clone(), config));
-            RunningWatch::when_open(watching, task).await
+            RunningWatch::when_open(lab, watching, task).await
         })
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Traffic {
     who: String,
     /// When each sample began and ended, in order of their beginning.
     samples: Vec<(Moment, Moment)>,
+    /// How long the longest of them took.
+    longest: Duration,
     /// How long there may be no sample while an apiserver is restarted.
     gap: Duration,
     /// Successful samples before the first fault; in a recording without faults, all of them.
@@ -55,10 +57,13 @@ impl Traffic {
         gap: Duration,
         samples: impl Iterator<Item = (Moment, Duration, bool)>,
     ) -> Self {
-        let mut traffic = Self { who, samples: Vec::new(), gap, before: 0, during: 0, after: 0, steady: false };
+        let longest = Duration::ZERO;
+        let mut traffic =
+            Self { who, samples: Vec::new(), longest, gap, before: 0, during: 0, after: 0, steady: false };
         let (from, until) = if facts.disturbance().is_some() { facts.disturbed() } else { (facts.end, facts.end) };
         for (at, took, succeeded) in samples {
             traffic.samples.push((at, at + took));
+            traffic.longest = traffic.longest.max(took);
             if facts.disturbance().is_none() || at < from {
                 traffic.before += u32::from(succeeded);
             } else if at <= until {
@@ -84,7 +89,10 @@ impl Traffic {
     /// The first stretch of the window that no sample covers and that is longer than the gap.
     pub(super) fn hole(&self, (from, until): (Moment, Moment)) -> Option<(Moment, Moment)> {
         let mut covered = from;
-        let edges = self.samples.iter().copied().chain([(until, until)]);
+        // Those before cannot reach into it.
+        let first = self.samples.partition_point(|(began, _)| *began + self.longest < from);
+        let meanwhile = self.samples[first..].iter().copied().take_while(|(began, _)| *began <= until);
+        let edges = meanwhile.chain([(until, until)]);
         for (began, ended) in edges {
             if began.min(until).since(covered) > self.gap {
                 return Some((covered, began.min(until)));
@@ -235,14 +243,15 @@ fn unproven_between(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<St
 /// of life.
 pub(super) fn stalled(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
     let bound = facts.bounds.stall;
-    let overlaps = |at: Moment, span| span > bound && at <= until && at + span >= from;
-    let stall = facts.stalls.iter().copied().find(|(at, span)| overlaps(*at, *span));
+    let stall = facts.stalls.within(from, until).find(|(_, span)| *span > bound);
     // A late tick is written down as a stall; where that is not there, it may have been anywhere in its span.
-    let told =
-        |at: Moment, span| facts.stalls.iter().any(|(stall, length)| *stall <= at + span && *stall + *length >= at);
+    let told = |at: Moment, span| facts.stalls.within(at, at + span).next().is_some();
     let late = || {
-        let late = facts.ticked.iter().filter(|(_, ticked)| ticked.latest > bound);
-        late.map(|(at, ticked)| (*at, ticked.lasted)).find(|(at, span)| overlaps(*at, *span) && !told(*at, *span))
+        // A span begins where the one before ends.
+        let first = facts.ticked.partition_point(|(at, _)| *at <= from).saturating_sub(1);
+        let meanwhile = facts.ticked[first..].iter().take_while(|(at, _)| *at <= until);
+        let late = meanwhile.filter(|(at, ticked)| ticked.latest > bound && *at + ticked.lasted >= from);
+        late.map(|(at, ticked)| (*at, ticked.lasted)).find(|(at, span)| *span > bound && !told(*at, *span))
     };
     stall.or_else(late).map(|(at, span)| {
         format!(
@@ -297,9 +306,11 @@ pub(super) fn starved(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<
     }
     // The balancer knows of a check a moment after it was due.
     let known = facts.recording.header.timers.detection();
-    let unanswered = facts.unanswered.iter().find(|(at, health)| {
+    let first = facts.unanswered.partition_point(|(at, _)| *at < from);
+    let mut meanwhile = facts.unanswered[first..].iter().take_while(|(at, _)| *at <= until + known);
+    let unanswered = meanwhile.find(|(at, health)| {
         let asked = || looks().any(|(_, look)| look.path == "/livez" && look.server == health.server);
-        *at >= from && *at <= until + known && !disturbed(facts, *at, &health.server) && !asked()
+        !disturbed(facts, *at, &health.server) && !asked()
     });
     unanswered.map(|(at, health)| {
         format!(

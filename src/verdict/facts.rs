@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::audit::AuditLogs;
 use super::history::History;
+use super::stalls::Stalls;
 use super::watches::Watch;
 use crate::timeline::{
     BackendHealth, ConnectionKind, Effect, Event, Fault, InFlight, Lifecycle, Load, LoadLeft, Loss, Moment, Recording,
@@ -22,6 +23,8 @@ pub(super) struct Facts<'a> {
     pub(super) end: Moment,
     /// The faults of the announced kind, in order.
     pub(super) restarts: Vec<Restarted<'a>>,
+    /// From the first of them on to the end of the last.
+    disturbed: (Moment, Moment),
     /// The others.
     pub(super) other_faults: Vec<(Moment, &'a Fault)>,
     /// When a requester, a writer or a worker asked for something at last.
@@ -31,7 +34,7 @@ pub(super) struct Facts<'a> {
     /// Steps in the life of all apiservers, in order.
     pub(super) lifecycle: Vec<(Moment, &'a Lifecycle)>,
     pub(super) health: Vec<(Moment, &'a ServerHealth)>,
-    pub(super) stalls: Vec<(Moment, Duration)>,
+    pub(super) stalls: Stalls,
     /// Signs of life of our own, in order.
     pub(super) ticked: Vec<(Moment, Ticked)>,
     /// Losses of packets on purpose: from when, until when if they were over, and to whom.
@@ -100,12 +103,13 @@ impl<'a> Facts<'a> {
             gateway: None,
             end: end(recording),
             restarts: Vec::new(),
+            disturbed: Default::default(),
             other_faults: Vec::new(),
             asked_until: recording.header.began_at,
             longest_look: Duration::ZERO,
             lifecycle: Vec::new(),
             health: Vec::new(),
-            stalls: Vec::new(),
+            stalls: Stalls::of(Vec::new()),
             ticked: Vec::new(),
             losses: Vec::new(),
             unanswered: Vec::new(),
@@ -118,6 +122,7 @@ impl<'a> Facts<'a> {
             in_flight: Vec::new(),
         };
         let mut stories: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+        let mut stalls = Vec::new();
         for seen in &recording.observations {
             let at = seen.at;
             if matches!(&seen.event, Event::Request(_) | Event::Write(_) | Event::Load(_)) {
@@ -150,15 +155,19 @@ impl<'a> Facts<'a> {
                         *off = Some(at);
                     }
                 }
-                Event::Stall(span) => facts.stalls.push((at, *span)),
+                Event::Stall(span) => stalls.push((at, *span)),
                 Event::Ticked(ticked) => facts.ticked.push((at, *ticked)),
                 _ => {}
             }
         }
+        facts.stalls = Stalls::of(stalls);
         facts.writes.versions.values_mut().for_each(|versions| versions.sort_unstable());
         facts.writes.history = History::of(&facts.writes.all);
         facts.watches = stories.into_iter().map(|(probe, story)| Watch::of(probe, story, &facts.writes)).collect();
         facts.restarts = restarts(recording, &facts.lifecycle);
+        let from = facts.restarts.iter().map(|restart| restart.on).min().unwrap_or(recording.header.began_at);
+        let until = facts.restarts.iter().map(|restart| restart.off.unwrap_or(facts.end)).max().unwrap_or(facts.end);
+        facts.disturbed = (from, until);
         facts
     }
 
@@ -176,9 +185,7 @@ impl<'a> Facts<'a> {
     /// From the first fault on to the last fault off (the end, where one never was); the whole recording without
     /// faults.
     pub(super) fn disturbed(&self) -> (Moment, Moment) {
-        let from = self.restarts.iter().map(|restart| restart.on).min().unwrap_or(self.recording.header.began_at);
-        let until = self.restarts.iter().map(|restart| restart.off.unwrap_or(self.end)).max().unwrap_or(self.end);
-        (from, until)
+        self.disturbed
     }
 
     /// From the first sample of a probe to the last; `None` where there is none.

@@ -76,8 +76,7 @@ impl Open<'_> {
             return Rests::OnTime(self.due(), ended);
         }
         let late = self.exited.filter(|exited| {
-            let meanwhile = facts.stalls.iter().filter(|(at, span)| *at <= *exited && *at + *span >= ended);
-            let stalled: Duration = meanwhile.map(|(_, span)| *span).sum();
+            let stalled = facts.stalls.total(ended, *exited);
             let late = exited.since(ended);
             late > facts.bounds.close_noticed && late <= facts.bounds.close_noticed + stalled
         });

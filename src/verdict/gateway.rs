@@ -19,6 +19,7 @@ mod repeatable;
 mod resumed;
 mod untouched;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 pub(super) use self::elsewhere::new_ones_go_elsewhere;
@@ -32,6 +33,7 @@ use super::breaches::{Breach, first_breach};
 use super::conclusive::{Rests, starved};
 use super::excerpt::{describe, excerpt};
 use super::facts::Facts;
+use super::overlap::Lasting;
 use super::silence::Silence;
 use super::streams::{Death, Logged, Stream, deaths, hole, open_at, server_of, streams};
 use crate::timeline::{Event, GatewayStream, Moment, Observation};
@@ -40,7 +42,7 @@ use crate::timeline::{Event, GatewayStream, Moment, Observation};
 struct Ground<'a> {
     /// The apiservers that died, and why that is not known, if so.
     deaths: Vec<(Death<'a>, Option<String>)>,
-    streams: Vec<Stream<'a>>,
+    streams: Lasting<Stream<'a>>,
     logged: Logged<'a>,
 }
 
@@ -62,12 +64,23 @@ impl<'a> Ground<'a> {
             let doubt = silence.doubt(facts, &death);
             (death, doubt)
         });
-        Self { deaths: deaths.collect(), streams: streams(facts, facts.gateway), logged: Logged::of(facts) }
+        let streams = Lasting::of(streams(facts, facts.gateway), |(began, _)| *began, |(_, stream)| lasted(stream));
+        Self { deaths: deaths.collect(), streams, logged: Logged::of(facts) }
     }
 
-    /// The streams under the apiservers that died.
+    /// The streams under the apiservers that died: there when one did, or while it was dead.
     fn pairs(&self) -> impl Iterator<Item = (&Death<'a>, &Stream<'a>)> {
-        self.deaths.iter().flat_map(|(death, _)| self.streams.iter().map(move |stream| (death, stream)))
+        self.deaths.iter().flat_map(|(death, _)| self.under(death).iter().map(move |stream| (death, stream)))
+    }
+
+    /// How many streams are like that under some death.
+    fn count(&self, which: impl Fn(&Death<'_>, &Stream<'a>) -> bool) -> usize {
+        let found = self.pairs().filter(|(death, stream)| which(death, stream));
+        found.map(|(_, (_, stream))| std::ptr::from_ref::<GatewayStream>(stream)).collect::<HashSet<_>>().len()
+    }
+
+    fn under(&self, death: &Death<'_>) -> &[Stream<'a>] {
+        self.streams.within(death.on, death.off)
     }
 
     /// A claim about each stream of some kind under each death.
@@ -83,7 +96,7 @@ impl<'a> Ground<'a> {
         }
         let (mut held, mut doubted) = (false, None);
         for (death, doubt) in &self.deaths {
-            for stream in self.streams.iter().filter(|stream| concerned(death, stream)) {
+            for stream in self.under(death).iter().filter(|stream| concerned(death, stream)) {
                 let found = match (doubt, claim(death, stream)) {
                     (Some(why), _) => Verdict::inconclusive(why),
                     (None, Ok(())) => Verdict::Upheld,
@@ -130,7 +143,7 @@ impl<'a> Ground<'a> {
 
     /// When the clients of the gateway stopped.
     fn stopped(&self) -> Option<Moment> {
-        self.streams.iter().map(|(began, stream)| *began + stream.lasted).max()
+        self.streams.all().iter().map(|(began, stream)| *began + stream.lasted).max()
     }
 
     /// Where too long nothing of that kind was asked for through it, if anywhere in a window of each death.
@@ -143,8 +156,9 @@ impl<'a> Ground<'a> {
     ) -> Option<String> {
         let gap = facts.bounds.gateway_silent;
         let (from, until) = self.deaths.iter().find_map(|(death, _)| {
-            let asked = self.streams.iter().filter(|(_, stream)| kind(stream));
-            hole(asked.map(|(began, stream)| (*began, *began + stream.lasted)), window(death), gap)
+            let (from, until) = window(death);
+            let asked = self.streams.within(from, until).iter().filter(|(_, stream)| kind(stream));
+            hole(asked.map(|(began, stream)| (*began, *began + stream.lasted)), (from, until), gap)
         })?;
         let (length, from) = (seconds(until.since(from)), facts.clock(from));
         Some(format!("no {what} was asked for in {length} from {from} on, and at most {} may pass", seconds(gap)))
@@ -159,6 +173,12 @@ fn was_there(facts: &Facts<'_>, stream: &Stream<'_>, death: &Death<'_>) -> bool 
 /// Whether it was open on another then.
 fn was_elsewhere(facts: &Facts<'_>, stream: &Stream<'_>, death: &Death<'_>) -> bool {
     server_of(facts, stream.1).is_some_and(|server| server != death.server) && open_at(stream, death.on)
+}
+
+/// Until the last that is known of it.
+fn lasted(stream: &GatewayStream) -> Duration {
+    let told = stream.told.as_ref().map_or(Duration::ZERO, |end| end.after);
+    stream.lasted.max(told).max(stream.answered.map_or(Duration::ZERO, |it| it.after))
 }
 
 fn is_watch(stream: &GatewayStream) -> bool {

@@ -20,6 +20,7 @@ use super::breaches::{Breach, first_breach};
 use super::conclusive::{Rests, conclude};
 use super::excerpt::excerpt;
 use super::facts::Facts;
+use super::overlap::Lasting;
 use super::silence::Silence;
 use super::streams::{Death, How, silences};
 use super::watches::{Watch, concerns};
@@ -49,10 +50,12 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let (silence, wire) = (Silence::of(facts), Wire::of(facts));
     let both = |death: &Death<'_>| matches!(death.how, How::Lost(Lost::Both) | How::Frozen);
     let losses: Vec<_> = silences(facts).into_iter().filter(both).collect();
+    let timers = facts.recording.each(|event| if let Event::Timer(timer) = event { Some(timer) } else { None });
+    let timers = Lasting::of(timers.collect(), |(opened, _)| *opened, |(_, timer)| timer.lasted);
     let (mut found, mut unknown) = (Vec::new(), None);
     for loss in &losses {
         let doubt = silence.doubt(facts, loss);
-        found.extend(raw(facts, loss, &doubt));
+        found.extend(raw(&timers, loss, &doubt));
         for watch in &facts.watches {
             match before(facts, watch, loss.on) {
                 Some(Some(server)) if server == loss.server => found.push(watching(watch, loss, &doubt)),
@@ -149,12 +152,13 @@ fn watching<'a>(watch: &'a Watch<'a>, loss: &Death<'a>, doubt: &Option<String>) 
 }
 
 /// The raw clients that were connected to it, and not yet told of an end.
-fn raw<'a>(facts: &'a Facts<'_>, loss: &Death<'a>, doubt: &Option<String>) -> impl Iterator<Item = Client<'a>> {
+fn raw<'a>(
+    timers: &Lasting<(Moment, &'a TimerConnection)>,
+    loss: &Death<'a>,
+    doubt: &Option<String>,
+) -> impl Iterator<Item = Client<'a>> {
     let (lost, over, server) = (loss.on, loss.off, loss.server);
-    let raw = facts.recording.each(move |event| match event {
-        Event::Timer(connection) if connection.server == server => Some(connection),
-        _ => None,
-    });
+    let raw = timers.within(lost, lost).iter().copied().filter(move |(_, connection)| connection.server == server);
     raw.filter_map(move |(opened, connection)| {
         let noticed = connection.client_told.as_ref().map(|told| opened + told.after);
         let end = opened + connection.lasted;

@@ -261,9 +261,7 @@ pub(super) fn began_at(facts: &Facts<'_>, from: Moment) -> Moment {
     let to_spare = timers.shutdown_delay.saturating_sub(timers.detection());
     let term = facts.restarts.iter().filter_map(|restart| restart.at(Step::TermSent)).rfind(|term| *term <= from);
     let Some(term) = term else { return from };
-    let meanwhile = facts.stalls.iter().filter(|(at, span)| *at + *span >= term && *at <= from);
-    let stalled: Duration = meanwhile.map(|(_, span)| *span).sum();
-    if stalled > to_spare { term } else { from }
+    if facts.stalls.total(term, from) > to_spare { term } else { from }
 }
 
 /// Which apiserver an outage probably comes from: the one whose life went through a step last, and where it stood.

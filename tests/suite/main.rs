@@ -1,5 +1,6 @@
 //! Fast tests: no cluster, no root, no network but loopback. What they prove is that the suite itself can be trusted.
 
+mod absence;
 mod attempts;
 mod audit;
 mod audit_logs;
@@ -15,12 +16,14 @@ mod cures;
 mod edges;
 mod error_classes;
 mod excuses;
+mod fuzz;
 mod gate;
 mod gateway_clients;
 mod gateway_silence;
 mod gateway_streams;
 mod gateway_verdicts;
 mod gateways;
+mod growth;
 mod idle_verdicts;
 mod istio;
 mod keeper;
@@ -30,6 +33,7 @@ mod lifecycle_verdicts;
 mod load;
 mod load_command;
 mod lost_verdicts;
+mod model;
 mod namespaces;
 mod network;
 mod priority;

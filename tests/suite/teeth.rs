@@ -12,7 +12,7 @@ use ConnectionKind::{Library, New, Reused};
 use Restart::{Graceful, Killed};
 
 /// A recording in which the requirement is violated.
-fn tooth(id: &str) -> Option<Recording> {
+pub(crate) fn tooth(id: &str) -> Option<Recording> {
     let graceful = || run(Some(Graceful));
     let killed = |on| run(Some(Killed)).requests_fail(on, 3000..8000, ErrorClass::Timeout).whole();
     Some(match id {
@@ -140,34 +140,6 @@ fn a_watch_that_is_cut_anywhere_and_resumes_is_upheld() {
         }
         assert!(judge_all(&upheld.whole()).unwrap().iter().all(|judgement| judgement.passed()));
     }
-}
-
-#[test]
-fn judging_takes_time_in_proportion_to_the_recording() {
-    // Each request fails and is repaired, each object is new, and each event is a repetition: what would be quadratic
-    // in a careless judge takes minutes here.
-    let mut run = run(None);
-    for n in 0..30_000 {
-        let at = 20_000 + 3 * n;
-        let mut first = request(Reused, at);
-        (first.exchange.status, first.exchange.retry_after) = (Some(503), Some(1));
-        let retries = Some(first.exchange.audit_id.clone());
-        let object = format!("many-{n}");
-        let delivered = Delivered {
-            probe: WATCH.into(),
-            kind: ChangeKind::Added,
-            object: object.clone(),
-            revision: 1000,
-            change: 1000 + n,
-        };
-        run.0.observations.extend([
-            observed(at, Event::Request(first)),
-            observed(at, Event::Request(Request { retries, ..request(Reused, at) })),
-            observed(at, Event::Write(written(1000 + n, Verb::Create, &object, Effect::Certain))),
-            observed(at + 1, Event::Delivered(delivered)),
-        ]);
-    }
-    assert_eq!(violated_in(&run.whole()), ["WATCH-2", "WATCH-5", "ROLLOUT-2"]);
 }
 
 fn violated_in(recording: &Recording) -> Vec<&'static str> {

@@ -51,13 +51,13 @@ pub(in crate::verdict) fn new_ones_go_elsewhere(facts: &Facts<'_>) -> (Verdict, 
         },
         "nothing was asked for late enough after the loss",
     );
-    let asked = ground.streams.iter().filter(|stream| ground.deaths.iter().any(|(death, _)| concerned(death, stream)));
-    let few = too_few(facts, asked.count(), "were asked for late enough after the loss");
+    let asked = ground.count(concerned);
+    let few = too_few(facts, asked, "were asked for late enough after the loss");
     let lacking = few.or_else(|| {
         let stopped = ground.stopped()?;
         let window = |death: &Death<'_>| (death.on + bound, death.off.min(stopped) - answered);
         let new = |shape| move |stream: &GatewayStream| stream.shape == shape;
-        let watched = ground.streams.iter().any(|(_, stream)| stream.shape == Shape::NewWatch);
+        let watched = ground.streams.all().iter().any(|(_, stream)| stream.shape == Shape::NewWatch);
         let watches = || ground.unasked(facts, "new watch", new(Shape::NewWatch), window).filter(|_| watched);
         ground.unasked(facts, "request", new(Shape::Request), window).or_else(watches)
     });

@@ -51,7 +51,7 @@ pub(in crate::verdict) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<F
             false => format!("{server} was back after {}, before what is open there had to be ended", seconds(seen)),
         }
     });
-    let watches = ground.streams.iter().map(|(_, stream)| stream).filter(|it| is_watch(it));
+    let watches = ground.streams.all().iter().map(|(_, stream)| stream).filter(|it| is_watch(it));
     let shapes: BTreeSet<_> = watches.map(|it| it.shape).collect();
     let there_too: BTreeSet<_> =
         ground.pairs().filter(|(death, it)| there(death, it)).map(|(_, it)| it.1.shape).collect();
@@ -93,7 +93,7 @@ pub(in crate::verdict) fn dead_streams_end(facts: &Facts<'_>) -> (Verdict, Vec<F
     );
     let worst = worst.map(|took| Figure::seconds("dead watch ended after", took));
     let many = (many > 0).then(|| Figure::count("dead watches among many", many));
-    let informers = ground.deaths.iter().flat_map(|(death, _)| informer::figures(facts, &ground.streams, death));
+    let informers = ground.deaths.iter().flat_map(|(death, _)| informer::figures(facts, ground.streams.all(), death));
     let figures = worst.into_iter().chain(many).chain(informers).collect();
     let lacking = too_soon.or(unknown).or(absent).or(one_connection);
     (conclude(facts, &[], unless(found, lacking)), figures)

@@ -73,10 +73,8 @@ pub(in crate::verdict) fn errors_can_be_repeated(facts: &Facts<'_>) -> (Verdict,
         },
         "nobody was told anything",
     );
-    let dead = || ground.deaths.iter().map(|(death, _)| death);
-    let errors = ground.streams.iter().filter(|stream| dead().any(|death| told(death, stream))).count();
-    let meanwhile = |at: Moment| dead().any(|death| (death.on..=death.off).contains(&at));
-    let reads = ground.streams.iter().filter(|(began, it)| it.shape == Shape::Request && meanwhile(*began)).count();
+    let errors = ground.count(told);
+    let reads = ground.count(|death, (began, it)| it.shape == Shape::Request && (death.on..=death.off).contains(began));
     let lacking = too_few(facts, reads, "reads were asked for meanwhile").or_else(|| {
         let stopped = ground.stopped()?;
         let window = |death: &Death<'_>| (death.on, death.off.min(stopped));

@@ -26,7 +26,7 @@ pub(in crate::verdict) fn resumed_ones_miss_nothing(facts: &Facts<'_>) -> (Verdi
     let ground = Ground::of(facts);
     let writes = Changes::of(facts);
     let mut chains: BTreeMap<(&str, &str), Vec<Stream<'_>>> = BTreeMap::new();
-    for stream in ground.streams.iter().filter(|(_, stream)| is_watch(stream)) {
+    for stream in ground.streams.all().iter().filter(|(_, stream)| is_watch(stream)) {
         chains.entry((&stream.1.gateway, &stream.1.client)).or_default().push(*stream);
     }
     let disturbed = ground.deaths.iter().map(|(death, _)| death.on).min();
