@@ -13,6 +13,7 @@ mod cluster_verdicts;
 mod conclusive;
 mod config;
 mod cures;
+mod edges;
 mod error_classes;
 mod excuses;
 mod fuzz;

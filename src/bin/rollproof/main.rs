@@ -5,6 +5,7 @@ mod clean;
 mod cluster;
 mod cures;
 mod doctor;
+mod edges;
 mod gate;
 mod image;
 mod judge;
@@ -63,6 +64,8 @@ enum Command {
     Cases(cases::Options),
     /// Show what each gateway's remedy against dead upstreams came to, as a markdown page
     Cures(cures::Options),
+    /// Show how exact the times of saved recordings are, beside the packets of the same run, as a markdown table
+    Edges(edges::Options),
     /// Draw a saved recording as an SVG timeline
     Timeline(timeline::Options),
     /// Hold the results of a run against what is expected of it
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         Command::Judge(options) => judge::run(&options),
         Command::Cases(options) => cases::run(&options),
         Command::Cures(options) => cures::run(&options),
+        Command::Edges(options) => edges::run(&options),
         Command::Timeline(options) => timeline::run(&options),
         Command::Gate(options) => gate::run(&options),
         Command::Image(options) => image::run(&options),
