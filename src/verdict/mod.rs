@@ -53,6 +53,7 @@ mod reused;
 mod session;
 mod signal_order;
 mod silence;
+mod sound;
 mod sporadic;
 mod stalls;
 mod streams;
@@ -267,7 +268,7 @@ pub fn judge(requirement: &Requirement, recording: &Recording) -> (Verdict, Vec<
 /// The header names a requirement that does not exist.
 pub fn judge_all(recording: &Recording) -> Result<Vec<Judgement>, UnknownRequirement> {
     let mut facts = Facts::of(recording);
-    let unsound = conclusive::unsound(&facts);
+    let unsound = sound::unsound(&facts);
     recording
         .header
         .judged_by
