@@ -80,7 +80,7 @@ fn what_disappears_is_missed() {
     let no_node = |from: u64| {
         roll(move |at, seen| {
             if at >= from {
-                seen.ready.clear()
+                seen.ready.clear();
             }
         })
     };
@@ -89,7 +89,7 @@ fn what_disappears_is_missed() {
     let no_lease = |lease: &'static str, from: u64| {
         roll(move |at, seen| {
             if at >= from {
-                drop(seen.leases.remove(lease))
+                drop(seen.leases.remove(lease));
             }
         })
     };
@@ -114,7 +114,7 @@ fn what_a_kubelet_says_of_itself_is_not_its_apiservers_fault() {
     let is_false = |when: std::ops::Range<u64>| {
         roll(move |at, seen| {
             if when.contains(&at) {
-                node(seen, "False")
+                node(seen, "False");
             }
         })
     };
@@ -139,7 +139,7 @@ fn what_was_so_before_is_not_because_of_an_apiserver() {
     let unknown = |from: u64| {
         roll(move |at, seen| {
             if at >= from {
-                node(seen, "Unknown")
+                node(seen, "Unknown");
             }
         })
     };
@@ -157,14 +157,14 @@ fn what_was_so_before_is_not_because_of_an_apiserver() {
     before.compare(&old(1000, 2000));
     before.compare(&old(1000, 20_000));
     let led = roll(|at, seen| {
-        change(seen, LEADER, |lease| lease.holder = if at < 1000 { "other" } else { "one" }.to_owned())
+        change(seen, LEADER, |lease| lease.holder = if at < 1000 { "other" } else { "one" }.to_owned());
     });
     inconclusive("CLUSTER-3", BEFORE).compare(&led);
     // A violation later is one all the same.
     let again = roll(|at, seen| {
         change(seen, LEADER, |lease| {
-            lease.holder = if (1000..12_000).contains(&at) { "other" } else { "one" }.to_owned()
-        })
+            lease.holder = if (1000..12_000).contains(&at) { "other" } else { "one" }.to_owned();
+        });
     });
     violated("CLUSTER-3", "is held by \"one\" instead of \"other\" at +12.000s").compare(&again);
 }
@@ -188,7 +188,7 @@ fn a_loss_or_a_freeze_is_a_disturbance_as_well() {
     let undisturbed = |disturb: &dyn Fn(u64) -> Event| {
         let mut recording = roll(|at, seen| {
             if at >= 12_000 {
-                node(seen, "Unknown")
+                node(seen, "Unknown");
             }
         });
         recording.header.disturbance = None;
