@@ -109,7 +109,7 @@ pub(crate) fn left_hanging() -> Recording {
     roll_with(session("exec-2", "apiserver-0", 1000..EXIT + 10_000, SessionEnd::Silence))
 }
 
-/// One that is not to be had.
+/// One that is asked for and not opened.
 pub(crate) fn not_opened() -> Recording {
     roll_with([refused(SIGNAL + 3000)])
 }
