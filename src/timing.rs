@@ -511,6 +511,11 @@ impl Bounds {
                 })
             })
             .or_else(|| {
+                let few = self.gateway_streams < due.gateway_streams;
+                let (streams, due) = (self.gateway_streams, due.gateway_streams);
+                few.then(|| ("gateway_streams", streams.to_string(), due.to_string()))
+            })
+            .or_else(|| {
                 let few = self.samples < due.samples;
                 few.then(|| ("samples", self.samples.to_string(), due.samples.to_string()))
             })

@@ -42,7 +42,7 @@ many: `excused: closed-while-idle 1 of 2`. Nothing else excuses anything.
             ids => ids.join(", "),
         };
         page += &format!(
-            "\n## {}\n\n{}\n\n- Budget: {}\n- Granted by: {}\n- Asked by: {known}\n",
+            "\n## {}\n\n{}\n\n- Budget: {}\n- Granted by: {}\n- Used by: {known}\n",
             it.id, it.condition, it.budget, it.source
         );
     }

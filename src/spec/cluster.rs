@@ -23,8 +23,8 @@ pub static LEASES_RENEWED: Requirement = Requirement {
     id: "CLUSTER-2",
     level: Level::Must,
     title: "node leases renewed",
-    sentence: "From the first disturbance of an apiserver on, no kubelet's lease in kube-node-lease becomes older than it holds, or \
-               disappears.",
+    sentence: "From the first disturbance of an apiserver on, no kubelet's lease in kube-node-lease goes unrenewed for longer than its \
+               leaseDurationSeconds, or disappears.",
     source: "KEP-589 efficient node heartbeats (leaseDurationSeconds 40, renewed every 10 s)",
     needs: &[Need::Nodes],
     remedy: "As CLUSTER-1: the lease is the first to tell. A kubelet tries again at once five times, and then with the next period.",
@@ -36,8 +36,8 @@ pub static LEADERS_STAY: Requirement = Requirement {
     level: Level::Should,
     title: "leaders stay",
     sentence: "While apiservers are gracefully restarted, no lease of a kube-controller-manager or kube-scheduler changes its holder, \
-               becomes older than it holds, or disappears.",
-    source: "client-go leaderelection (leaseDuration 15 s, renewDeadline 10 s: who cannot renew for so long ends its process)",
+               goes unrenewed for longer than its leaseDurationSeconds, or disappears.",
+    source: "client-go leaderelection (leaseDuration 15 s, renewDeadline 10 s: one that cannot renew for so long ends its process)",
     needs: &[Need::Nodes],
     remedy: "kubeadm gives the controller manager and the scheduler of a node the apiserver of the same node: while that is restarted, \
              they have none. Give them the balancer's address (controller-manager.conf, scheduler.conf), or lengthen \

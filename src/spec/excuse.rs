@@ -32,9 +32,10 @@ pub static EXCUSES: [&Excuse; 7] = [
 pub static CLOSED_WHILE_IDLE: Excuse = Excuse {
     id: "closed-while-idle",
     condition: "A request on a kept connection meets RST, FIN, EPIPE or GOAWAY before any byte of an answer, at once; its apiserver is being \
-                stopped, or its process has just ended (or it asks for new connections by --goaway-chance); no apiserver had received it, as \
-                audit logs say that are known to be complete; and one retry, at once and on a fresh connection, succeeds.",
-    budget: "one per kept connection and restart, together with refused-while-stopping; with --goaway-chance, one per connection",
+                stopped, or its process has just ended (or it asks for new connections by --goaway-chance); no apiserver had received it, \
+                according to audit logs that are known to be complete; and one retry, at once and on a fresh connection, succeeds.",
+    budget: "one per kept connection and restart, together with refused-while-stopping; with --goaway-chance, one per connection, and in all \
+             three times as many as that chance makes likely, and three",
     source: "RFC 9110, 9.2.2 and RFC 9112, 9.3.1 (retrying on a closed connection); RFC 9113, 6.8 (GOAWAY)",
     requirements: &["ROLLOUT-2", "ROLLOUT-8", "ROLLOUT-12"],
 };
@@ -73,7 +74,7 @@ pub static READ_NOT_REPEATED: Excuse = Excuse {
 pub static GONE_AFTER_RESTART: Excuse = Excuse {
     id: "gone-after-restart",
     condition: "A watch that asks from the last revision it knows is answered 410, and its client lists once. The audit log tells which apiserver \
-                answered; that one was started anew, and was not ready before that revision came: its watch cache begins later.",
+                answered; that one was started anew, and became ready only after that revision: its watch cache begins later.",
     budget: "one list per watch and start of an apiserver",
     source: "Kubernetes API concepts, \"Efficient detection of changes\" (410, list again); k8s.io/apiserver \
              pkg/storage/cacher/watch_cache.go (\"too old resource version\")",

@@ -50,8 +50,8 @@ pub static RESUMABLE: Requirement = Requirement {
     level: Level::Must,
     title: "resumable",
     sentence: "A watch that ends because its apiserver is restarted is open again within a bound, from the last \
-               resourceVersion its client knows and without a relist; unless the apiserver that is asked was itself started \
-               after that, and answers 410, since its watch cache begins at its start: then one list follows.",
+               resourceVersion its client knows and without a relist; unless the apiserver it asks became ready only \
+               after that revision and answers 410, since its watch cache begins at its start: then one list may follow.",
     source: "KEP-1904, efficient watch resumption; client-go tools/cache/reflector.go; k8s.io/apiserver \
              pkg/storage/cacher/watch_cache.go",
     needs: &[],

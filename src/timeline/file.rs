@@ -1,7 +1,7 @@
 //! Recordings as JSON lines: a header, one observation a line, and an end line that says how many there were.
 //!
 //! ```text
-//! {"header":{"format":1,"suite":"0.1.0","scenario":"...", ...}}
+//! {"header":{"format":2,"suite":"0.1.0","scenario":"...", ...}}
 //! {"at":8123456789,"event":{"request":{...}}}
 //! {"end":{"observations":1}}
 //! ```

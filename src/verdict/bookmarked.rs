@@ -61,9 +61,12 @@ fn claim(facts: &Facts<'_>, watch: &Watch<'_>) -> Verdict {
         actual: format!("{actual} ({})", watch.probe),
         excerpt: excerpt(facts, at, concerns(watch, object)),
     });
+    // One that came before anything was disturbed says nothing of what came after.
+    let since = if facts.disturbance().is_some() { facts.disturbed().0 } else { Moment::default() };
     match found {
-        Verdict::Upheld if bookmarks(watch).next().is_none() => {
-            Verdict::inconclusive(format!("{} was sent no bookmark", watch.probe))
+        Verdict::Upheld if !bookmarks(watch).any(|(at, _)| at >= since) => {
+            let when = if facts.disturbance().is_some() { " since the first fault" } else { "" };
+            Verdict::inconclusive(format!("{} was sent no bookmark{when}", watch.probe))
         }
         found => found,
     }

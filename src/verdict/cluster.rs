@@ -195,6 +195,9 @@ impl<'f, 'a> Found<'f, 'a> {
     }
 
     fn concluded(mut self) -> Verdict {
+        if self.since.is_none() {
+            self.doubt(|| "no apiserver was disturbed".to_owned());
+        }
         if let Some((from, until)) = unread(self.facts) {
             let (seconds, from) = (until.since(from).as_secs_f64(), self.facts.clock(from));
             self.doubt(|| format!("the cluster was not read for {seconds:.1} s from {from} on"));

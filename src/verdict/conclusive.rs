@@ -251,11 +251,11 @@ pub(super) fn stalled(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<
         let first = facts.ticked.partition_point(|(at, _)| *at <= from).saturating_sub(1);
         let meanwhile = facts.ticked[first..].iter().take_while(|(at, _)| *at <= until);
         let late = meanwhile.filter(|(at, ticked)| ticked.latest > bound && *at + ticked.lasted >= from);
-        late.map(|(at, ticked)| (*at, ticked.lasted)).find(|(at, span)| *span > bound && !told(*at, *span))
+        late.filter(|(at, ticked)| !told(*at, ticked.lasted)).map(|(at, ticked)| (*at, ticked.latest)).next()
     };
     stall.or_else(late).map(|(at, span)| {
         format!(
-            "rollproof itself did not run for {:.3} s from {} on (bound {:.3} s): run it on a machine with less other work",
+            "rollproof itself did not run for {:.3} s from {} on (bound {:.3} s): run it on a less busy machine",
             span.as_secs_f64(),
             facts.clock(at),
             bound.as_secs_f64()
@@ -279,7 +279,7 @@ pub(super) fn starved(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<
     });
     if let Some((at, health)) = slow_livez {
         return Some(format!(
-            "{}, which nobody disturbed, did not answer /livez within {:.3} s at {}: run it on a machine with less other work",
+            "{}, which nobody disturbed, did not answer /livez within {:.3} s at {}: run it on a less busy machine",
             health.server,
             slow.as_secs_f64(),
             facts.clock(*at)
@@ -295,7 +295,7 @@ pub(super) fn starved(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<
     });
     unanswered.map(|(at, health)| {
         format!(
-            "{}, which nobody disturbed, went out of service at {} ({}): run it on a machine with less other work",
+            "{}, which nobody disturbed, went out of service at {} ({}): run it on a less busy machine",
             health.server,
             facts.clock(*at),
             health.why
@@ -356,5 +356,5 @@ pub(super) fn with_a_hole(facts: &Facts<'_>, traffic: &Traffic) -> Option<String
 
 fn too_few(facts: &Facts<'_>, who: &str, count: u32, of_what: &str) -> Option<String> {
     let bound = facts.bounds.samples;
-    (count < bound).then(|| format!("{who} has {count} {of_what}, it takes {bound}"))
+    (count < bound).then(|| format!("{who} has {count} {of_what}; at least {bound} are needed"))
 }

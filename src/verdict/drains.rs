@@ -132,7 +132,7 @@ impl<'a> Kept<'a> {
 
     fn met_by_requesters(&mut self, facts: &Facts<'a>, recorded: &HashSet<&str>) {
         // With GOAWAYs by chance, an apiserver ends HTTP/2 connections whenever it likes.
-        let by_chance = facts.flagged("goaway-chance");
+        let by_chance = facts.goaway_chance() > 0.0;
         let mut last = BTreeMap::new();
         for (at, request, connection) in through_balancer(facts).filter(|(_, it, _)| it.on == ConnectionKind::Reused) {
             let exchange = &request.exchange;

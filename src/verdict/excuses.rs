@@ -46,7 +46,7 @@ enum Occasion<'a> {
 }
 
 impl Grants {
-    /// Whether a failure at this place counts.
+    /// Whether a failure at this place is excused, or may be.
     pub(super) fn excuses(&self, place: usize) -> bool {
         self.excused.contains(&place) || self.doubtful.contains(&place)
     }
@@ -136,6 +136,8 @@ fn grant<'a, T: Counted>(
 ) -> Grants {
     let mut grants = Grants { budget: facts.restarts.len(), ..Grants::default() };
     let mut spent: HashSet<Occasion<'a>> = HashSet::new();
+    // What chance can explain, generously: three times as many as are due, and three.
+    let mut chances = (facts.goaway_chance() * requests.len() as f64 * 3.0).ceil() as usize + 3;
     // By the client's end of a connection: the apiserver that it led to, as an earlier answer on it told.
     let mut led_to: HashMap<&'a str, &'a str> = HashMap::new();
     for (place, (at, request)) in requests.iter().enumerate() {
@@ -155,10 +157,14 @@ fn grant<'a, T: Counted>(
         let Some(excuse) = reason(place, request) else { continue };
         let Some(occasion) = occasion(facts, *at, exchange, server, excuse) else { continue };
         let received = facts.audit.received(&exchange.audit_id, server);
-        if received == Received::Yes || !spent.insert(occasion) {
+        let by_chance = matches!(occasion, Occasion::Connection(_));
+        if received == Received::Yes || (by_chance && chances == 0) || !spent.insert(occasion) {
             continue;
         }
-        grants.budget += usize::from(matches!(occasion, Occasion::Connection(_)));
+        if by_chance {
+            chances -= 1;
+            grants.budget += 1;
+        }
         match received {
             Received::Unknown(why) => {
                 grants.doubtful.insert(place);
@@ -192,8 +198,12 @@ fn occasion<'a>(
         its && if refused { refuses(facts, restart, at, ended) } else { is_stopping(facts, restart, ended) }
     });
     let by_chance = || {
-        let asked = exchange.protocol == Protocol::Http2 && facts.flagged("goaway-chance") && !refused;
-        asked.then(|| exchange.connection.as_ref().map(|used| Occasion::Connection(used.local.as_str()))).flatten()
+        let told = exchange
+            .failure
+            .as_ref()
+            .is_some_and(|failure| matches!(failure.class, ErrorClass::Goaway | ErrorClass::UnexpectedEof));
+        let asked = excuse == &CLOSED_WHILE_IDLE && exchange.protocol == Protocol::Http2 && facts.goaway_chance() > 0.0;
+        (told && asked).then(|| Some(Occasion::Connection(exchange.connection.as_ref()?.local.as_str()))).flatten()
     };
     stopping.map(Occasion::Restart).or_else(by_chance)
 }

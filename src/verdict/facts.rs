@@ -8,8 +8,8 @@ use super::history::History;
 use super::stalls::Stalls;
 use super::watches::Watch;
 use crate::timeline::{
-    BackendHealth, ConnectionKind, Effect, Event, Fault, InFlight, Lifecycle, Load, LoadLeft, Loss, Moment, Recording,
-    Request, Restart, ServerHealth, Step, Ticked, Verb, Write,
+    BackendHealth, ConnectionKind, Effect, Event, Fault, InFlight, Lifecycle, Load, LoadLeft, Loss, Moment,
+    Observation, Recording, Request, Restart, ServerHealth, Step, Ticked, Verb, Write,
 };
 use crate::timing::Bounds;
 
@@ -171,10 +171,11 @@ impl<'a> Facts<'a> {
         facts
     }
 
-    /// Whether the apiservers were started with this flag.
-    pub(super) fn flagged(&self, flag: &str) -> bool {
-        let named = |arg: &String| arg.strip_prefix("--").is_some_and(|arg| arg.split('=').next() == Some(flag));
-        self.recording.header.servers.iter().any(|server| server.flags.iter().any(named))
+    /// How likely an apiserver is to answer a request over HTTP/2 with GOAWAY as well (`--goaway-chance`).
+    pub(super) fn goaway_chance(&self) -> f64 {
+        let flags = self.recording.header.servers.iter().flat_map(|server| &server.flags);
+        let chances = flags.filter_map(|flag| flag.strip_prefix("--goaway-chance=")?.parse().ok());
+        chances.fold(0.0, f64::max)
     }
 
     /// What the scenario set out to do.
@@ -208,10 +209,19 @@ impl<'a> Facts<'a> {
             )
         };
         let observations = &self.recording.observations;
-        let first = observations.iter().find(|seen| by_probe(&seen.event))?;
-        let last = observations.iter().rfind(|seen| by_probe(&seen.event))?;
+        // Some are written down when they are over, at their beginning.
+        let over = |seen: &Observation| match &seen.event {
+            Event::Session(session) => session.ended.max(seen.at),
+            Event::Timer(connection) => seen.at + connection.lasted,
+            Event::GatewayStream(stream) => seen.at + stream.lasted,
+            Event::Trigger(round) => seen.at + round.took + round.noticed.unwrap_or(round.patience),
+            _ => seen.at,
+        };
+        let mut all = observations.iter().filter(|seen| by_probe(&seen.event));
+        let first = all.next()?;
+        let last = all.map(over).chain([over(first)]).max()?;
         // A probe may have been at work before there was a recording.
-        Some((first.at.max(self.recording.header.began_at), last.at))
+        Some((first.at.max(self.recording.header.began_at), last))
     }
 
     /// Requesters of one kind with their requests. A retry may be on a connection of the other kind: the first request

@@ -92,7 +92,7 @@ fn returns(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &Connections
     if others < facts.bounds.samples as usize {
         let samples = facts.bounds.samples;
         return Verdict::inconclusive(format!(
-            "{others} new connections were carried until {server} was met again, it takes {samples}"
+            "{others} new connections were carried until {server} was met again; at least {samples} are needed"
         ));
     }
     // What delayed the balancer's checks was before its time was up, and not long before it acted.

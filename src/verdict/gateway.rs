@@ -200,5 +200,5 @@ fn unless(found: Verdict, lacking: Option<String>) -> Verdict {
 /// What is lacking if there are so few.
 fn too_few(facts: &Facts<'_>, found: usize, what: &str) -> Option<String> {
     let takes = facts.bounds.samples;
-    (found < takes as usize).then(|| format!("{found} {what}, it takes {takes}"))
+    (found < takes as usize).then(|| format!("{found} {what}; at least {takes} are needed"))
 }

@@ -14,7 +14,7 @@ use crate::timeline::{Protocol, Step};
 
 /// Why nothing can be said about GOAWAYs, if they were asked for.
 pub(super) fn unseen(facts: &Facts<'_>) -> Option<String> {
-    if !facts.flagged("goaway-chance") {
+    if facts.goaway_chance() == 0.0 {
         return None;
     }
     let seen = replaced(facts).iter().any(|kept| {

@@ -90,7 +90,7 @@ fn claim(facts: &Facts<'_>, object: &str, counter: &Counter<'_>) -> Verdict {
     if wrote < 2 {
         let least = facts.bounds.samples;
         return Verdict::inconclusive(format!(
-            "{wrote} writers have {least} acknowledged updates of {object}, it takes 2"
+            "{wrote} writers of {object} have at least {least} acknowledged updates; 2 are needed"
         ));
     }
     let samples = acknowledged().map(|(at, update)| (*at, update.exchange.took, true));
@@ -108,7 +108,7 @@ fn broken(counter: &Counter<'_>) -> Option<Broken> {
         }
     }
     chain.sort_by_key(|(revision, at, _)| (*revision, *at));
-    let (mut revision, mut count) = (None, 0);
+    let (mut revision, mut count) = (None, 0_u64);
     for (at_revision, at, update) in &chain {
         let GuardedUpdate { probe, replaces, count: wrote, .. } = update;
         let wrong = match revision {
@@ -117,10 +117,10 @@ fn broken(counter: &Counter<'_>) -> Option<Broken> {
                 "took the place of revision {replaces}, which revision {before} had taken: that update is lost"
             )),
             _ if replaces >= at_revision => Some(format!("took the place of revision {replaces}, which came later")),
-            Some(before) if *replaces == before && *wrote != count + 1 => {
+            Some(before) if *replaces == before && *wrote != count.saturating_add(1) => {
                 Some(format!("was {count} at revision {before}, which was replaced by {wrote}"))
             }
-            Some(before) if *replaces > before && *wrote < count + 2 => Some(format!(
+            Some(before) if *replaces > before && *wrote < count.saturating_add(2) => Some(format!(
                 "took the place of revision {replaces}, which no update explains, after {count} at revision {before}"
             )),
             // A writer that begins with a later revision has read what an update without an answer wrote.
@@ -173,7 +173,7 @@ impl Doubtful {
         if to < from {
             return Some(format!("{to} after it had been {from}: acknowledged updates are lost"));
         }
-        for count in from + 1..=to {
+        for count in from.saturating_add(1)..=to {
             match self.lost.get_mut(&count).filter(|left| **left > 0) {
                 Some(left) => *left -= 1,
                 None if self.refused.contains(&count) => {

@@ -80,6 +80,6 @@ impl<'a> History<'a> {
     /// than its object had.
     pub(super) fn floor(&self, writes: &Writes<'_>, object: &str, begun: Moment) -> u64 {
         let had = writes.versions.get(object).and_then(|versions| versions.last()).map_or(0, |(revision, _)| *revision);
-        self.acknowledged_by(begun).max(had) + 1
+        self.acknowledged_by(begun).max(had).saturating_add(1)
     }
 }

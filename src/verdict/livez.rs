@@ -73,7 +73,9 @@ fn unseen(facts: &Facts<'_>, restart: &Restarted<'_>, samples: &[(Moment, &Serve
     };
     let (asked, bound) = (samples.len(), facts.bounds.samples);
     if asked < bound as usize {
-        return Some(format!("/livez of {server} was asked {asked} times during the shutdown delay, it takes {bound}"));
+        return Some(format!(
+            "/livez of {server} was asked {asked} times during the shutdown delay; at least {bound} are needed"
+        ));
     }
     let (over, gap) = (over(facts, sent), facts.bounds.health_gap);
     let mut seen = sent;

@@ -19,6 +19,7 @@ use super::conclusive::{Traffic, conclude_from_records};
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::lists::Shown;
+use super::read_your_writes::gap;
 use super::watches::{Watch, concerns, each_of, figures};
 use super::{Figure, Verdict};
 use crate::timeline::{Event, Moment, Read};
@@ -71,8 +72,10 @@ fn claim(facts: &Facts<'_>, watch: &Watch<'_>) -> Verdict {
 }
 
 fn reader(facts: &Facts<'_>, probe: &str, reads: &Reads<'_>) -> Verdict {
-    let samples = reads.iter().map(|(at, read)| (*at, read.exchange.took, read.exchange.succeeded()));
-    let traffic = Traffic::of(facts, format!("the reader {probe}"), facts.bounds.request_gap, samples);
+    // A read that failed shows nothing.
+    let samples = reads.iter().filter(|(_, read)| read.exchange.succeeded());
+    let samples = samples.map(|(at, read)| (*at, read.exchange.took, true));
+    let traffic = Traffic::of(facts, format!("the reader {probe}"), gap(facts), samples).steady();
     let listed = reads.iter().filter(|(_, read)| read.exchange.succeeded());
     let listed = listed.filter_map(|(at, read)| Some((*at, read.exchange.took, read.revision?)));
     let found = match went_back(listed.collect()) {

@@ -141,7 +141,9 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
 fn unmet(facts: &Facts<'_>, requests: &[(Moment, &Request)]) -> Option<String> {
     let mut known = requests.iter().filter_map(|(at, request)| Some((*at, request.exchange.server.as_deref()?)));
     facts.disturbance()?;
-    known.clone().next()?;
+    if known.clone().next().is_none() {
+        return Some("nobody knows which apiserver the kept connection was on".to_owned());
+    }
     let met = known.any(|(at, server)| {
         facts.restarts.iter().any(|restart| {
             let gone = restart.at(Step::Exited).or(restart.off).unwrap_or(facts.end);

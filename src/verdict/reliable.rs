@@ -152,7 +152,7 @@ fn wrong_revision(writes: &Writes<'_>, event: &Delivered, write: &Write, begun: 
         return Some(format!("that is the revision of change {} of {}", other.change, other.object));
     }
     let before = match write.verb {
-        Verb::Delete => writes.history.floor(writes, &write.object, begun) - 1,
+        Verb::Delete => writes.history.floor(writes, &write.object, begun).saturating_sub(1),
         Verb::Create | Verb::Update => writes.history.acknowledged_by(begun),
     };
     if revision <= before {

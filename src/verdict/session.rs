@@ -53,7 +53,7 @@ pub(super) fn not_cut(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
 pub(super) fn quiet(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let (open, stranger) = sessions(facts);
     let quiet: Vec<_> = open.iter().filter(|open| open.session.quiet.is_some()).collect();
-    let answers: u64 = quiet.iter().map(|open| open.session.after_silence).sum();
+    let answers = quiet.iter().map(|open| open.session.after_silence).fold(0, u64::saturating_add);
     let doubts = [cut(facts, &quiet), stranger, unanswered(facts, &quiet)];
     let found = Verdict::worst(doubts.into_iter().flatten()).unwrap_or(Verdict::Upheld);
     let silence = quiet.iter().filter_map(|open| open.session.quiet).max().unwrap_or_default();
@@ -121,7 +121,7 @@ pub(super) fn opens(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
         },
         (None, Some(doubt)) => doubt,
         (None, None) if asked.len() < facts.bounds.samples as usize => Verdict::inconclusive(format!(
-            "{} sessions were asked for during the disturbance, it takes {}",
+            "{} sessions were asked for during the disturbance; at least {} are needed",
             asked.len(),
             facts.bounds.samples
         )),

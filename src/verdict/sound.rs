@@ -57,7 +57,10 @@ fn other_flags(facts: &Facts<'_>) -> Option<String> {
         timers.iter().find_map(|(flag, timer)| {
             let value = server.flags.iter().rev().find_map(|given| given.strip_prefix(flag))?;
             // As Go writes durations: 1m10s.
-            let given: Option<Duration> = value.parse::<jiff::SignedDuration>().ok().and_then(|it| it.try_into().ok());
+            let given: Option<Duration> = match value {
+                "0" => Some(Duration::ZERO),
+                value => value.parse::<jiff::SignedDuration>().ok().and_then(|it| it.try_into().ok()),
+            };
             let differs = given.is_none_or(|given| given != *timer);
             differs.then(|| format!("{} was started with {flag}{value}, and the header has {timer:?}", server.name))
         })
@@ -94,6 +97,8 @@ fn lost_connection(facts: &Facts<'_>) -> Option<String> {
     let exchanges = facts.recording.each(|event| match event {
         Event::Request(request) => Some((request.probe.as_str(), &request.exchange)),
         Event::Load(load) => Some((load.worker.as_str(), &load.exchange)),
+        Event::Read(read) => Some((read.probe.as_str(), &read.exchange)),
+        Event::GuardedUpdate(update) => Some((update.probe.as_str(), &update.exchange)),
         _ => None,
     });
     let answered = exchanges.filter(|(_, (_, exchange))| exchange.status.is_some());

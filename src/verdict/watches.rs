@@ -268,7 +268,7 @@ impl<'a> Watch<'a> {
             (Some(since), Some(revision)) => revision > since,
             (Some(since), None) if write.verb == Verb::Delete => {
                 let was_there = self.lists.first().is_some_and(|list| list.objects.contains_key(object));
-                begun > opened || was_there || writes.history.floor(writes, object, begun) > since + 1
+                begun > opened || was_there || writes.history.floor(writes, object, begun) > since
             }
             _ => begun > opened,
         }

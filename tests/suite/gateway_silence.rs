@@ -257,8 +257,8 @@ fn what_is_asked_for_has_to_be_asked_for_throughout() {
         .and_inconclusive("GATEWAY-5", "no read was asked for in 2.")
         .compare(&asking(|at| !(23_000..25_500).contains(&at)));
     inconclusive("GATEWAY-5", "no read was asked for in 2.").compare(&asking(|at| !(12_000..14_500).contains(&at)));
-    inconclusive("GATEWAY-2", "9 were asked for late enough after the loss, it takes 10")
-        .and_inconclusive("GATEWAY-5", "9 reads were asked for meanwhile, it takes 10")
+    inconclusive("GATEWAY-2", "9 were asked for late enough after the loss; at least 10 are needed")
+        .and_inconclusive("GATEWAY-5", "9 reads were asked for meanwhile; at least 10 are needed")
         .compare(&asking(|at| at < LOST || (22_001..24_250).contains(&at) || at > HEALED));
     // New watches as well, where there are some.
     let watch = |at| GatewayStream { shape: Shape::NewWatch, ..request(at, 200) };

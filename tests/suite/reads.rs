@@ -281,7 +281,7 @@ fn updates_that_were_not_seen_prove_nothing() {
             update.probe = "guarded-0".into();
         }
     });
-    unproven(alone, "1 writers have 10 acknowledged updates of counter, it takes 2");
+    unproven(alone, "1 writers of counter have at least 10 acknowledged updates; 2 are needed");
     let early = graceful().edit(|seen| {
         if left(seen) {
             seen.at = Moment(19_000_000_000);
