@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Header, Observation, Recording};
 
-/// Version of the format that is written. It grows with the vocabulary: whoever adds an event or a field that a verdict rests on adds one.
+/// Version of the format that is written. It grows with the vocabulary: a new event, or a new field that a verdict rests on, is a new version.
 ///
 /// | format | has beyond the one before |
 /// | --- | --- |

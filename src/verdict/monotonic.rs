@@ -1,7 +1,7 @@
 //! WATCH-7: time never goes back for a client.
 //!
 //! A list that was asked for without a resourceVersion is the most recent state, and one from a known resourceVersion no older than that: neither is
-//! older than what its client has seen, in an event, a bookmark or a list. Whoever asks for resourceVersion 0 takes what there is: that is counted,
+//! older than what its client has seen, in an event, a bookmark or a list. A client that asks for resourceVersion 0 takes what there is: that is counted,
 //! and not judged.
 //!
 //! ```text

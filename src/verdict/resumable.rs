@@ -1,7 +1,7 @@
 //! WATCH-4: a watch that ends goes on where it was, soon and without a relist.
 //!
 //! An apiserver that was itself started after the last revision its client knows may answer 410: its watch cache begins later. That is excused once for
-//! each watch and start, with the one list that follows. Whoever opens a watch from an older revision than the last one delivered repeats events: that
+//! each watch and start, with the one list that follows. A client that opens a watch from an older revision than the last one delivered repeats events: that
 //! is WATCH-3's. From a newer one: a bookmark may have told it, and if not, WATCH-1 will.
 //!
 //! ```text

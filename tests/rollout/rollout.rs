@@ -49,8 +49,8 @@ pub(crate) fn promised(how: Restart) -> Vec<&'static Requirement> {
 }
 
 /// While the apiservers are restarted one after the other, a watch through the balancer delivers every change, once and in
-/// order; no request fails if they are stopped gracefully, and for a bounded time only if they are killed. Whoever has written something
-/// reads it, and nobody overwrites what he has not seen.
+/// order; no request fails if they are stopped gracefully, and for a bounded time only if they are killed. What was written is
+/// read, and no writer overwrites what it has not seen.
 #[rstest]
 #[case::gracefully(Restart::Graceful)]
 #[case::by_being_killed(Restart::Killed)]
@@ -69,7 +69,7 @@ async fn nothing_is_lost_while_apiservers_restart(#[case] how: Restart) {
         .await;
 }
 
-/// While the apiservers are restarted, what a bookmark says is true, whoever sends it: a client that goes on from there lacks nothing. A watch
+/// While the apiservers are restarted, what a bookmark says is true, from any apiserver: a client that goes on from there lacks nothing. A watch
 /// that is to begin with the state is told when that is over, and no list goes back in time.
 #[rstest]
 #[case::gracefully(Restart::Graceful)]

@@ -175,7 +175,7 @@ fn judging_takes_time_in_proportion_to_the_breaches() {
     assert!(slow.is_empty(), "{slow:#?}");
 }
 
-/// So much of everything that an outage could be laid to: breaches, short stalls of ours, and checks of the balancer that were not answered.
+/// So much of everything that could have caused an outage: breaches, short stalls of ours, and checks of the balancer that were not answered.
 fn troubled(size: usize) -> Recording {
     let mut run = Run(thinned(run(Some(Restart::Graceful)).0, 300));
     for n in 0..size as u64 {
