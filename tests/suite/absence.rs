@@ -15,6 +15,7 @@ use rollproof::spec;
 use rollproof::timeline::*;
 use rollproof::verdict::{Verdict, judge_all};
 
+use crate::reads::with_reads;
 use crate::runs::*;
 use crate::shorthand::*;
 
@@ -39,6 +40,10 @@ enum Kind {
     LoadAtTheEnd,
     HeldCreates,
     HeldLists,
+    Reads,
+    GuardedUpdates,
+    CounterAtTheEnd,
+    Bookmarks,
     AuditLines,
     AuditLogs,
     Ticks,
@@ -58,7 +63,7 @@ enum Where {
     InRestart(usize),
 }
 
-const KINDS: [Kind; 33] = [
+const KINDS: [Kind; 37] = [
     NewRequests,
     ReusedRequests,
     LibraryReads,
@@ -73,6 +78,10 @@ const KINDS: [Kind; 33] = [
     LoadAtTheEnd,
     HeldCreates,
     HeldLists,
+    Reads,
+    GuardedUpdates,
+    CounterAtTheEnd,
+    Bookmarks,
     AuditLines,
     AuditLogs,
     Ticks,
@@ -114,6 +123,9 @@ const RESTS_ON: &[(&str, &[Kind])] = &[
     ("WATCH-4", &[Writes, WatchEvents, WatchCalls]),
     ("WATCH-5", &[Writes, WatchEvents]),
     ("WATCH-6", &[Writes, WatchEvents]),
+    // A watch that has no list again is not asked; a reader lists all the time.
+    ("WATCH-7", &[Reads]),
+    ("WATCH-8", &[Writes, WatchEvents, Bookmarks]),
     // It excuses nothing, so no audit log is asked.
     ("ROLLOUT-1", &[NewRequests]),
     ("ROLLOUT-2", &[ReusedRequests, AuditLines, AuditLogs]),
@@ -135,6 +147,10 @@ const RESTS_ON: &[(&str, &[Kind])] = &[
     ("ROLLOUT-10", &[LoadSteps, LoadAtTheEnd]),
     ("ROLLOUT-11", &[LibraryReads, AuditLines, AuditLogs]),
     ("ROLLOUT-12", &[LoadSteps, AuditLines, AuditLogs]),
+    // Each requester by itself.
+    ("ROLLOUT-13", &[NewRequests, ReusedRequests, LibraryReads]),
+    ("ROLLOUT-14", &[Reads, Writes]),
+    ("ROLLOUT-15", &[GuardedUpdates, CounterAtTheEnd]),
     ("BALANCER-1", &[NewRequests]),
     ("BALANCER-2", &[NewRequests, Readyz, Life(Step::Started)]),
     ("BALANCER-3", &[ReusedRequests]),
@@ -208,6 +224,10 @@ const NEEDS_NOTHING: &[(&str, Kind, Where, &str)] = &[
     ("ROLLOUT-1", NewRequests, Where::OfServer(0), OTHERS),
     ("ROLLOUT-1", NewRequests, Where::OfServer(1), OTHERS),
     ("WATCH-4", WatchCalls, Where::InRestart(0), IN_TIME),
+    ("WATCH-8", Bookmarks, Where::InRestart(0), LATER_ONES),
+    ("WATCH-8", Bookmarks, Where::InRestart(1), LATER_ONES),
+    ("ROLLOUT-13", NewRequests, Where::OfServer(0), OTHERS),
+    ("ROLLOUT-13", NewRequests, Where::OfServer(1), OTHERS),
     ("BALANCER-3", ReusedRequests, Where::OfServer(0), ONE_IS_ENOUGH),
     ("BALANCER-3", ReusedRequests, Where::OfServer(1), ONE_IS_ENOUGH),
     ("ROLLOUT-2", AuditLines, Where::OfServer(1), NOT_ITS_LOG),
@@ -218,6 +238,7 @@ const NEEDS_NOTHING: &[(&str, Kind, Where, &str)] = &[
     ("ROLLOUT-12", AuditLogs, Where::OfServer(1), NOT_ITS_LOG),
 ];
 const IN_TIME: &str = "the next request, of the second restart, is within the bound, and from the last revision";
+const LATER_ONES: &str = "a bookmark speaks of all that came before it, also in that restart";
 const OTHERS: &str = "new connections to the other apiserver are samples all the same";
 const ONE_IS_ENOUGH: &str = "a connection that was established on the other apiserver puts it to the test";
 const NOT_ITS_LOG: &str = "the certificate says that what was excused was sent to apiserver 0";
@@ -256,6 +277,10 @@ fn kind_of(event: &Event) -> Option<(Kind, Option<&str>)> {
         Event::InFlight(held) => {
             (if held.held == Held::Create { HeldCreates } else { HeldLists }, Some(held.server.as_str()))
         }
+        Event::Read(_) => (Reads, None),
+        Event::GuardedUpdate(_) => (GuardedUpdates, None),
+        Event::GuardedLeft(_) => (CounterAtTheEnd, None),
+        Event::Bookmark(_) => (Bookmarks, None),
         Event::Audited(audited) => (AuditLines, Some(&audited.server)),
         Event::AuditLog(log) => (AuditLogs, Some(&log.server)),
         Event::Ticked(_) => (Ticks, None),
@@ -363,9 +388,32 @@ fn with_excuses() -> Run {
     retries.into_iter().fold(run, |run, (at, retry)| run.with(at, retry))
 }
 
+/// The watch is told each second how far it has come.
+fn with_bookmarks(run: Run) -> Run {
+    let told = run.delivered().into_iter().step_by(20).map(|place| match &run.0.observations[place] {
+        Observation { at, event: Event::Delivered(event) } => (at.0 / 1_000_000 + 1, event.revision),
+        other => panic!("{other:?} is no event"),
+    });
+    let bookmark = |revision| Event::Bookmark(Bookmark { probe: WATCH.into(), revision, initial_events_end: false });
+    let bookmarks: Vec<_> = told.map(|(at, revision)| (at, bookmark(revision))).collect();
+    let judged = ["WATCH-7", "WATCH-8"];
+    let run = run.header(|header| {
+        let by = |id: &str| JudgedBy { requirement: id.into(), expected: Expected::Upheld, gateway: None };
+        // The others are asked in the runs above.
+        header.judged_by.retain(|by| ["ROLLOUT-13", "ROLLOUT-14", "ROLLOUT-15"].contains(&by.requirement.as_str()));
+        header.judged_by.extend(judged.map(by));
+    });
+    bookmarks.into_iter().fold(run, |run, (at, bookmark)| run.with(at, bookmark))
+}
+
 #[test]
 fn what_a_requirement_rests_on_may_not_be_absent() {
-    let runs = [("graceful", with_excuses()), ("killed", run(Some(Killed))), ("steady", run(None))];
+    let runs = [
+        ("graceful", with_excuses()),
+        ("killed", run(Some(Killed))),
+        ("steady", run(None)),
+        ("read and written", with_bookmarks(with_reads(Some(Graceful)))),
+    ];
     let mut wrong = BTreeMap::new();
     for (name, run) in runs {
         let whole = run.whole();
