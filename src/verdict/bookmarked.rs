@@ -60,7 +60,8 @@ fn claim(facts: &Facts<'_>, watch: &Watch<'_>) -> Verdict {
             .to_owned(),
         actual: format!("{actual} ({})", watch.probe),
         excerpt: excerpt(facts, at, concerns(watch, object)),
-    });
+    })
+    .unwrap_or(Verdict::Upheld);
     // One that came before anything was disturbed says nothing of what came after.
     let since = if facts.disturbance().is_some() { facts.disturbed().0 } else { Moment::default() };
     match found {

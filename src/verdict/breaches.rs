@@ -8,7 +8,7 @@
 //! ```
 
 use super::Verdict;
-use super::conclusive::{Rests, breach};
+use super::conclusive::{self, Rests};
 use super::facts::Facts;
 
 /// A violation that is not yet told in full.
@@ -20,17 +20,13 @@ pub(super) struct Breach<'a> {
     pub(super) excerpt: Box<dyn Fn() -> Vec<String> + 'a>,
 }
 
-/// The first of several breaches that stands; else why the first of them does not. What is quoted is looked for only once, so that many
-/// breaches take no longer than one.
-pub(super) fn first_breach<'a>(facts: &Facts<'_>, breaches: impl IntoIterator<Item = Breach<'a>>) -> Option<Verdict> {
-    let mut doubted = None;
-    for Breach { rests, expected, actual, excerpt } in breaches {
-        match breach(facts, rests, Verdict::Violated { expected, actual, excerpt: Vec::new() }) {
-            Verdict::Violated { expected, actual, .. } => {
-                return Some(Verdict::Violated { expected, actual, excerpt: excerpt() });
-            }
-            other => doubted = doubted.or(Some(other)),
-        }
+impl Breach<'_> {
+    fn told(self) -> Verdict {
+        Verdict::Violated { expected: self.expected, actual: self.actual, excerpt: (self.excerpt)() }
     }
-    doubted
+}
+
+/// The [first of several breaches](conclusive::first_breach) that stands; else why the first of them does not.
+pub(super) fn first_breach<'a>(facts: &Facts<'_>, breaches: impl IntoIterator<Item = Breach<'a>>) -> Option<Verdict> {
+    conclusive::first_breach(facts, breaches.into_iter().map(|breach| (breach.rests, breach)), Breach::told)
 }

@@ -142,22 +142,22 @@ pub(super) fn breach(facts: &Facts<'_>, rests: Rests, violated: Verdict) -> Verd
     doubted(facts, rests).map_or(violated, Verdict::inconclusive)
 }
 
-/// The first of several breaches that stands, told as a violation; where none does, why the first is in doubt; where there is none, upheld.
+/// The first of several breaches that stands, told as a violation; where none does, why the first is in doubt; `None` without any.
 ///
 /// Only one is told, since an excerpt takes time.
 pub(super) fn first_breach<T>(
     facts: &Facts<'_>,
     breaches: impl IntoIterator<Item = (Rests, T)>,
     tell: impl FnOnce(T) -> Verdict,
-) -> Verdict {
+) -> Option<Verdict> {
     let mut doubt = None;
     for (rests, found) in breaches {
         match doubted(facts, rests) {
-            None => return tell(found),
+            None => return Some(tell(found)),
             Some(why) => drop(doubt.get_or_insert(why)),
         }
     }
-    doubt.map_or(Verdict::Upheld, Verdict::inconclusive)
+    doubt.map(Verdict::inconclusive)
 }
 
 /// What else explains a breach, if anything.

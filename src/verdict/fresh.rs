@@ -53,6 +53,7 @@ fn claim(facts: &Facts<'_>, watch: &Watch<'_>) -> Verdict {
             excerpt: excerpt(facts, since, concerns(watch, object)),
         }
     })
+    .unwrap_or(Verdict::Upheld)
 }
 
 /// The age of each change that a watch owed.

@@ -47,7 +47,7 @@ fn claim(facts: &Facts<'_>, watch: &Watch<'_>) -> Verdict {
             ),
             excerpt: excerpt(facts, acknowledged, concerns(watch, object)),
         }
-    });
+    }).unwrap_or(Verdict::Upheld);
     match (found, soon.first()) {
         (Verdict::Upheld, Some((acknowledged, write))) => Verdict::inconclusive(format!(
             "the recording ends {:.3} s after {} was acknowledged, and {} had not come so far",

@@ -32,7 +32,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
         let acknowledged = *at + round.took;
         (Rests::OnTime(acknowledged, acknowledged + patience(facts, round)), (*at, *round))
     });
-    let found = first_breach(facts, missed, |(at, round)| violated(facts, at, round));
+    let found = first_breach(facts, missed, |(at, round)| violated(facts, at, round)).unwrap_or(Verdict::Upheld);
     let found = match found {
         Verdict::Upheld if tested.is_empty() => {
             Verdict::inconclusive("no change came to a watch that had been idle for longer than the balancer allows")

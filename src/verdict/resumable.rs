@@ -46,7 +46,8 @@ fn claim(facts: &Facts<'_>, watch: &Watch<'_>) -> Verdict {
             actual: format!("{actual}{because}"),
             excerpt: excerpt(facts, at, concerns(watch, "")),
         }
-    });
+    })
+    .unwrap_or(Verdict::Upheld);
     let unknown = doubt.or_else(|| {
         soon.map(|_| format!("the recording ends soon after {} was interrupted", watch.probe)).or_else(|| {
             let never = format!("the watch {} was not interrupted, so it did not have to resume", watch.probe);

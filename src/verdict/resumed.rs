@@ -62,7 +62,8 @@ fn claim(facts: &Facts<'_>, watch: &Watch<'_>, cuts: &[Cut]) -> Verdict {
         expected: format!("another watch, from the last known revision, within {:.3} s", bound.as_secs_f64()),
         actual,
         excerpt: excerpt(facts, at, concerns(watch, "")),
-    });
+    })
+    .unwrap_or(Verdict::Upheld);
     match found {
         Verdict::Upheld if cuts.iter().any(|cut| cut.resumed.is_none()) => {
             Verdict::inconclusive(format!("the recording ends soon after {} was cut", watch.probe))

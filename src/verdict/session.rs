@@ -21,7 +21,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::conclusive::{Rests, Traffic, breach, conclude, with_a_hole};
+use super::conclusive::{Rests, Traffic, conclude, first_breach, with_a_hole};
 use super::excerpt::excerpt;
 use super::facts::Facts;
 use super::fate::{Fate, Open, Witnesses};
@@ -71,7 +71,7 @@ pub(super) fn told(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
         _ => None,
     });
     let violated =
-        worst_of(facts, breaches.map(|(open, from)| (open, Rests::OnTime(from, open.session.ended))), |open| {
+        first_breach(facts, breaches.map(|(open, from)| (Rests::OnTime(from, open.session.ended), open)), |open| {
             let Session { probe, ended, last_line, .. } = open.session;
             let silent = ended.since(last_line.unwrap_or(open.asked)).as_secs_f64();
             let why = match open.told_after() {
@@ -99,33 +99,26 @@ pub(super) fn opens(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     }
     let (from, until) = facts.disturbed();
     let asked: Vec<_> = all(facts).filter(|(at, _)| (from..=until).contains(at)).collect();
-    let mut doubt = None;
-    let mut refused = asked.iter().filter(|(_, session)| !session.opened());
     // A refusal may be a balancer's that a stall of ours has kept from looking.
-    let broken = refused.find(|(at, session)| {
-        let rests = Rests::OnTime(began_at(facts, *at), session.ended);
-        let found = breach(facts, rests, Verdict::Upheld);
-        let counts = found == Verdict::Upheld;
-        doubt = doubt.take().or(Some(found).filter(|_| !counts));
-        counts
+    let refused = asked.iter().filter(|(_, session)| !session.opened());
+    let refused = refused.map(|(at, session)| (Rests::OnTime(began_at(facts, *at), session.ended), (*at, *session)));
+    let broken = first_breach(facts, refused, |(at, session)| Verdict::Violated {
+        expected: format!("{} to be opened", session.kind),
+        actual: format!("{}: {}", session.probe, session.ending()),
+        excerpt: excerpt(facts, at, |event| match event {
+            Event::Session(other) => other.probe == session.probe,
+            Event::Lifecycle(_) | Event::BackendHealth(_) => true,
+            _ => false,
+        }),
     });
-    let found = match (broken, doubt) {
-        (Some((at, session)), _) => Verdict::Violated {
-            expected: format!("{} to be opened", session.kind),
-            actual: format!("{}: {}", session.probe, session.ending()),
-            excerpt: excerpt(facts, *at, |event| match event {
-                Event::Session(other) => other.probe == session.probe,
-                Event::Lifecycle(_) | Event::BackendHealth(_) => true,
-                _ => false,
-            }),
-        },
-        (None, Some(doubt)) => doubt,
-        (None, None) if asked.len() < facts.bounds.samples as usize => Verdict::inconclusive(format!(
+    let found = match broken {
+        Some(broken) => broken,
+        None if asked.len() < facts.bounds.samples as usize => Verdict::inconclusive(format!(
             "{} sessions were asked for during the disturbance; at least {} are needed",
             asked.len(),
             facts.bounds.samples
         )),
-        (None, None) => {
+        None => {
             let took = |session: &Session, at: Moment| session.opened_after.unwrap_or(session.ended.since(at));
             let samples = all(facts).map(|(at, session)| (at, took(session, at), session.opened()));
             let traffic = Traffic::of(facts, "a user of new sessions".to_owned(), facts.bounds.session_gap, samples);
@@ -137,26 +130,10 @@ pub(super) fn opens(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     (conclude(facts, &[], found), figures)
 }
 
-/// The verdict on sessions that each break a claim: the first that nothing excuses, or why all are excused; `None` without any.
-fn worst_of<'o, 'a: 'o>(
-    facts: &Facts<'_>,
-    broken: impl Iterator<Item = (&'o Open<'a>, Rests)>,
-    violated: impl FnOnce(&Open<'a>) -> Verdict,
-) -> Option<Verdict> {
-    let mut doubt = None;
-    for (open, rests) in broken {
-        match breach(facts, rests, Verdict::Upheld) {
-            Verdict::Upheld => return Some(violated(open)),
-            excused => doubt = doubt.or(Some(excused)),
-        }
-    }
-    doubt
-}
-
 /// The breach, if a session ended while its apiserver lived; or why nobody knows.
 fn cut(facts: &Facts<'_>, open: &[&Open<'_>]) -> Option<Verdict> {
     let before = open.iter().filter(|open| open.fate == Fate::Before);
-    let found = worst_of(facts, before.map(|open| (*open, open.rests(facts))), |open| {
+    let found = first_breach(facts, before.map(|open| (open.rests(facts), *open)), |open| {
         let (session, server) = (open.session, open.server);
         let signal = facts.restarts.iter().filter(|fault| fault.server == server).find_map(|fault| {
             let sent = fault.at(Step::TermSent).or(fault.at(Step::KillSent))?;
