@@ -1,11 +1,11 @@
 //! A reader: lists what the writer wrote, through the balancer and without a resourceVersion, again and again.
 //!
-//! Such a list is the most recent state, as the API promises (kubernetes.io, API concepts, "Semantics for get and list"): whoever has been
-//! told that a write is done finds it there, whichever apiserver answers.
+//! Such a list is the most recent state, as the API promises (kubernetes.io, API concepts, "Semantics for get and list"): what was
+//! acknowledged before is there, whichever apiserver answers. So each list has a connection of its own, which may lead to any.
 //!
 //! ```text
 //! list through the balancer, revision 812: object-5 with change 9, object-7 with change 7, probed  ->  read: (object-5, 9), (object-7, 7)
-//! the kept connection turns out to be closed                                                       ->  read: no answer; and at once another one
+//! the connection is refused                                                                        ->  read: no answer
 //! ```
 
 use futures::future::{BoxFuture, LocalBoxFuture};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::requester::schedule;
 use super::{AuditIds, Fence, Probe, Running, Samples, Tasks};
-use crate::lab::http::{Ask, Connection, Endpoint};
+use crate::lab::http::{Ask, Endpoint};
 use crate::lab::{Lab, NAMESPACE};
 use crate::timeline::{Event, Moment, Read, Recorder};
 use crate::timing;
@@ -24,8 +24,7 @@ const NAME: &str = "reader";
 /// A reader to be.
 pub struct Reader;
 
-/// A reader of the writer's ConfigMaps, every [`timing::READ_EVERY`], on a kept connection. A list that meets a closed connection, or a stopping
-/// server's refusal, is repeated once on a fresh one, as a [`Requester`](super::Requester) does.
+/// A reader of the writer's ConfigMaps, every [`timing::READ_EVERY`], each on a connection of its own. One that fails is not repeated.
 pub fn reads() -> Reader {
     Reader
 }
@@ -36,7 +35,6 @@ impl Probe for Reader {
             let (tasks, samples) = (Tasks::default(), Samples::default());
             let desk = Desk {
                 to: lab.through_balancer(),
-                kept: None,
                 recorder: lab.recorder().clone(),
                 audit_ids: AuditIds::of(NAME),
                 samples: samples.clone(),
@@ -72,7 +70,6 @@ impl Running for RunningReader {
 
 struct Desk {
     to: Endpoint,
-    kept: Option<Connection>,
     recorder: Recorder,
     audit_ids: AuditIds,
     samples: Samples,
@@ -107,31 +104,24 @@ impl Desk {
     async fn read_until(mut self, end: CancellationToken) {
         let mut schedule = schedule(timing::READ_EVERY);
         while end.run_until_cancelled(schedule.tick()).await.is_some() {
-            if self.read().await {
-                self.read().await;
-            }
+            self.read().await;
         }
     }
 
-    /// One list. Returns whether to repeat it.
-    async fn read(&mut self) -> bool {
+    /// One list.
+    async fn read(&mut self) {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
         let ask = Ask::get(&path, self.audit_ids.next(), NAME);
         let began = Moment::now();
-        let (exchange, body) = self.to.exchange(&mut self.kept, &ask).await;
+        let (exchange, body) = self.to.exchange(&mut None, &ask).await;
         let list: Option<List> = serde_json::from_slice(&body).ok().filter(|_| exchange.succeeded());
         if list.is_some() {
             self.samples.add_one();
-        }
-        let again = exchange.may_be_repeated(timing::CLOSE_NOTICED);
-        if again {
-            self.kept = None;
         }
         let revision = list.as_ref().and_then(|list| list.metadata.resource_version.parse().ok());
         let objects = list.map_or_else(Vec::new, |list| list.items.into_iter().filter_map(written).collect());
         let read = Read { probe: NAME.to_owned(), revision, objects, exchange };
         self.recorder.record_at(began, Event::Read(read));
-        again
     }
 }
 

@@ -69,6 +69,9 @@ fn claim(facts: &Facts<'_>, watch: &Watch<'_>) -> Verdict {
             let when = if facts.disturbance().is_some() { " since the first fault" } else { "" };
             Verdict::inconclusive(format!("{} was sent no bookmark{when}", watch.probe))
         }
+        Verdict::Upheld if watch.begun.iter().any(|begun| begun.complete.is_none()) => {
+            Verdict::inconclusive(format!("initial events of {} were not said to be over", watch.probe))
+        }
         found => found,
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::Figure;
 use super::conclusive::{Traffic, no_time};
 use super::facts::{Facts, Restarted};
-use crate::timeline::{Call, ConnectionKind, ConnectionUse, Event, Moment, Protocol, Request, Step};
+use crate::timeline::{Call, ConnectionKind, ConnectionUse, Event, Exchange, Moment, Protocol, Request, Step};
 
 /// A connection that a client began, and the apiserver that it was carried to.
 #[derive(Clone, Copy)]
@@ -143,9 +143,20 @@ pub(super) fn traffic(facts: &Facts<'_>) -> Traffic {
     Traffic::of(facts, "the requester on new connections".to_owned(), facts.bounds.request_gap, samples).steady()
 }
 
-/// When a stopped apiserver's /readyz turned red, as far as we know: it does so as the first thing after SIGTERM.
-pub(super) fn red(restart: &Restarted<'_>) -> Option<Moment> {
-    restart.at(Step::ShutdownInitiated).or_else(|| restart.at(Step::TermSent))
+/// When a stopped apiserver's /readyz turned red, as far as we know: it does so as the first thing after SIGTERM. Its log says so, or its first
+/// red answer, if we had that earlier.
+pub(super) fn red(facts: &Facts<'_>, restart: &Restarted<'_>) -> Option<Moment> {
+    let sent = restart.at(Step::TermSent)?;
+    let told = restart.at(Step::ShutdownInitiated).unwrap_or(sent);
+    let answers = facts.health(restart.server, "/readyz", sent, told);
+    let answered = answers.iter().find(|(_, health)| health.answer.as_ref().is_ok_and(|status| *status != 200));
+    Some(answered.map_or(told, |(at, health)| told.min(*at + health.took)))
+}
+
+/// Whether a request went to an apiserver's own address, past the balancer.
+pub(super) fn past_it(facts: &Facts<'_>, exchange: &Exchange) -> bool {
+    let servers = &facts.recording.header.servers;
+    exchange.connection.as_ref().is_some_and(|used| servers.iter().any(|server| server.address == used.remote))
 }
 
 /// Why nothing can be said about the new connections to a restarted apiserver: nobody met it before, so either no

@@ -15,7 +15,7 @@
 //! a node that was never ready, no lease at all                               ->  inconclusive
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::conclusive::{Rests, Traffic, breach, conclude_from_records};
@@ -26,6 +26,9 @@ use crate::timeline::{ClusterSeen, Event, LeaseSeen, Moment, Restart};
 
 /// Where kubelets' leases are.
 const OF_NODES: &str = "kube-node-lease/";
+
+/// The leases of those that lead.
+const LEADERS: [&str; 2] = ["kube-system/kube-controller-manager", "kube-system/kube-scheduler"];
 
 /// CLUSTER-1.
 pub(super) fn nodes_ready(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
@@ -82,6 +85,9 @@ enum Node {
 pub(super) fn leases_renewed(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let mut found = Found::of(facts, "every node's lease to be renewed in time");
     follow(facts, &mut found, "leases of nodes", |name| name.starts_with(OF_NODES));
+    for node in looks(facts).flat_map(|(_, seen)| seen.ready.keys()).collect::<BTreeSet<_>>() {
+        expect(facts, &mut found, &format!("{OF_NODES}{node}"));
+    }
     let oldest = looks(facts).flat_map(|(_, seen)| &seen.leases).filter(|(name, _)| name.starts_with(OF_NODES));
     let oldest = oldest.map(|(_, lease)| lease).min_by_key(|lease| lease.duration.saturating_sub(lease.age));
     let figures = oldest.map(|lease| Figure::seconds("oldest node lease", lease.age)).into_iter().collect();
@@ -92,6 +98,9 @@ pub(super) fn leases_renewed(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
 pub(super) fn leaders_stay(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let mut found = Found::of(facts, "those who lead to go on leading");
     follow(facts, &mut found, "leaders", |name| !name.starts_with(OF_NODES));
+    for leader in LEADERS {
+        expect(facts, &mut found, leader);
+    }
     let mut lost = 0;
     let mut holders: BTreeMap<&str, &str> = BTreeMap::new();
     for (at, seen) in looks(facts) {
@@ -108,6 +117,13 @@ pub(super) fn leaders_stay(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
         _ => Verdict::inconclusive("no apiserver was stopped gracefully here"),
     };
     (verdict, vec![Figure::count("leaders lost", lost)])
+}
+
+/// A lease that has to be there.
+fn expect(facts: &Facts<'_>, found: &mut Found<'_, '_>, name: &str) {
+    if !looks(facts).any(|(_, seen)| seen.leases.contains_key(name)) {
+        found.doubt(|| format!("no lease {name} was seen"));
+    }
 }
 
 /// Follows leases from look to look: whether each is there, is renewed in time, and was looked at often enough to know.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::Verdict;
 use super::facts::{Facts, Restarted};
-use super::sound::unannounced_fault;
+use super::sound::{lifeless, unannounced_fault};
 use crate::timeline::{Lifecycle, Loss, Moment, Restart, ServerHealth, Step};
 
 /// What a breach rests on.
@@ -171,7 +171,11 @@ fn doubted(facts: &Facts<'_>, rests: Rests) -> Option<String> {
 
 /// Why what passed between these moments, or did not, may have had no time to: we did not run, or the machine had none for an apiserver.
 pub(super) fn no_time(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
-    stalled(facts, from, until).or_else(|| starved(facts, from, until))
+    stalled(facts, from, until).or_else(|| starved(facts, from, until)).or_else(|| {
+        // Where the ticker is dead altogether, nothing is upheld; a violation is not voided by that.
+        let (_, last) = facts.probed().filter(|_| !facts.ticked.is_empty())?;
+        lifeless(facts, from, until.min(last))
+    })
 }
 
 /// A violation by a probe, unless it was not seen working before anything was disturbed.

@@ -48,7 +48,7 @@ fn leaves(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &Connections<
     if let Some(why) = never_met(restart, connections) {
         return Verdict::inconclusive(why);
     }
-    let Some(red) = red(restart) else {
+    let Some(red) = red(facts, restart) else {
         return Verdict::inconclusive(format!("/readyz of {server} was not seen to turn red"));
     };
     let allowed = facts.recording.header.timers.detection() + facts.bounds.stall;

@@ -93,9 +93,19 @@ fn claim(facts: &Facts<'_>, object: &str, counter: &Counter<'_>) -> Verdict {
             "{wrote} writers of {object} have at least {least} acknowledged updates; 2 are needed"
         ));
     }
-    let samples = acknowledged().map(|(at, update)| (*at, update.exchange.took, true));
-    let traffic = Traffic::of(facts, format!("{object}, updated by {wrote} writers,"), gap(facts), samples).steady();
-    conclude_from_records(facts, &[&traffic], Verdict::Upheld)
+    // Each by itself: one that rests loses nothing.
+    let traffic = counts.keys().map(|probe| {
+        let its = counter.updates.iter().filter(|(_, update)| update.probe == *probe && !lost(update));
+        let samples = its.map(|(at, update)| (*at, update.exchange.took, update.exchange.effect() == Effect::Certain));
+        Traffic::of(facts, format!("the writer {probe} of {object}"), gap(facts), samples).steady()
+    });
+    let traffic: Vec<_> = traffic.collect();
+    conclude_from_records(facts, &traffic.iter().collect::<Vec<_>>(), Verdict::Upheld)
+}
+
+/// Whether an update was not answered at all: it shows nothing.
+fn lost(update: &GuardedUpdate) -> bool {
+    update.exchange.status.is_none()
 }
 
 /// Walks the chain of acknowledged updates, from 0 to what the counter was at last.

@@ -38,7 +38,7 @@ fn claim(facts: &Facts<'_>, restart: &Restarted<'_>, connections: &Connections<'
     if let Some(why) = unproven(Restart::Graceful, restart).or_else(|| never_met(restart, connections)) {
         return Verdict::inconclusive(why);
     }
-    let Some(red) = red(restart) else {
+    let Some(red) = red(facts, restart) else {
         return Verdict::inconclusive(format!("/readyz of {server} was not seen to turn red"));
     };
     let allowed = timers.shutdown_delay * facts.bounds.late_percent / 100;

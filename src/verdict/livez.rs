@@ -77,7 +77,9 @@ fn unseen(facts: &Facts<'_>, restart: &Restarted<'_>, samples: &[(Moment, &Serve
             "/livez of {server} was asked {asked} times during the shutdown delay; at least {bound} are needed"
         ));
     }
-    let (over, gap) = (over(facts, sent), facts.bounds.health_gap);
+    // In a short delay, a third of it is long.
+    let gap = facts.bounds.health_gap.min(facts.recording.header.timers.shutdown_delay / 3);
+    let over = over(facts, sent);
     let mut seen = sent;
     for at in samples.iter().map(|(at, _)| *at).chain([over]) {
         if at.since(seen) > gap {

@@ -17,14 +17,14 @@
 //! get: refused before anything was disturbed, and nothing else          ->  inconclusive
 //! ```
 
-use super::conclusive::{Rests, Traffic, breach, conclude, seen_working};
+use super::conclusive::{Rests, Traffic, breach, conclude, seen_working, with_a_hole};
 use super::excerpt::excerpt;
 use super::excuses::Grants;
 use super::facts::Facts;
 use super::outage::{began_with, class_list, classes, outages_but, phase, since_disturbed, too_early};
 use super::{Figure, Verdict};
 use crate::spec::excuse::{CLOSED_WHILE_IDLE, CREATE_NOT_REPEATED, REFUSED_WHILE_STOPPING};
-use crate::timeline::{Event, Load, Moment, Outage, Restart};
+use crate::timeline::{Event, Load, LoadVerb, Moment, Outage, Restart};
 
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     if facts.disturbance() == Some(Restart::Killed) {
@@ -49,11 +49,24 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
                 (Verdict::Upheld, Some(doubt)) => Verdict::inconclusive(doubt),
                 (claimed, _) => claimed,
             };
-            conclude(facts, &[&traffic], claimed)
+            match conclude(facts, &[&traffic], claimed) {
+                Verdict::Upheld => resting(facts).map_or(Verdict::Upheld, Verdict::inconclusive),
+                concluded => concluded,
+            }
         }
     };
     let loads: Vec<&Load> = steps().map(|(_, load)| *load).collect();
     (verdict, figures(&loads, &found, &grants))
+}
+
+/// A worker that did nothing for too long, though the others went on. One that lists does so too seldom to tell.
+fn resting(facts: &Facts<'_>) -> Option<String> {
+    let cycles = |steps: &[(Moment, &Load)]| steps.iter().any(|(_, step)| step.verb != LoadVerb::List);
+    facts.load.iter().filter(|(_, steps)| cycles(steps)).find_map(|(worker, steps)| {
+        let samples = steps.iter().map(|(at, step)| (*at, step.exchange.took, step.succeeded()));
+        let traffic = Traffic::of(facts, format!("the worker {worker}"), facts.bounds.health_gap, samples).steady();
+        with_a_hole(facts, &traffic)
+    })
 }
 
 /// A worker's outages, and what was excused.

@@ -72,8 +72,8 @@ fn claim(facts: &Facts<'_>, watch: &Watch<'_>) -> Verdict {
 }
 
 fn reader(facts: &Facts<'_>, probe: &str, reads: &Reads<'_>) -> Verdict {
-    // A read that failed shows nothing.
-    let samples = reads.iter().filter(|(_, read)| read.exchange.succeeded());
+    // A read that failed shows nothing, nor one without a revision.
+    let samples = reads.iter().filter(|(_, read)| read.exchange.succeeded() && read.revision.is_some());
     let samples = samples.map(|(at, read)| (*at, read.exchange.took, true));
     let traffic = Traffic::of(facts, format!("the reader {probe}"), gap(facts), samples).steady();
     let listed = reads.iter().filter(|(_, read)| read.exchange.succeeded());

@@ -23,7 +23,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use super::carried::{max_elapsed, replaced};
+use super::carried::{max_elapsed, past_it, replaced};
 use super::conclusive::{Rests, Traffic, breach, conclude, seen_working};
 use super::excerpt::excerpt;
 use super::excuses::Grants;
@@ -105,7 +105,11 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
     // Of several that broke it, the worst is shown.
     seen.sort_by_key(|seen| std::cmp::Reverse(seen.worst()));
     let verdicts = seen.iter().map(|Seen { probe, requests, outages, grants }| {
-        let samples = requests.iter().map(|(at, request)| (*at, request.exchange.took, request.exchange.succeeded()));
+        // A request on a kept connection says nothing about new ones, nor one past the balancer about it.
+        let counts =
+            |exchange: &Exchange| !(on == ConnectionKind::New && exchange.was_kept() || past_it(facts, exchange));
+        let samples = requests.iter().filter(|(_, request)| counts(&request.exchange));
+        let samples = samples.map(|(at, request)| (*at, request.exchange.took, request.exchange.succeeded()));
         let traffic = Traffic::of(facts, format!("the requester {probe}"), facts.bounds.request_gap, samples).steady();
         let found = seen_working(facts, &traffic, claim(facts, probe, outages, allowed));
         let unmet = || unmet(facts, requests).filter(|_| on == ConnectionKind::Reused);
@@ -139,8 +143,12 @@ fn judge(facts: &Facts<'_>, on: ConnectionKind, allowed: Option<Duration>) -> (V
 
 /// Why nothing can be said of a kept connection, if no restart met it: it was never on an apiserver that was about to be stopped.
 fn unmet(facts: &Facts<'_>, requests: &[(Moment, &Request)]) -> Option<String> {
-    let mut known = requests.iter().filter_map(|(at, request)| Some((*at, request.exchange.server.as_deref()?)));
+    let kept = || requests.iter().filter(|(_, request)| request.exchange.was_kept());
+    if kept().next().is_none() {
+        return Some("no request was on a connection that was kept".to_owned());
+    }
     facts.disturbance()?;
+    let mut known = kept().filter_map(|(at, request)| Some((*at, request.exchange.server.as_deref()?)));
     if known.clone().next().is_none() {
         return Some("nobody knows which apiserver the kept connection was on".to_owned());
     }
@@ -179,13 +187,9 @@ pub(super) fn outages_but<'a, T: Counted>(requests: &[(Moment, &'a T)], grants: 
 /// The outages that one fault costs, as one: between them the client was served, but by luck. A balancer that sends every
 /// other connection to a dead server causes many short outages, and is without service until the last.
 fn by_fault<'a>(facts: &Facts<'a>, found: Vec<Outage<'a>>) -> Vec<Outage<'a>> {
-    // A request that was under way when the fault came had begun before it.
-    let struck =
-        |outage: &Outage<'_>| outage.from + outage.failed.first().map_or(Duration::ZERO, |failed| failed.exchange.took);
-    let fault_of = |outage: &Outage<'_>| facts.restarts.iter().rposition(|restart| restart.on <= struck(outage));
     let mut merged: Vec<Outage<'a>> = Vec::new();
     for outage in found {
-        match merged.last_mut().filter(|last| fault_of(last) == fault_of(&outage)) {
+        match merged.last_mut().filter(|last| fault_of(facts, last) == fault_of(facts, &outage)) {
             Some(last) => {
                 last.until = last.until.max(outage.until);
                 last.recovered = outage.recovered;
@@ -197,8 +201,14 @@ fn by_fault<'a>(facts: &Facts<'a>, found: Vec<Outage<'a>>) -> Vec<Outage<'a>> {
     merged
 }
 
+/// The last fault before an outage, by its place. A request that was under way when the fault came had begun before it.
+fn fault_of(facts: &Facts<'_>, outage: &Outage<'_>) -> Option<usize> {
+    let struck = outage.from + outage.failed.first().map_or(Duration::ZERO, |failed| failed.exchange.took);
+    facts.restarts.iter().rposition(|restart| restart.on <= struck)
+}
+
 fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<Duration>) -> Verdict {
-    let broken = |outage: &&Outage<'_>| allowed.is_none_or(|allowed| outage.length() > allowed);
+    let broken = |outage: &&Outage<'_>| allowed.is_none_or(|allowed| since_the_kill(facts, outage) > allowed);
     let (early, mut worst_first) = since_disturbed(facts, found.iter().filter(broken).collect());
     worst_first.sort_by_key(|outage| std::cmp::Reverse(outage.length()));
     let verdicts = worst_first.iter().map(|outage| {
@@ -225,10 +235,20 @@ pub(super) fn too_early<T: Counted>(facts: &Facts<'_>, first: &Outage<'_, T>, pr
     Verdict::inconclusive(format!("requests failed before anything was disturbed: {classes} from {from} on ({probe})"))
 }
 
+/// How long after the kill before it an outage was over: a balancer that needs longer to notice may also let clients fail late.
+fn since_the_kill(facts: &Facts<'_>, outage: &Outage<'_>) -> Duration {
+    let kill = fault_of(facts, outage).map_or(outage.from, |place| facts.restarts[place].on);
+    outage.until.since(kill.min(outage.from))
+}
+
 fn violated(facts: &Facts<'_>, probe: &str, worst: &Outage<'_>, count: usize, allowed: Option<Duration>) -> Verdict {
     let expected = match allowed {
         None => "no outage".to_owned(),
-        Some(allowed) => format!("no outage longer than {:.3} s", allowed.as_secs_f64()),
+        Some(allowed) => format!("no outage later than {:.3} s after a kill", allowed.as_secs_f64()),
+    };
+    let over = match allowed {
+        None => String::new(),
+        Some(_) => format!(", over {:.3} s after the kill", since_the_kill(facts, worst).as_secs_f64()),
     };
     let count = match count {
         1 => "1 outage".to_owned(),
@@ -241,7 +261,7 @@ fn violated(facts: &Facts<'_>, probe: &str, worst: &Outage<'_>, count: usize, al
     Verdict::Violated {
         expected,
         actual: format!(
-            "{count} of {seconds:.3} s from {from} on{open}: {failed} requests failed ({classes}), {phase} ({probe})"
+            "{count} of {seconds:.3} s from {from} on{open}: {failed} requests failed ({classes}), {phase}{over} ({probe})"
         ),
         excerpt: excerpt(facts, worst.from, |event| match event {
             Event::Request(request) => request.probe == probe,

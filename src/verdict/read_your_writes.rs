@@ -19,9 +19,9 @@ use std::time::Duration;
 
 use super::conclusive::{Traffic, conclude_from_records};
 use super::excerpt::excerpt;
-use super::facts::Facts;
+use super::facts::{Facts, Restarted};
 use super::{Figure, Verdict};
-use crate::timeline::{Effect, Event, Moment, Read, Restart, Verb, Write};
+use crate::timeline::{Effect, Event, Moment, Read, Restart, Step, Verb, Write};
 use crate::timing::Bounds;
 
 /// What a read contradicts.
@@ -61,8 +61,23 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     });
     let writer = Traffic::of(facts, "the writer".to_owned(), gap(facts), writes).steady();
     let traffic: Vec<_> = traffic.chain([writer]).collect();
-    let found = stale.first().map_or(Verdict::Upheld, |first| violated(facts, first, stale.len()));
+    let found = match stale.first() {
+        Some(first) => violated(facts, first, stale.len()),
+        None => unasked(facts, &shown).map_or(Verdict::Upheld, Verdict::inconclusive),
+    };
     (conclude_from_records(facts, &traffic.iter().collect::<Vec<_>>(), found), figures)
+}
+
+/// An apiserver that was started anew and answered no read after that, if that can be known.
+fn unasked(facts: &Facts<'_>, shown: &[(Moment, &Read)]) -> Option<String> {
+    let answered = || shown.iter().filter_map(|(at, read)| Some((*at, read.exchange.server.as_deref()?)));
+    answered().next()?;
+    let again = |restart: &&Restarted<'_>| {
+        let started = restart.at(Step::Started).unwrap_or(facts.end);
+        !answered().any(|(at, server)| server == restart.server && at >= started)
+    };
+    let restart = facts.restarts.iter().find(again)?;
+    Some(format!("{} answered no read after its restart", restart.server))
 }
 
 /// How long nothing may have been read or written: a kill costs everybody some time.

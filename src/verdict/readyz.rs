@@ -48,7 +48,7 @@ fn claim(facts: &Facts<'_>, restart: &Restarted<'_>) -> Verdict {
     let red = samples.iter().position(|(_, health)| health.answer != Ok(200)).unwrap_or(samples.len());
     // One that has been red and is green again needs no clock; of the others, the first says it all.
     let first = samples[..red].iter().find(|(at, health)| late(*at, health));
-    let again = samples[red..].iter().find(|(at, health)| late(*at, health));
+    let again = samples[red..].iter().find(|(_, health)| health.answer == Ok(200));
     let found = [
         again.map(|(at, _)| violated(facts, server, *at, sent)),
         first.map(|(at, health)| {

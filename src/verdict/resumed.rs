@@ -28,19 +28,24 @@ struct Cut {
     wrong: Option<String>,
     /// Whether it was told that what it knows is too old.
     gone: bool,
+    /// Whether it was a server's doing, and no cut: how the watch goes on is asked all the same.
+    clean: bool,
 }
 
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let cut: Vec<_> = facts.watches.iter().map(|watch| (watch, cuts(facts, watch))).collect();
+    let all = || cut.iter().flat_map(|(_, cuts)| cuts).filter(|cut| !cut.clean);
     let found =
         Verdict::worst(cut.iter().filter(|(_, cuts)| !cuts.is_empty()).map(|(watch, cuts)| claim(facts, watch, cuts)));
-    let found = found.unwrap_or_else(|| Verdict::inconclusive("no watch was cut, so none had to resume"));
-    let took = cut.iter().flat_map(|(_, cuts)| cuts).filter_map(|cut| Some(cut.resumed?.since(cut.at)));
-    let mut figures = vec![Figure::count("watches cut", cut.iter().map(|(_, cuts)| cuts.len()).sum())];
+    let found = match found.unwrap_or(Verdict::Upheld) {
+        Verdict::Upheld if all().next().is_none() => Verdict::inconclusive("no watch was cut, so none had to resume"),
+        found => found,
+    };
+    let took = all().filter_map(|cut| Some(cut.resumed?.since(cut.at)));
+    let mut figures = vec![Figure::count("watches cut", all().count())];
     figures.extend(took.max().map(|took| Figure::seconds("longest until resumed", took)));
     // What a stall lies beside, it cannot hide.
-    let cuts = cut.iter().flat_map(|(_, cuts)| cuts);
-    let hidden = || cuts.clone().find_map(|cut| stalled(facts, cut.at, cut.resumed.unwrap_or(facts.end)));
+    let hidden = || all().find_map(|cut| stalled(facts, cut.at, cut.resumed.unwrap_or(facts.end)));
     let found = match conclude_from_records(facts, &[], found) {
         Verdict::Upheld => hidden().map_or(Verdict::Upheld, Verdict::inconclusive),
         found => found,
@@ -51,7 +56,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
 fn claim(facts: &Facts<'_>, watch: &Watch<'_>, cuts: &[Cut]) -> Verdict {
     let bound = facts.bounds.resumed;
     let wrong = cuts.iter().filter_map(|cut| Some((Rests::OnRecord, (cut.at, cut.wrong.clone()?))));
-    let late = cuts.iter().filter(|cut| waited(facts, cut) > bound).map(|cut| {
+    let late = cuts.iter().filter(|cut| !cut.clean && waited(facts, cut) > bound).map(|cut| {
         let actual = match cut.resumed {
             Some(_) => format!("{} was open again after {:.3} s", watch.probe, waited(facts, cut).as_secs_f64()),
             None => format!("{} was never open again", watch.probe),
@@ -65,7 +70,7 @@ fn claim(facts: &Facts<'_>, watch: &Watch<'_>, cuts: &[Cut]) -> Verdict {
     })
     .unwrap_or(Verdict::Upheld);
     match found {
-        Verdict::Upheld if cuts.iter().any(|cut| cut.resumed.is_none()) => {
+        Verdict::Upheld if cuts.iter().any(|cut| !cut.clean && cut.resumed.is_none()) => {
             Verdict::inconclusive(format!("the recording ends soon after {} was cut", watch.probe))
         }
         found => found,
@@ -77,16 +82,16 @@ fn waited(facts: &Facts<'_>, cut: &Cut) -> Duration {
     cut.resumed.unwrap_or(facts.end).since(cut.at)
 }
 
-/// Each end of an open watch that came as an error (a clean one is a server's doing), in order.
+/// Each end of an open watch, in order.
 fn cuts(facts: &Facts<'_>, watch: &Watch<'_>) -> Vec<Cut> {
     let describe = |seen: &Observation| describe(facts.recording.header.began_at, seen);
     let (mut cuts, mut open, mut known): (Vec<Cut>, _, _) = (Vec::new(), false, None::<u64>);
     for (place, seen) in watch.story.iter().copied().enumerate() {
         if let Event::WatchEnded(end) = &seen.event
             && std::mem::take(&mut open)
-            && end.failure.is_some()
         {
-            cuts.push(Cut { at: seen.at, resumed: None, wrong: None, gone: false });
+            let clean = end.failure.is_none();
+            cuts.push(Cut { at: seen.at, resumed: None, wrong: None, gone: false, clean });
         }
         let pending = cuts.last_mut().filter(|cut| cut.resumed.is_none());
         match &seen.event {

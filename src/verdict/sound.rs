@@ -53,9 +53,10 @@ fn other_flags(facts: &Facts<'_>) -> Option<String> {
         ("--shutdown-delay-duration=", header.timers.shutdown_delay),
         ("--shutdown-watch-termination-grace-period=", header.timers.watch_termination_grace),
     ];
-    header.servers.iter().find_map(|server| {
+    header.servers.iter().filter(|server| !server.flags.is_empty()).find_map(|server| {
         timers.iter().find_map(|(flag, timer)| {
-            let value = server.flags.iter().rev().find_map(|given| given.strip_prefix(flag))?;
+            // Both are zero where nothing is said.
+            let value = server.flags.iter().rev().find_map(|given| given.strip_prefix(flag)).unwrap_or("0");
             // As Go writes durations: 1m10s.
             let given: Option<Duration> = match value {
                 "0" => Some(Duration::ZERO),
@@ -142,7 +143,7 @@ fn loose_bound(facts: &Facts<'_>) -> Option<String> {
 }
 
 /// Since when there is no sign of life of our own, if there is none somewhere in that window. Format 1 has none at all.
-fn lifeless(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
+pub(super) fn lifeless(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<String> {
     if facts.recording.header.format < 2 {
         return None;
     }

@@ -341,13 +341,23 @@ fn worst<'w, 'a: 'w>(
     let writes = facts.writes.all.iter();
     let writes = writes.map(|(at, write)| (*at, write.exchange.took, write.effect() == Effect::Certain));
     let writer = Traffic::of(facts, "the writer".to_owned(), facts.bounds.request_gap, writes);
+    // Beside requesters it does not rest.
+    let writer = if facts.requesters.is_empty() { writer } else { writer.steady() };
+    let unnumbered =
+        facts.writes.all.iter().find(|(_, write)| {
+            write.verb != Verb::Delete && write.effect() == Effect::Certain && write.revision.is_none()
+        });
+    let unnumbered = || unnumbered.map(|(_, write)| format!("the answer to change {} gave no revision", write.change));
     Verdict::worst(watches.map(|watch| {
         let events = watch.events().map(|(_, at, _)| (at, Duration::ZERO, true));
         // A reconnect may take as long as a change may be late.
         let gap = facts.bounds.fresh + facts.bounds.request_gap;
         let watch_traffic = Traffic::of(facts, format!("the watch {}", watch.probe), gap, events);
         // With samples before the first fault, it was open then.
-        judge(watch, &[&writer, &watch_traffic])
+        match judge(watch, &[&writer, &watch_traffic]) {
+            Verdict::Upheld => unnumbered().map_or(Verdict::Upheld, Verdict::inconclusive),
+            judged => judged,
+        }
     }))
 }
 
