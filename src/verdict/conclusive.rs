@@ -174,7 +174,8 @@ pub(super) fn no_time(facts: &Facts<'_>, from: Moment, until: Moment) -> Option<
     stalled(facts, from, until).or_else(|| starved(facts, from, until)).or_else(|| {
         // Where the ticker is dead altogether, nothing is upheld; a violation is not voided by that.
         let (_, last) = facts.probed().filter(|_| !facts.ticked.is_empty())?;
-        lifeless(facts, from, until.min(last))
+        let margin = facts.bounds.stall;
+        lifeless(facts, from - margin, (until + margin).min(last))
     })
 }
 

@@ -53,17 +53,25 @@ fn other_flags(facts: &Facts<'_>) -> Option<String> {
         ("--shutdown-delay-duration=", header.timers.shutdown_delay),
         ("--shutdown-watch-termination-grace-period=", header.timers.watch_termination_grace),
     ];
-    header.servers.iter().filter(|server| !server.flags.is_empty()).find_map(|server| {
+    header.servers.iter().find_map(|server| {
         timers.iter().find_map(|(flag, timer)| {
-            // Both are zero where nothing is said.
-            let value = server.flags.iter().rev().find_map(|given| given.strip_prefix(flag)).unwrap_or("0");
+            // Both are zero where a whole command line does not name them.
+            let given = server.flags.iter().rev().find_map(|given| given.strip_prefix(flag));
+            let whole = server.flags.iter().any(|given| given.starts_with("--etcd-servers="));
+            let value = given.or(whole.then_some("0"))?;
             // As Go writes durations: 1m10s.
+            let given_at_all = given.is_some();
             let given: Option<Duration> = match value {
                 "0" => Some(Duration::ZERO),
                 value => value.parse::<jiff::SignedDuration>().ok().and_then(|it| it.try_into().ok()),
             };
             let differs = given.is_none_or(|given| given != *timer);
-            differs.then(|| format!("{} was started with {flag}{value}, and the header has {timer:?}", server.name))
+            let with = if given_at_all {
+                format!("with {flag}{value}")
+            } else {
+                format!("without {}", flag.trim_end_matches('='))
+            };
+            differs.then(|| format!("{} was started {with}, and the header has {timer:?}", server.name))
         })
     })
 }

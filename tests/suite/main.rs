@@ -34,6 +34,7 @@ mod load;
 mod load_command;
 mod lost_verdicts;
 mod model;
+mod mutations;
 mod namespaces;
 mod network;
 mod priority;

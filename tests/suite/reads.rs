@@ -303,7 +303,7 @@ fn updates_that_were_not_seen_prove_nothing() {
             seen.at = seen.at + secs(4);
         }
     });
-    unproven(resting, "counter, updated by 2 writers, has no sample for 3.0");
+    unproven(resting, "of counter has no sample for 3.0");
 }
 
 #[test]

@@ -53,6 +53,9 @@ fn its_timers_are_those_of_the_flags(#[case] flag: &str, #[case] text: &str) {
     let mut other = whole();
     other.header.servers[0].flags.push(flag.into());
     nothing_is_upheld(&other, text);
+    let mut silent = whole();
+    silent.header.servers[1].flags.push("--etcd-servers=https://127.0.0.1:2379".into());
+    nothing_is_upheld(&silent, "apiserver-1 was started without --shutdown-delay-duration, and the header has 3s");
     let mut same = whole();
     same.header.servers[0].flags.push("--shutdown-delay-duration=3000ms".into());
     upheld().compare_whole(&same);
