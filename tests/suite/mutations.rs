@@ -179,14 +179,14 @@ fn a_wait_for_a_slow_answer_is_a_sample() {
         })
         .edit(|seen| match &mut seen.event {
             Event::Request(request) if request.on == New && within(seen.at, &(7000..7001)) => {
-                request.exchange.took = secs(5)
+                request.exchange.took = secs(5);
             }
             _ => {}
         });
     slow.expect(upheld());
     let gone = slow.edit(|seen| match &mut seen.event {
         Event::Request(request) if request.on == New && within(seen.at, &(7000..7001)) => {
-            request.exchange.took = millis(1)
+            request.exchange.took = millis(1);
         }
         _ => {}
     });

@@ -5,6 +5,7 @@
 //! first packet chooses the backend by a hash of its addresses and ports, never by turns: a repeated first packet is a new
 //! flow as long as the first has not passed, and must go the same way, or a dead backend would look alive after a second.
 
+mod conntrack;
 mod flows;
 
 use std::collections::BTreeMap;

@@ -160,6 +160,36 @@ async fn a_drained_backend_keeps_its_flows_until_the_deadline(#[case] policy: On
     stage.balancer.check().unwrap();
 }
 
+/// A client's port comes round again within seconds: it must not be carried where its last connection was.
+#[tokio::test]
+async fn a_flow_that_was_ended_is_forgotten() {
+    let Some(mut stage) = stage_with(|settings| settings.on_unhealthy = OnUnhealthy::Reset).await else { return };
+    let (mut client, mut server) = loop {
+        let (index, pair) = stage.pair().await;
+        if index == 0 {
+            break pair;
+        }
+    };
+    stage.fakes[0].health.fail();
+    opinion(&stage.recorder, &stage.fakes[0], 2).await;
+    stage.balancer.applied().await;
+    assert_eq!(read_to_end(&mut client).await, Err(ErrorKind::ConnectionReset));
+    assert_eq!(read_to_end(&mut server).await, Err(ErrorKind::ConnectionReset));
+    let local = client.local_addr().unwrap();
+    drop((client, server));
+    // For so long, whatever is left of it is answered with RST.
+    tokio::time::sleep(CLOSE_NOTICED * 3 / 2).await;
+    let again = stage.network.client.socket(stage.balancer.address()).await.unwrap();
+    again.set_reuseaddr(true).unwrap();
+    again.bind(local).unwrap();
+    let again = greet(soon(again.connect(stage.balancer.address())).await.unwrap()).await;
+    let [one, other] = &mut stage.fakes;
+    let met = tokio::select! { _ = one.met() => 0, _ = other.met() => 1 };
+    assert_eq!(met, 1, "carried to the backend that is out of service");
+    drop(again);
+    stage.balancer.check().unwrap();
+}
+
 #[tokio::test]
 async fn behind_a_hairpin_a_node_is_carried_to_its_own_backend_whatever_its_health() {
     let own = network::node(LAB, 0);

@@ -4,7 +4,8 @@
 //!
 //! A RST counts only with the right sequence number, which the two ends know best. Each is sent a SYN in the other's name: in the
 //! middle of a connection that is answered by a "challenge ACK" (RFC 5961, section 4), and a rule answers that with a RST whose
-//! number is the one it asks for. It works for connections that are in use just as well.
+//! number is the one it asks for. It works for connections that are in use just as well. conntrack does not see these RSTs, so it
+//! is told to forget the flow: clients use their ports again within seconds, and a SYN on a flow that it knows goes where that went.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::health::Member;
 use super::super::{OnIdle, OnUnhealthy, Settings};
+use super::conntrack::Conntrack;
 use super::table;
 use crate::lab::network::wire::{Segment, Wire};
 use crate::lab::network::{self, Site};
@@ -46,6 +48,7 @@ pub(super) struct Flows {
     orders: Vec<Order>,
     wire: Wire,
     raw: Socket,
+    conntrack: Conntrack,
 }
 
 struct Flow {
@@ -94,6 +97,7 @@ impl Flows {
             drain,
             orders: Vec::new(),
             raw,
+            conntrack: Conntrack::open(namespace).await?,
         }))
     }
 
@@ -198,6 +202,9 @@ impl Flows {
         let elements: Vec<_> = ways.iter().map(element).collect();
         let command = format!("add element ip {} ended {{ {} }}\n", ending(self.listen), elements.join(", "));
         network::nft(self.site.namespace().context("the namespace is gone")?, command).await?;
+        for (client, _) in flows {
+            self.conntrack.forget(*client, self.listen)?;
+        }
         for (from, to) in ways {
             self.raw.send_to(&syn(to, from)?, &SocketAddr::new(from.ip(), 0).into())?;
         }
