@@ -1,27 +1,16 @@
 //! The kernel's table of flows, and how one of them is forgotten: what `conntrack -D` does, which few machines have.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 
-use anyhow::{Context as _, bail, ensure};
-use socket2::{Domain, Protocol, Socket, Type};
+use anyhow::{Context as _, bail};
+use netlink_packet_netfilter::conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Tuple};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use rtnetlink::sys::Socket;
+use rtnetlink::sys::protocols::NETLINK_NETFILTER;
 
 use crate::lab::network::Namespace;
-
-// linux/netlink.h, nfnetlink.h and nfnetlink_conntrack.h.
-const AF_NETLINK: i32 = 16;
-const NETLINK_NETFILTER: i32 = 12;
-/// NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_DELETE.
-const DELETE: u16 = 1 << 8 | 2;
-/// NLM_F_REQUEST | NLM_F_ACK.
-const ACKNOWLEDGED: u16 = 1 | 4;
-/// NLMSG_ERROR; with an error of 0 it is the acknowledgement.
-const ANSWER: u16 = 2;
-const NESTED: u16 = 1 << 15;
-const AF_INET: u8 = 2;
-const IPPROTO_TCP: u8 = 6;
-/// -ENOENT.
-const NOT_FOUND: i32 = -2;
 
 /// The table of one network namespace.
 pub(super) struct Conntrack(Socket);
@@ -30,8 +19,7 @@ impl Conntrack {
     /// # Errors
     /// The kernel refuses the socket.
     pub(super) async fn open(namespace: &Namespace) -> anyhow::Result<Self> {
-        let open = || Socket::new(Domain::from(AF_NETLINK), Type::RAW, Some(Protocol::from(NETLINK_NETFILTER)));
-        Ok(Self(namespace.run(open).await?.context("no netlink socket to conntrack")?))
+        Ok(Self(namespace.run(|| Socket::new(NETLINK_NETFILTER)).await?.context("no netlink socket to conntrack")?))
     }
 
     /// Forgets the TCP flow that a client has opened to an address. One that is not known is forgotten already.
@@ -40,49 +28,33 @@ impl Conntrack {
     /// The kernel does not do it, or has no conntrack that can be asked (`nf_conntrack_netlink`).
     pub(super) fn forget(&self, client: SocketAddr, to: SocketAddr) -> anyhow::Result<()> {
         let unable = || format!("conntrack does not forget the flow from {client} to {to}");
-        (&self.0).write_all(&deletion(client, to)?).with_context(unable)?;
-        let mut answer = [0; 256];
-        let length = (&self.0).read(&mut answer).with_context(unable)?;
-        match error(&answer[..length]).with_context(unable)? {
-            0 | NOT_FOUND => Ok(()),
-            error => Err(io::Error::from_raw_os_error(-error)).with_context(unable),
+        self.0.send(&deletion(client, to), 0).with_context(unable)?;
+        let (answer, _) = self.0.recv_from_full().with_context(unable)?;
+        let answer = NetlinkMessage::<NetfilterMessage>::deserialize(&answer).with_context(unable)?;
+        let NetlinkPayload::Error(answer) = answer.payload else { bail!("{}: {:?}", unable(), answer.payload) };
+        match answer.to_io() {
+            // Without an error it is the acknowledgement.
+            _ if answer.code.is_none() => Ok(()),
+            error if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            error => Err(error).with_context(unable),
         }
     }
 }
 
 /// The message that deletes a flow, by the addresses of its first packet.
-fn deletion(client: SocketAddr, to: SocketAddr) -> anyhow::Result<Vec<u8>> {
-    let (IpAddr::V4(source), IpAddr::V4(destination)) = (client.ip(), to.ip()) else { bail!("no IPv4") };
-    // CTA_IP_V4_SRC and CTA_IP_V4_DST; CTA_PROTO_NUM, CTA_PROTO_SRC_PORT and CTA_PROTO_DST_PORT.
-    let ends = [attribute(1, &source.octets()), attribute(2, &destination.octets())].concat();
-    let ports = [
-        attribute(1, &[IPPROTO_TCP]),
-        attribute(2, &client.port().to_be_bytes()),
-        attribute(3, &to.port().to_be_bytes()),
+fn deletion(client: SocketAddr, to: SocketAddr) -> Vec<u8> {
+    let ends = vec![IPTuple::SourceAddress(client.ip()), IPTuple::DestinationAddress(to.ip())];
+    let ports = vec![
+        ProtoTuple::Protocol(Protocol::Tcp),
+        ProtoTuple::SourcePort(client.port()),
+        ProtoTuple::DestinationPort(to.port()),
     ];
-    // CTA_TUPLE_IP and CTA_TUPLE_PROTO, in CTA_TUPLE_ORIG.
-    let tuple = [attribute(1 | NESTED, &ends), attribute(2 | NESTED, &ports.concat())].concat();
-    // Headers: struct nlmsghdr without its length, its last two of no importance; struct nfgenmsg.
-    let mut message = [DELETE.to_ne_bytes(), ACKNOWLEDGED.to_ne_bytes(), [0; 2], [0; 2], [0; 2], [0; 2]].concat();
-    message.extend([AF_INET, 0, 0, 0]);
-    message.extend(attribute(1 | NESTED, &tuple));
-    let length = u32::try_from(message.len() + 4)?;
-    Ok([length.to_ne_bytes().to_vec(), message].concat())
-}
-
-/// An attribute, filled up to a multiple of four bytes.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    // No value here is longer than a few dozen bytes.
-    let length = u16::try_from(value.len() + 4).unwrap_or(u16::MAX);
-    let mut attribute = [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat();
-    attribute.resize(attribute.len().next_multiple_of(4), 0);
-    attribute
-}
-
-/// The error that the kernel's answer tells of; 0 if it has done it.
-fn error(answer: &[u8]) -> anyhow::Result<i32> {
-    let kind = answer.get(4..6).and_then(|kind| kind.try_into().ok()).map(u16::from_ne_bytes);
-    ensure!(kind == Some(ANSWER), "an answer of another kind: {kind:?}");
-    let error = answer.get(16..20).and_then(|error| error.try_into().ok()).map(i32::from_ne_bytes);
-    error.context("an answer cut short")
+    let flow = ConntrackAttribute::CtaTupleOrig(vec![Tuple::Ip(ends), Tuple::Proto(ports)]);
+    let header = NetfilterHeader::new(NetfilterProtoFamily::IPv4, 0, 0);
+    let mut message = NetlinkMessage::from(NetfilterMessage::new(header, ConntrackMessage::Delete(vec![flow])));
+    message.header.flags = NLM_F_REQUEST | NLM_F_ACK;
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
 }
