@@ -412,7 +412,7 @@ pub struct Bounds {
     /// outage could hide between two samples.
     pub samples: u32,
     /// How long the end of a connection may take to reach those who use it: an idle close is told within a round trip, on a busy machine within
-    /// this. Whoever waits longer for the news was hung up on.
+    /// this. A client that waits longer for the news was hung up on.
     #[serde(rename = "close_noticed_ns", with = "nanos", default = "close_noticed")]
     pub close_noticed: Duration,
     /// ROLLOUT-13: the longest that one attempt at a request may take while apiservers are gracefully restarted.

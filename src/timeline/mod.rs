@@ -17,11 +17,13 @@ mod outage;
 mod packets;
 mod read;
 mod recorder;
+mod request;
 mod scribe;
 mod session;
 mod symptom;
 mod timer;
 mod trigger;
+mod watch;
 
 pub use cluster::{ClusterSeen, LeaseSeen};
 pub use evidence::{AuditLogRead, Observers, Ticked};
@@ -40,10 +42,15 @@ pub use outage::{Counted, Outage, outages, repaired};
 pub use packets::{Packets, Segment, SegmentKind};
 pub use read::{GuardedLeft, GuardedUpdate, Read};
 pub use recorder::Recorder;
+pub use request::{
+    Attempt, ConnectionKind, ConnectionUse, Effect, ErrorClass, Exchange, Failure, Phase, Protocol, Request, Verb,
+    Write,
+};
 pub use session::{Session, SessionEnd, SessionKind};
 pub use symptom::Symptom;
 pub use timer::{Keepalive, Manner, TimerConnection, Told};
 pub use trigger::Trigger;
+pub use watch::{Bookmark, Call, ChangeKind, Delivered, ListWatch, Listed, WatchEnded};
 
 use std::collections::BTreeMap;
 

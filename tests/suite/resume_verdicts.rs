@@ -120,7 +120,7 @@ fn a_restarted_apiserver_may_forget_once_and_the_audit_log_has_to_say_that_it_wa
     let mut unknown = watch_table("wrote 1 2 | saw 1 (cut, started, gone, relist 2)");
     unknown.observations.retain(|seen| !matches!(seen.event, Event::Audited(_)));
     inconclusive("WATCH-4", "nobody knows by which apiserver").compare(&unknown);
-    // Whoever asks from an older revision than it knows has itself to blame.
+    // A client that asks from an older revision than it knows gets old events by its own fault.
     let mut older = watch_table("wrote 1 2 3 | saw 1 2 (cut, started, gone, relist 3)");
     for seen in &mut older.observations {
         if let Event::ListWatch(call) = &mut seen.event

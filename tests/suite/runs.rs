@@ -239,23 +239,8 @@ impl Run {
         let fault = Fault { restart: how, server: server.into() };
         let from = when.start;
         self.see(from, Event::FaultOn(fault.clone()));
-        let steps: &[(u64, Step)] = match how {
-            Restart::Killed => &[(1, Step::KillSent), (20, Step::Exited)],
-            Restart::Graceful => &[
-                (1, Step::TermSent),
-                (11, Step::ShutdownInitiated),
-                (31, Step::PreShutdownHooksStopped),
-                (3011, Step::AfterShutdownDelayDuration),
-                (3012, Step::NotAcceptingNewRequest),
-                (3013, Step::HTTPServerStoppedListening),
-                (3500, Step::InFlightRequestsDrained),
-                (3600, Step::Exited),
-            ],
-        };
-        for (after, step) in
-            steps.iter().chain(&[(3650, Step::Started), (6000, Step::Ready), (6500, Step::MetThroughBalancer)])
-        {
-            self.see(from + after, life(server, *step));
+        for (after, step) in steps_of(how) {
+            self.see(from + after, life(server, step));
         }
         self.see(from + 3015, Event::WatchEnded(WatchEnded { probe: WATCH.into(), failure: None }));
         let last = (from + 3015 - 7) / TICK + 100;

@@ -330,6 +330,25 @@ pub(crate) fn life(server: &str, step: Step) -> Event {
     Event::Lifecycle(Lifecycle { server: server.into(), step, text: text.into() })
 }
 
+/// The life of an apiserver that is restarted: how many milliseconds after the fault it comes to each step.
+pub(crate) fn steps_of(how: Restart) -> impl Iterator<Item = (u64, Step)> {
+    let stopping: &[(u64, Step)] = match how {
+        Restart::Killed => &[(1, Step::KillSent), (20, Step::Exited)],
+        Restart::Graceful => &[
+            (1, Step::TermSent),
+            (11, Step::ShutdownInitiated),
+            (31, Step::PreShutdownHooksStopped),
+            (3011, Step::AfterShutdownDelayDuration),
+            (3012, Step::NotAcceptingNewRequest),
+            (3013, Step::HTTPServerStoppedListening),
+            (3500, Step::InFlightRequestsDrained),
+            (3600, Step::Exited),
+        ],
+    };
+    let starting = [(3650, Step::Started), (6000, Step::Ready), (6500, Step::MetThroughBalancer)];
+    stopping.iter().copied().chain(starting)
+}
+
 pub(crate) fn written(change: u64, verb: Verb, object: &str, effect: Effect) -> Write {
     let exchange = match effect {
         Effect::Certain => answered(201),

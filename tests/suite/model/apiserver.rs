@@ -82,21 +82,7 @@ impl ControlPlane {
         for ((name, fault), server) in SERVERS.into_iter().zip(FAULTS).zip(&self.servers) {
             let told = Fault { restart, server: name.into() };
             run.see(fault.start, Event::FaultOn(told.clone()));
-            let stopping: &[(u64, Step)] = match restart {
-                Restart::Killed => &[(1, Step::KillSent), (20, Step::Exited)],
-                Restart::Graceful => &[
-                    (1, Step::TermSent),
-                    (11, Step::ShutdownInitiated),
-                    (31, Step::PreShutdownHooksStopped),
-                    (3011, Step::AfterShutdownDelayDuration),
-                    (3012, Step::NotAcceptingNewRequest),
-                    (3013, Step::HTTPServerStoppedListening),
-                    (3500, Step::InFlightRequestsDrained),
-                    (3600, Step::Exited),
-                ],
-            };
-            let starting = [(3650, Step::Started), (6000, Step::Ready), (6500, Step::MetThroughBalancer)];
-            for (after, step) in stopping.iter().copied().chain(starting) {
+            for (after, step) in steps_of(restart) {
                 run.see(fault.start + after, life(name, step));
             }
             run.see(server.back.max(fault.end), Event::FaultOff(told));
