@@ -146,7 +146,7 @@ fn died_unasked(facts: &Facts<'_>) -> Option<String> {
 /// A bound that asks for less than the timers in the header allow.
 fn loose_bound(facts: &Facts<'_>) -> Option<String> {
     let header = &facts.recording.header;
-    let (name, found, due) = header.bounds.looser_than_with(&header.timers)?;
+    let (name, found, due) = header.bounds.loosened(&header.timers)?;
     Some(format!("the header's bound {name} is {found}, and with its timers it is {due}"))
 }
 

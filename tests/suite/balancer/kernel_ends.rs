@@ -164,12 +164,12 @@ async fn a_drained_backend_keeps_its_flows_until_the_deadline(#[case] policy: On
 #[tokio::test]
 async fn a_flow_that_was_ended_is_forgotten() {
     let Some(mut stage) = stage_with(|settings| settings.on_unhealthy = OnUnhealthy::Reset).await else { return };
-    let (mut client, mut server) = loop {
+    let (mut leaving, mut staying) = (None, None);
+    while leaving.is_none() || staying.is_none() {
         let (index, pair) = stage.pair().await;
-        if index == 0 {
-            break pair;
-        }
-    };
+        if index == 0 { leaving = Some(pair) } else { staying = Some(pair) }
+    }
+    let ((mut client, mut server), mut staying) = leaving.zip(staying).unwrap();
     stage.fakes[0].health.fail();
     opinion(&stage.recorder, &stage.fakes[0], 2).await;
     stage.balancer.applied().await;
@@ -177,8 +177,8 @@ async fn a_flow_that_was_ended_is_forgotten() {
     assert_eq!(read_to_end(&mut server).await, Err(ErrorKind::ConnectionReset));
     let local = client.local_addr().unwrap();
     drop((client, server));
-    // For so long, whatever is left of it is answered with RST.
-    tokio::time::sleep(CLOSE_NOTICED * 3 / 2).await;
+    // For so long, what is left of it is answered with RST.
+    assert!(hears_nothing(&mut staying.0, CLOSE_NOTICED * 3 / 2).await, "that flow was not to be ended");
     let again = stage.network.client.socket(stage.balancer.address()).await.unwrap();
     again.set_reuseaddr(true).unwrap();
     again.bind(local).unwrap();
