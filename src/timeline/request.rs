@@ -26,6 +26,15 @@ pub struct Request {
     pub attempts: Vec<Attempt>,
 }
 
+impl Request {
+    /// Each attempt that a client library made at it, in order, with when it began; the last began with the request `at` that moment, as far as
+    /// the library tells.
+    pub fn exchanges(&self, at: Moment) -> impl Iterator<Item = (Moment, &Exchange)> {
+        let before = self.attempts.iter().map(|attempt| (attempt.at, &attempt.exchange));
+        before.chain([(at, &self.exchange)])
+    }
+}
+
 /// One attempt of a client library at a request of its user.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Attempt {

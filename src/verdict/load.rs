@@ -17,11 +17,11 @@
 //! get: refused before anything was disturbed, and nothing else          ->  inconclusive
 //! ```
 
-use super::conclusive::{Rests, Traffic, breach, conclude, seen_working, with_a_hole};
+use super::conclusive::{Traffic, conclude, seen_working, with_a_hole};
 use super::excerpt::excerpt;
 use super::excuses::Grants;
 use super::facts::Facts;
-use super::outage::{began_with, class_list, classes, outages_but, phase, since_disturbed, too_early};
+use super::outage::{class_list, classes, outages_but, phase, worst_outage};
 use super::{Figure, Verdict};
 use crate::spec::excuse::{CLOSED_WHILE_IDLE, CREATE_NOT_REPEATED, REFUSED_WHILE_STOPPING};
 use crate::timeline::{Event, Load, LoadVerb, Moment, Outage, Restart};
@@ -44,7 +44,9 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
         false => {
             let samples = steps().map(|(at, load)| (*at, load.exchange.took, load.succeeded()));
             let traffic = Traffic::of(facts, "the load".to_owned(), facts.bounds.request_gap, samples).steady();
-            let claimed = seen_working(facts, &traffic, claim(facts, &found));
+            let told = |outage: &Outage<'_, Load>, count| violated(facts, outage, count);
+            let claimed = worst_outage(facts, found.iter().collect(), |load| load.worker.as_str(), told);
+            let claimed = seen_working(facts, &traffic, claimed);
             let claimed = match (claimed, grants.iter().find_map(|grants| grants.doubt.as_ref())) {
                 (Verdict::Upheld, Some(doubt)) => Verdict::inconclusive(doubt),
                 (claimed, _) => claimed,
@@ -73,17 +75,6 @@ fn resting(facts: &Facts<'_>) -> Option<String> {
 pub(super) fn counted<'a>(facts: &Facts<'a>, steps: &[(Moment, &'a Load)]) -> (Vec<Outage<'a, Load>>, Grants) {
     let grants = Grants::to_worker(facts, steps);
     (outages_but(steps, &grants), grants)
-}
-
-fn claim(facts: &Facts<'_>, found: &[Outage<'_, Load>]) -> Verdict {
-    let (early, mut worst_first) = since_disturbed(facts, found.iter().collect());
-    worst_first.sort_by_key(|outage| std::cmp::Reverse(outage.length()));
-    let verdicts = worst_first.iter().map(|outage| {
-        let rests = Rests::OnTime(began_with(facts, outage), outage.until);
-        breach(facts, rests, violated(facts, outage, worst_first.len()))
-    });
-    let early = || Some(too_early(facts, early.first()?, &early.first()?.failed.first()?.worker));
-    Verdict::worst(verdicts).or_else(early).unwrap_or(Verdict::Upheld)
 }
 
 fn violated(facts: &Facts<'_>, worst: &Outage<'_, Load>, count: usize) -> Verdict {

@@ -209,28 +209,32 @@ fn fault_of(facts: &Facts<'_>, outage: &Outage<'_>) -> Option<usize> {
 
 fn claim(facts: &Facts<'_>, probe: &str, found: &[Outage<'_>], allowed: Option<Duration>) -> Verdict {
     let broken = |outage: &&Outage<'_>| allowed.is_none_or(|allowed| since_the_kill(facts, outage) > allowed);
-    let (early, mut worst_first) = since_disturbed(facts, found.iter().filter(broken).collect());
+    let told = |outage: &Outage<'_>, count| violated(facts, probe, outage, count, allowed);
+    worst_outage(facts, found.iter().filter(broken).collect(), |_| probe, told)
+}
+
+/// The worst outage that stands. `told` tells of one, of so many; `whose` names who met it. Those that were over before anything was disturbed
+/// are none of a restart's. Where nobody restarts anything, all of them count.
+pub(super) fn worst_outage<'a, T: Counted>(
+    facts: &Facts<'_>,
+    found: Vec<&'a Outage<'a, T>>,
+    whose: impl Fn(&'a T) -> &'a str,
+    told: impl Fn(&Outage<'a, T>, usize) -> Verdict,
+) -> Verdict {
+    let (disturbed, _) = facts.disturbed();
+    let before = |outage: &&Outage<'_, T>| !facts.restarts.is_empty() && outage.until < disturbed;
+    let (early, mut worst_first): (Vec<_>, Vec<_>) = found.into_iter().partition(before);
     worst_first.sort_by_key(|outage| std::cmp::Reverse(outage.length()));
     let verdicts = worst_first.iter().map(|outage| {
-        let violated = violated(facts, probe, outage, worst_first.len(), allowed);
-        breach(facts, Rests::OnTime(began_with(facts, outage), outage.until), violated)
+        let rests = Rests::OnTime(began_with(facts, outage), outage.until);
+        breach(facts, rests, told(outage, worst_first.len()))
     });
-    let early = || Some(too_early(facts, early.first()?, probe));
+    let early = || Some(too_early(facts, early.first()?, whose(early.first()?.failed.first()?)));
     Verdict::worst(verdicts).or_else(early).unwrap_or(Verdict::Upheld)
 }
 
-/// Outages that were over before anything was disturbed, which are none of a restart's, and the others. Where nobody restarts anything, all
-/// of them count.
-pub(super) fn since_disturbed<'a, T>(
-    facts: &Facts<'_>,
-    found: Vec<&'a Outage<'a, T>>,
-) -> (Vec<&'a Outage<'a, T>>, Vec<&'a Outage<'a, T>>) {
-    let (disturbed, _) = facts.disturbed();
-    found.into_iter().partition(|outage| !facts.restarts.is_empty() && outage.until < disturbed)
-}
-
 /// What can be said where all outages were too early.
-pub(super) fn too_early<T: Counted>(facts: &Facts<'_>, first: &Outage<'_, T>, probe: &str) -> Verdict {
+fn too_early<T: Counted>(facts: &Facts<'_>, first: &Outage<'_, T>, probe: &str) -> Verdict {
     let (from, classes) = (facts.clock(first.from), class_list(&first.failed));
     Verdict::inconclusive(format!("requests failed before anything was disturbed: {classes} from {from} on ({probe})"))
 }

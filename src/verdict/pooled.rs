@@ -166,8 +166,7 @@ fn by_probe<'a>(facts: &Facts<'a>) -> BTreeMap<&'a str, Vec<(Moment, &'a Exchang
     for seen in &facts.recording.observations {
         match &seen.event {
             Event::Request(request) if request.on != ConnectionKind::New => {
-                let attempts = request.attempts.iter().map(|attempt| (attempt.at, &attempt.exchange));
-                all.entry(&request.probe).or_default().extend(attempts.chain([(seen.at, &request.exchange)]));
+                all.entry(&request.probe).or_default().extend(request.exchanges(seen.at));
             }
             Event::Load(load) => all.entry(&load.worker).or_default().push((seen.at, &load.exchange)),
             _ => {}

@@ -36,7 +36,7 @@ pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
     let reads = facts.recording.each(|event| if let Event::Read(read) = event { Some(read) } else { None });
     let reads: Vec<(Moment, &Read)> = reads.collect();
     let shown: Vec<_> = reads.iter().copied().filter(|(_, read)| read.exchange.succeeded()).collect();
-    let stale = History::of(facts).stale(&shown);
+    let stale = Written::of(facts).stale(&shown);
     let figures = vec![
         Figure::count("reads", shown.len()),
         Figure::count("failed reads", reads.len() - shown.len()),
@@ -103,7 +103,7 @@ fn violated(facts: &Facts<'_>, first: &Stale<'_>, count: usize) -> Verdict {
 }
 
 /// All that was written, and when.
-struct History<'a> {
+struct Written<'a> {
     /// By change.
     writes: HashMap<u64, (Moment, &'a Write)>,
     /// Certain creates and updates, by when they were acknowledged.
@@ -114,32 +114,32 @@ struct History<'a> {
     gone: HashMap<&'a str, Moment>,
 }
 
-impl<'a> History<'a> {
+impl<'a> Written<'a> {
     fn of(facts: &Facts<'a>) -> Self {
-        let mut history =
+        let mut written =
             Self { writes: HashMap::new(), acknowledged: Vec::new(), deletes: Vec::new(), gone: HashMap::new() };
         for (at, write) in facts.writes.all.iter().copied() {
             let (effect, over) = (write.effect(), at + write.exchange.took);
             match write.verb {
                 Verb::Delete if effect != Effect::Never => {
-                    history.deletes.push((at, &write.object));
+                    written.deletes.push((at, &write.object));
                     if effect == Effect::Certain {
-                        let gone = history.gone.entry(&write.object).or_insert(over);
+                        let gone = written.gone.entry(&write.object).or_insert(over);
                         *gone = over.min(*gone);
                     }
                 }
                 Verb::Delete => {}
                 Verb::Create | Verb::Update => {
-                    history.writes.insert(write.change, (at, write));
+                    written.writes.insert(write.change, (at, write));
                     if effect == Effect::Certain {
-                        history.acknowledged.push((over, at, write));
+                        written.acknowledged.push((over, at, write));
                     }
                 }
             }
         }
-        history.acknowledged.sort_by_key(|(over, ..)| *over);
-        history.deletes.sort_by_key(|(at, _)| *at);
-        history
+        written.acknowledged.sort_by_key(|(over, ..)| *over);
+        written.deletes.sort_by_key(|(at, _)| *at);
+        written
     }
 
     /// The first contradiction of each read, given in order of their beginning.

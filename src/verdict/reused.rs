@@ -21,13 +21,9 @@ use super::{Figure, Verdict};
 use crate::timeline::{ConnectionKind, ErrorClass, Event, Exchange, Moment, Phase};
 
 pub(super) fn judge(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
-    let pools = facts.requesters_on(ConnectionKind::Library).map(|(probe, requests)| {
-        let exchanges = requests.iter().flat_map(|(at, request)| {
-            let attempts = request.attempts.iter().map(|attempt| (attempt.at, &attempt.exchange));
-            attempts.chain([(*at, &request.exchange)])
-        });
-        pool(facts, probe, exchanges)
-    });
+    let pools = facts
+        .requesters_on(ConnectionKind::Library)
+        .map(|(probe, requests)| pool(facts, probe, requests.iter().flat_map(|(at, request)| request.exchanges(*at))));
     let pools: Vec<Pool<'_>> = pools.collect();
     let dead: usize = pools.iter().map(|pool| pool.dead).sum();
     let tested: usize = pools.iter().map(|pool| pool.tested).sum();

@@ -1,7 +1,7 @@
 //! SESSION-1 to -4: sessions into a pod last as long as their apiserver, also when they are quiet; their end is told; new ones open.
 //!
 //! Which apiserver a session is on is said by the audit log that has its Audit-ID. It ends its sessions with its process: one that
-//! is over before was ended by somebody else ([`fate`](super::fate)).
+//! is over before was ended by somebody else ([`session_ends`](super::session_ends)).
 //!
 //! ```text
 //! exec on apiserver-0, SIGTERM at 5, process gone at 11, exec reset at 11.0          ->  SESSION-1 and -3 upheld
@@ -24,8 +24,8 @@ use std::time::Duration;
 use super::conclusive::{Rests, Traffic, conclude, first_breach, with_a_hole};
 use super::excerpt::excerpt;
 use super::facts::Facts;
-use super::fate::{Fate, Open, Witnesses};
 use super::outage::began_at;
+use super::session_ends::{Ended, Open, Witnesses};
 use super::{Figure, Verdict};
 use crate::timeline::{Event, Moment, Restart, Session, SessionEnd, SessionKind, Step};
 
@@ -85,7 +85,7 @@ pub(super) fn told(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
                 excerpt: around(facts, open),
             }
         });
-    let longest = open.iter().filter(|open| open.fate == Fate::WithServer).filter_map(Open::told_after).max();
+    let longest = open.iter().filter(|open| open.how == Ended::WithServer).filter_map(Open::told_after).max();
     let doubts = [violated, stranger, untold(facts, &open)];
     let found = Verdict::worst(doubts.into_iter().flatten()).unwrap_or(Verdict::Upheld);
     let figures = longest.map(|after| Figure::millis("slowest word of an end", after)).into_iter().collect();
@@ -132,7 +132,7 @@ pub(super) fn opens(facts: &Facts<'_>) -> (Verdict, Vec<Figure>) {
 
 /// The breach, if a session ended while its apiserver lived; or why nobody knows.
 fn cut(facts: &Facts<'_>, open: &[&Open<'_>]) -> Option<Verdict> {
-    let before = open.iter().filter(|open| open.fate == Fate::Before);
+    let before = open.iter().filter(|open| open.how == Ended::Before);
     let found = first_breach(facts, before.map(|open| (open.rests(facts), *open)), |open| {
         let (session, server) = (open.session, open.server);
         let signal = facts.restarts.iter().filter(|fault| fault.server == server).find_map(|fault| {
@@ -156,8 +156,8 @@ fn cut(facts: &Facts<'_>, open: &[&Open<'_>]) -> Option<Verdict> {
             excerpt: around(facts, open),
         }
     });
-    let unknown = open.iter().find_map(|open| match &open.fate {
-        Fate::Unknown(why) => Some(Verdict::inconclusive(why)),
+    let unknown = open.iter().find_map(|open| match &open.how {
+        Ended::Unknown(why) => Some(Verdict::inconclusive(why)),
         _ => None,
     });
     Verdict::worst(found.into_iter().chain(unknown))
@@ -228,11 +228,11 @@ fn unanswered(facts: &Facts<'_>, quiet: &[&Open<'_>]) -> Option<Verdict> {
 /// Why an end that has to be told was not put to the test.
 fn untold(facts: &Facts<'_>, open: &[Open<'_>]) -> Option<Verdict> {
     if facts.disturbance().is_none() {
-        let all_ours = open.iter().all(|open| open.fate == Fate::Ours);
+        let all_ours = open.iter().all(|open| open.how == Ended::Ours);
         return all_ours.then(|| Verdict::inconclusive("no session came to an end that had to be told"));
     }
     let there = |server: &str, exited| {
-        let its = |open: &&Open<'_>| open.server == server && open.exited == exited && open.fate != Fate::Ours;
+        let its = |open: &&Open<'_>| open.server == server && open.exited == exited && open.how != Ended::Ours;
         open.iter().filter(its).any(|open| open.told_after().is_some())
     };
     let missing = facts.restarts.iter().find(|fault| !there(fault.server, fault.at(Step::Exited)))?;

@@ -83,9 +83,9 @@ impl<'a> Silence<'a> {
             let at = seen.at;
             match &seen.event {
                 Event::Request(request) => {
-                    let attempts = request.attempts.iter().map(|attempt| (attempt.at, &attempt.exchange));
-                    let all = attempts.chain([(at, &request.exchange)]);
-                    all.for_each(|(at, exchange)| found.exchange(facts, &request.probe, at, exchange));
+                    for (at, exchange) in request.exchanges(at) {
+                        found.exchange(facts, &request.probe, at, exchange);
+                    }
                 }
                 Event::Write(write) => found.exchange(facts, &write.probe, at, &write.exchange),
                 Event::Load(load) => found.exchange(facts, &load.worker, at, &load.exchange),

@@ -29,12 +29,12 @@ pub(super) struct Open<'a> {
     pub(super) server: &'a str,
     /// When the process of its apiserver ended, if it did while the session was open or thereafter.
     pub(super) exited: Option<Moment>,
-    pub(super) fate: Fate,
+    pub(super) how: Ended,
 }
 
 /// How it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Ended {
     /// We closed it.
     Ours,
     /// With the process of its apiserver.
@@ -48,12 +48,12 @@ pub(super) enum Fate {
 impl Open<'_> {
     /// When its apiserver ended it, if it did.
     pub(super) fn ended_by_server(&self) -> Option<Moment> {
-        self.exited.filter(|_| self.fate == Fate::WithServer)
+        self.exited.filter(|_| self.how == Ended::WithServer)
     }
 
     /// How long after the end of its apiserver's process it was over, if that came first.
     pub(super) fn told_after(&self) -> Option<Duration> {
-        let exited = self.exited.filter(|exited| *exited <= self.session.ended || self.fate == Fate::WithServer)?;
+        let exited = self.exited.filter(|exited| *exited <= self.session.ended || self.how == Ended::WithServer)?;
         Some(self.session.ended.since(exited))
     }
 
@@ -120,19 +120,26 @@ impl<'a> Witnesses<'a> {
     pub(super) fn tell(&self, facts: &Facts<'_>, asked: Moment, session: &'a Session, server: &'a str) -> Open<'a> {
         let exits = self.exits.get(server).map(Vec::as_slice).unwrap_or_default();
         let exited = exits.get(exits.partition_point(|exited| *exited < asked)).copied();
-        let fate = self.fate(facts, asked, session, server, exited);
-        Open { asked, session, server, exited, fate }
+        let how = self.ended(facts, asked, session, server, exited);
+        Open { asked, session, server, exited, how }
     }
 
-    fn fate(&self, facts: &Facts<'_>, asked: Moment, session: &Session, server: &str, exited: Option<Moment>) -> Fate {
+    fn ended(
+        &self,
+        facts: &Facts<'_>,
+        asked: Moment,
+        session: &Session,
+        server: &str,
+        exited: Option<Moment>,
+    ) -> Ended {
         if session.end == SessionEnd::Ours {
-            return Fate::Ours;
+            return Ended::Ours;
         }
         let Some(exited) = exited.filter(|exited| session.ended + facts.bounds.close_noticed >= *exited) else {
-            return Fate::Before;
+            return Ended::Before;
         };
         if session.ended >= exited {
-            return Fate::WithServer;
+            return Ended::WithServer;
         }
         let too_early = format!(
             "{} was over {:.3} s before the process of {server} ended",
@@ -144,20 +151,20 @@ impl<'a> Witnesses<'a> {
         let at_once = session.ended + slack >= exited;
         let recorded = !self.connections.is_empty();
         match self.ended_by(facts, asked, session, server) {
-            Some(Party::Server) => return Fate::WithServer,
-            Some(Party::Balancer) => return Fate::Before,
-            _ if at_once => return Fate::WithServer,
+            Some(Party::Server) => return Ended::WithServer,
+            Some(Party::Balancer) => return Ended::Before,
+            _ if at_once => return Ended::WithServer,
             Some(Party::Client) => {
-                return Fate::Unknown(format!("{too_early}, and by the balancer's record its client ended it"));
+                return Ended::Unknown(format!("{too_early}, and by the balancer's record its client ended it"));
             }
-            None if recorded => return Fate::Before,
+            None if recorded => return Ended::Before,
             None => {}
         }
         let lines = self.lines.get(server).map(Vec::as_slice).unwrap_or_default();
         let later = lines.get(lines.partition_point(|line| *line <= session.ended + slack));
         match later {
-            Some(line) if *line < exited => Fate::Before,
-            _ => Fate::Unknown(format!("{too_early}: nobody knows who ended it")),
+            Some(line) if *line < exited => Ended::Before,
+            _ => Ended::Unknown(format!("{too_early}: nobody knows who ended it")),
         }
     }
 
